@@ -1,0 +1,130 @@
+// swift-tools-version:6.2
+import PackageDescription
+
+/// Tests are built without strict memory safety: what Swift Testing's macros expand to is not marked.
+let testSettings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+  .treatAllWarnings(as: .error),
+  .treatWarning("DeprecatedDeclaration", as: .warning),
+]
+let settings: [SwiftSetting] =
+  testSettings + [
+    .strictMemorySafety(),
+    .treatWarning("ExplicitSendable", as: .error),  // every public type says whether it is Sendable
+  ]
+
+let argumentParser = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
+let lifecycle = Target.Dependency.product(
+  name: "ServiceLifecycle", package: "swift-service-lifecycle")
+
+let package = Package(
+  name: "grenache-swift",
+  products: [
+    .library(name: "Grenache", targets: ["Grenache", "GrenacheTLS"]),
+    .library(name: "GrenacheGrape", targets: ["GrenacheGrape", "GrenacheTLS"]),
+    .executable(name: "grape", targets: ["GrapeCommand"]),
+    .executable(name: "grenache", targets: ["GrenacheCommand"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+  ],
+  targets: [
+    // The C edges: OpenSSL, and what Glibc's module map leaves out.
+    .target(
+      name: "COpenSSL", path: "COpenSSL",
+      linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+    .target(name: "CGrenacheLinux"),
+
+    // Pure: no input or output, no clock, no randomness of their own.
+    .target(name: "GrenacheFraming", swiftSettings: settings),
+    .target(name: "GrenacheDHT", swiftSettings: settings),
+
+    .target(name: "GrenacheTLS", dependencies: ["COpenSSL"], swiftSettings: settings),
+    .target(name: "GrenacheIO", dependencies: ["CGrenacheLinux"], swiftSettings: settings),
+    .target(
+      name: "GrenacheTransport",
+      dependencies: ["GrenacheTLS", "GrenacheFraming", "GrenacheIO", logging, metrics],
+      swiftSettings: settings),
+    .target(
+      name: "GrenacheGrape",
+      dependencies: [
+        "GrenacheDHT", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming", "GrenacheIO",
+        logging, metrics, lifecycle,
+      ],
+      swiftSettings: settings),
+    .target(
+      name: "Grenache",
+      dependencies: [
+        "GrenacheTransport", "GrenacheTLS", "GrenacheFraming", "GrenacheIO", logging, metrics,
+        lifecycle,
+      ],
+      swiftSettings: settings),
+
+    // The executables.
+    .target(
+      name: "GrenacheCommandSupport",
+      dependencies: ["GrenacheTLS", argumentParser, logging, lifecycle], swiftSettings: settings),
+    .executableTarget(
+      name: "GrapeCommand",
+      dependencies: [
+        "GrenacheGrape", "GrenacheTLS", "GrenacheCommandSupport", argumentParser, logging,
+        lifecycle,
+      ],
+      swiftSettings: settings),
+    .executableTarget(
+      name: "GrenacheCommand",
+      dependencies: [
+        "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming",
+        "GrenacheIO", "GrenacheCommandSupport", argumentParser, logging, lifecycle,
+      ],
+      swiftSettings: settings),
+
+    // The tests.
+    .target(
+      name: "TestSupport", dependencies: ["GrenacheTLS"], path: "Tests/TestSupport",
+      swiftSettings: testSettings),
+    .testTarget(
+      name: "GrenacheFramingTests", dependencies: ["GrenacheFraming", "TestSupport"],
+      swiftSettings: testSettings),
+    .testTarget(
+      name: "GrenacheDHTTests", dependencies: ["GrenacheDHT", "TestSupport"],
+      swiftSettings: testSettings),
+    .testTarget(
+      name: "GrenacheTLSTests", dependencies: ["GrenacheTLS", "TestSupport"],
+      swiftSettings: testSettings),
+    .testTarget(
+      name: "GrenacheIOTests", dependencies: ["GrenacheIO", "TestSupport"],
+      swiftSettings: testSettings),
+    .testTarget(
+      name: "GrenacheTransportTests",
+      dependencies: [
+        "GrenacheTransport", "GrenacheIO", "GrenacheTLS", "GrenacheFraming", "TestSupport",
+      ],
+      swiftSettings: testSettings),
+    .testTarget(
+      name: "GrenacheGrapeTests",
+      dependencies: [
+        "GrenacheGrape", "GrenacheDHT", "GrenacheTransport", "GrenacheIO", "GrenacheTLS",
+        "TestSupport",
+      ],
+      swiftSettings: testSettings),
+    .testTarget(
+      name: "GrenacheTests",
+      dependencies: [
+        "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheIO", "GrenacheTLS",
+        "TestSupport",
+      ],
+      swiftSettings: testSettings),
+  ],
+  cLanguageStandard: .c11
+)
