@@ -1,1 +1,32 @@
+/* What Glibc's module map does not show to Swift: epoll, eventfd, accept4, and a thread-local pointer. */
 #pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/types.h>
+#include <time.h>
+
+/* A non-blocking, close-on-exec eventfd; -1 and errno on failure. */
+int grenache_eventfd(void);
+
+/* accept4(2), non-blocking and close-on-exec; -1 and errno on failure. */
+int grenache_accept(int listener);
+
+/* Names the calling thread, as ps and debuggers show it; cut to 15 bytes. */
+void grenache_name_thread(const char *name);
+
+/* The system's text for an errno: in `buffer`, or static. */
+const char *grenache_error_text(int code, char *buffer, size_t size);
+
+/* The event loop that the calling thread runs; NULL on every other thread. */
+extern _Thread_local void *grenache_thread_loop;
+static inline void *grenache_current_loop(void) { return grenache_thread_loop; }
+static inline void grenache_set_current_loop(void *loop) { grenache_thread_loop = loop; }
+
+/* Nanoseconds of CLOCK_MONOTONIC. */
+static inline uint64_t grenache_monotonic_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}

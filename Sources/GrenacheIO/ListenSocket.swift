@@ -1,0 +1,87 @@
+internal import CGrenacheLinux
+internal import Glibc
+
+/// A listening TCP socket, confined to a loop; accepted sockets go to a closure.
+package final class ListenSocket: EventSource, LoopTimerTarget {
+  /// The connections that the kernel may hold before they are accepted.
+  package static let backlogMax: Int32 = 1024
+  /// How long accepting rests when the process is out of descriptors or memory.
+  static let exhaustionPause = Duration.milliseconds(50)
+
+  private var accepted: (Int32, SocketAddress) -> Void = { _, _ in }
+  private lazy var resume = TargetTimer(self)
+
+  /// Binds to `address` and listens; port 0 lets the kernel choose.
+  ///
+  /// - Parameter sharesPort: lets several loops listen on one port; the kernel spreads connections.
+  package init(_ address: SocketAddress, sharesPort: Bool = false) throws(SystemCallError) {
+    let kind = SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue
+    let descriptor = socket(address.family, Int32(kind), 0)
+    super.init(descriptor: descriptor)
+    guard descriptor >= 0 else { throw .last("socket") }
+    var one: Int32 = 1
+    var zero: Int32 = 0
+    _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, 4)
+    if sharesPort {
+      _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &one, 4)
+    }
+    if address.family == AF_INET6 {
+      _ = unsafe setsockopt(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &zero, 4)
+    }
+    guard unsafe address.withSystemAddress({ unsafe bind(descriptor, $0, $1) }) == 0 else {
+      throw .last("bind \(address)")
+    }
+    guard listen(descriptor, Self.backlogMax) == 0 else { throw .last("listen") }
+  }
+
+  /// The address, with the port that the kernel chose.
+  package var localAddress: SocketAddress? {
+    unsafe .filled { unsafe getsockname(descriptor, $0, $1) }
+  }
+
+  /// Begins to accept. `accepted` owns the descriptor that it is given.
+  package func start(
+    on loop: isolated EventLoop,
+    accepted: @escaping (Int32, SocketAddress) -> Void
+  ) throws(SystemCallError) {
+    self.accepted = accepted
+    try watch(.readable, on: loop)
+  }
+
+  /// Closes the socket and forgets the closure.
+  package func stop(on loop: isolated EventLoop) {
+    loop.core.cancel(resume)
+    closeDescriptor(on: loop)
+    accepted = { _, _ in }
+  }
+
+  package override func ready(_ events: ReadyEvents, on loop: isolated EventLoop) {
+    while !isClosed {
+      let connection = grenache_accept(descriptor)
+      guard connection >= 0 else {
+        pauseIfExhausted(errno, on: loop)
+        return
+      }
+      guard let remote = unsafe SocketAddress.filled(by: { unsafe getpeername(connection, $0, $1) }) else {
+        _ = Glibc.close(connection)  // the peer is gone already
+        continue
+      }
+      accepted(connection, remote.unmapped)
+    }
+  }
+
+  package func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    try? watch(.readable, on: loop)
+  }
+
+  /// Out of descriptors the socket stays readable: without a pause the loop would spin.
+  private func pauseIfExhausted(_ code: Int32, on loop: isolated EventLoop) {
+    switch code {
+    case EMFILE, ENFILE, ENOBUFS, ENOMEM:
+      try? watch([], on: loop)
+      loop.core.arm(resume, after: Self.exhaustionPause)
+    default:
+      break
+    }
+  }
+}

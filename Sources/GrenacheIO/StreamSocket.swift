@@ -1,0 +1,190 @@
+internal import Glibc
+
+/// What happens to a stream socket, told to the one who uses it. All calls are on the loop.
+package protocol StreamSocketDelegate: AnyObject {
+  /// Bytes, the end of the stream or an error can be received.
+  func socketReadable(on loop: isolated EventLoop)
+  /// The backlog has been sent.
+  func socketDrained(on loop: isolated EventLoop)
+  /// The end of a turn in which `markDirty` was called for the socket.
+  func socketTurnEnded(on loop: isolated EventLoop)
+  /// The socket failed while it was not being read.
+  func socketFailed(_ error: SystemCallError, on loop: isolated EventLoop)
+}
+
+/// A connected TCP socket, non-blocking, confined to a loop.
+///
+/// Bytes that the kernel does not take are kept as a backlog and sent as it takes them. The backlog
+/// has no limit of its own: its user looks at `backlogBytes` and stops producing.
+package final class StreamSocket: EventSource {
+  /// Held until the socket is closed, so that whoever uses a socket lives as long as it is open.
+  package var delegate: (any StreamSocketDelegate)?
+  /// The address at the other end, as it was when the connection was made.
+  package let remoteAddress: SocketAddress
+
+  private var backlog = SendBacklog()
+  private var wantsRead = false
+
+  /// Takes over a connected descriptor.
+  package init(descriptor: Int32, remoteAddress: SocketAddress) {
+    self.remoteAddress = remoteAddress
+    super.init(descriptor: descriptor)
+    var one: Int32 = 1
+    _ = unsafe setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, 4)
+  }
+
+  /// The address at this end.
+  package var localAddress: SocketAddress? {
+    unsafe .filled { unsafe getsockname(descriptor, $0, $1) }
+  }
+
+  /// The bytes that wait for the kernel.
+  package var backlogBytes: Int { backlog.count }
+
+  /// Starts or stops reading: with reading stopped, the peer meets the kernel's flow control.
+  package func setReading(
+    _ reading: Bool, on loop: isolated EventLoop
+  ) throws(SystemCallError) {
+    wantsRead = reading
+    try updateInterest(on: loop)
+  }
+
+  package enum Received: Hashable {
+    case bytes(Int)
+    case wouldBlock
+    case endOfStream
+  }
+
+  /// Receives what is there, once.
+  package func receive(
+    into buffer: UnsafeMutableRawBufferPointer
+  ) throws(SystemCallError) -> Received {
+    let count = unsafe recv(descriptor, buffer.baseAddress, buffer.count, 0)
+    if count > 0 { return .bytes(count) }
+    if count == 0 { return .endOfStream }
+    switch errno {
+    case EAGAIN, EINTR: return .wouldBlock
+    default: throw .last("recv")
+    }
+  }
+
+  /// Sends `bytes`, behind what waits already.
+  package func send(
+    _ bytes: UnsafeRawBufferPointer, on loop: isolated EventLoop
+  ) throws(SystemCallError) {
+    var sent = 0
+    if backlog.isEmpty { sent = try unsafe sendNow(bytes) }
+    guard sent < bytes.count else { return }
+    unsafe backlog.append(UnsafeRawBufferPointer(rebasing: bytes[sent...]))
+    try updateInterest(on: loop)
+  }
+
+  /// Tells the peer that no more bytes follow; only with an empty backlog.
+  package func shutDownWriting() {
+    _ = shutdown(descriptor, Int32(SHUT_WR))
+  }
+
+  /// Closes the socket, drops the backlog and lets go of the delegate.
+  package func close(on loop: isolated EventLoop) {
+    closeDescriptor(on: loop)
+    backlog = SendBacklog()
+    delegate = nil
+  }
+
+  package override func ready(_ events: ReadyEvents, on loop: isolated EventLoop) {
+    if events.contains(.writable), !backlog.isEmpty {
+      do { try drain(on: loop) } catch { return fail(error, on: loop) }
+    }
+    guard !isClosed else { return }
+    if wantsRead, !events.isDisjoint(with: [.readable, .failed]) {
+      delegate?.socketReadable(on: loop)
+    } else if !events.isDisjoint(with: .failed) {
+      fail(pendingError(), on: loop)
+    }
+  }
+
+  package override func turnEnded(on loop: isolated EventLoop) {
+    delegate?.socketTurnEnded(on: loop)
+  }
+
+  private func drain(on loop: isolated EventLoop) throws(SystemCallError) {
+    while let chunk = backlog.first {
+      let sent = try sendNow(chunk, from: backlog.firstOffset)
+      guard backlog.consume(sent) else { return }
+    }
+    try updateInterest(on: loop)
+    delegate?.socketDrained(on: loop)
+  }
+
+  private func sendNow(_ chunk: [UInt8], from offset: Int) throws(SystemCallError) -> Int {
+    let count = unsafe chunk.withUnsafeBytes { bytes in
+      let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[offset...])
+      return unsafe Glibc.send(descriptor, rest.baseAddress, rest.count, Int32(MSG_NOSIGNAL))
+    }
+    return try Self.sentCount(count)
+  }
+
+  private func sendNow(_ bytes: UnsafeRawBufferPointer) throws(SystemCallError) -> Int {
+    try Self.sentCount(
+      unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL)))
+  }
+
+  private static func sentCount(_ result: Int) throws(SystemCallError) -> Int {
+    if result >= 0 { return result }
+    switch errno {
+    case EAGAIN, EINTR: return 0
+    default: throw .last("send")
+    }
+  }
+
+  private func updateInterest(on loop: isolated EventLoop) throws(SystemCallError) {
+    var interest: EventInterest = wantsRead ? .readable : []
+    if !backlog.isEmpty { interest.insert(.writable) }
+    try watch(interest, on: loop)
+  }
+
+  private func pendingError() -> SystemCallError {
+    var code: Int32 = 0
+    var size = socklen_t(4)
+    _ = unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &size)
+    return SystemCallError(call: "poll", errno: code == 0 ? ECONNRESET : code)
+  }
+
+  private func fail(_ error: SystemCallError, on loop: isolated EventLoop) {
+    if let delegate { delegate.socketFailed(error, on: loop) } else { close(on: loop) }
+  }
+}
+
+/// Bytes that wait for the kernel, in the chunks in which they came.
+private struct SendBacklog {
+  private var chunks: [[UInt8]] = []
+  private var head = 0
+  private(set) var firstOffset = 0
+  private(set) var count = 0
+
+  var isEmpty: Bool { count == 0 }
+  var first: [UInt8]? { head < chunks.count ? chunks[head] : nil }
+
+  mutating func append(_ bytes: UnsafeRawBufferPointer) {
+    unsafe chunks.append(Array(bytes))
+    count += bytes.count
+  }
+
+  /// Drops `sent` bytes of the first chunk; returns whether the chunk is gone.
+  mutating func consume(_ sent: Int) -> Bool {
+    count -= sent
+    firstOffset += sent
+    guard firstOffset >= chunks[head].count else { return false }
+    chunks[head] = []
+    head += 1
+    firstOffset = 0
+    if head == chunks.count {
+      chunks = []
+      head = 0
+    } else if head >= 64, head * 2 > chunks.count {
+      chunks.removeFirst(head)
+      head = 0
+    }
+    return true
+  }
+}

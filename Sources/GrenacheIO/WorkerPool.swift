@@ -1,0 +1,59 @@
+/// Tasks parked on a loop that run asynchronous work without a new task for each piece.
+///
+/// Work is queued while a read pass parses; `pump` then resumes one worker, which drains the queue for
+/// as long as the work does not suspend. When it does, the next worker takes the rest, so no piece
+/// waits for another. Starting work this way costs a fifth of a task of its own.
+@safe
+package final class WorkerPool<Work> {
+  private var queue: [Work] = []
+  private var head = 0
+  private var idle: [UnsafeContinuation<Void, Never>] = unsafe []
+  private let body: (Work) async -> Void
+
+  /// A pool that runs `body` for each piece of work, on the loop.
+  package init(_ body: @escaping (Work) async -> Void) {
+    self.body = body
+  }
+
+  /// Queues `work`; it starts with the next `pump`.
+  package func submit(_ work: Work) {
+    queue.append(work)
+  }
+
+  /// Starts everything that is queued.
+  package func pump(on loop: isolated EventLoop) {
+    while head < queue.count {
+      let before = head
+      if let worker = unsafe idle.popLast() { unsafe worker.resume() } else { spawn(on: loop) }
+      loop.core.runJobs()
+      // Inside a job the outer run of the queue will reach the worker.
+      if head == before { return }
+    }
+    if head > 0 { compact() }
+  }
+
+  private func next() -> Work? {
+    guard head < queue.count else {
+      compact()
+      return nil
+    }
+    head += 1
+    return queue[head - 1]
+  }
+
+  private func compact() {
+    queue.removeFirst(head)
+    head = 0
+  }
+
+  private func spawn(on loop: isolated EventLoop) {
+    // With the preference every resume stays on the loop; without it, each costs a hop.
+    Task.immediate(executorPreference: loop.executor.tasks) { [loop] in
+      _ = loop
+      while true {
+        while let work = self.next() { await self.body(work) }
+        unsafe await withUnsafeContinuation { unsafe self.idle.append($0) }
+      }
+    }
+  }
+}
