@@ -34,21 +34,9 @@ public actor EventLoop {
     try body(self)
   }
 
-  /// Starts a task on the loop's thread and returns it; what it awaits elsewhere resumes here.
-  package func startTask(
-    _ body: sending @escaping @isolated(any) () async -> Void
-  ) -> Task<Void, Never> {
-    Task(executorPreference: executor.tasks) { await body() }
-  }
-
   /// Waits on the loop for `duration`; returns early, without an error, when the task is cancelled.
   package func wait(for duration: Duration) async {
-    let sleep = LoopSleep()
-    await withTaskCancellationHandler {
-      await sleep.wait(duration, on: self)
-    } onCancel: {
-      Task { await self.run { loop in sleep.end(on: loop) } }
-    }
+    _ = await LoopPromise<Never>().wait(until: core.now + duration, on: self)
   }
 
   private nonisolated func startThread(named name: String) throws(SystemCallError) {
@@ -79,35 +67,5 @@ private final class ThreadStart: Sendable {
   init(loop: EventLoop, name: String) {
     self.loop = loop
     self.name = name
-  }
-}
-
-/// Waiting on a loop that a cancellation ends early.
-private final class LoopSleep: LoopTimerTarget, Sendable {
-  private nonisolated(unsafe) var continuation: CheckedContinuation<Void, Never>?
-  private nonisolated(unsafe) var timer: TargetTimer?
-  private nonisolated(unsafe) var isOver = false
-
-  /// All three are called on the loop.
-  func wait(_ duration: Duration, on loop: isolated EventLoop) async {
-    if unsafe isOver { return }
-    await withCheckedContinuation { continuation in
-      unsafe self.continuation = continuation
-      let timer = TargetTimer(self)
-      unsafe self.timer = timer
-      loop.core.arm(timer, after: duration)
-    }
-  }
-
-  func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
-    end(on: loop)
-  }
-
-  func end(on loop: isolated EventLoop) {
-    unsafe isOver = true
-    if let timer = unsafe timer { loop.core.cancel(timer) }
-    unsafe timer = nil
-    unsafe continuation?.resume()
-    unsafe continuation = nil
   }
 }

@@ -43,3 +43,11 @@ extension Duration {
     Double(components.seconds) * 1e3 + Double(components.attoseconds) / 1e15
   }
 }
+
+/// The wall clock, which may jump: for dates that others read, never for measuring time.
+package enum WallClock {
+  /// Seconds since 1970 and the nanoseconds of the second that has begun.
+  package static func now() -> (seconds: Int64, nanoseconds: Int64) {
+    realTime()
+  }
+}

@@ -30,3 +30,10 @@ package struct SystemCallError: Error, Hashable, Sendable, CustomStringConvertib
 
   package var description: String { "\(call): \(reason)" }
 }
+
+/// Reads `CLOCK_REALTIME`.
+func realTime() -> (seconds: Int64, nanoseconds: Int64) {
+  var time = timespec()
+  _ = unsafe clock_gettime(CLOCK_REALTIME, &time)
+  return (Int64(time.tv_sec), Int64(time.tv_nsec))
+}
