@@ -1,1 +1,233 @@
+#define _GNU_SOURCE
 #include "COpenSSL.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+/* ---- the BIO over lent memory ---- */
+
+static int window_read(BIO *bio, char *to, size_t size, size_t *count) {
+    struct grenache_window *window = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    if (window->in_len == 0) {
+        *count = 0;
+        BIO_set_retry_read(bio);
+        return 0;
+    }
+    if (size > window->in_len) size = window->in_len;
+    memcpy(to, window->in, size);
+    window->in += size;
+    window->in_len -= size;
+    *count = size;
+    return 1;
+}
+
+static int window_write(BIO *bio, const char *from, size_t size, size_t *count) {
+    struct grenache_window *window = BIO_get_data(bio);
+    size_t room = window->out_cap - window->out_len;
+    BIO_clear_retry_flags(bio);
+    if (room == 0) {
+        *count = 0;
+        BIO_set_retry_write(bio);
+        return 0;
+    }
+    if (size > room) size = room;
+    memcpy(window->out + window->out_len, from, size);
+    window->out_len += size;
+    *count = size;
+    return 1;
+}
+
+static long window_ctrl(BIO *bio, int command, long number, void *pointer) {
+    (void)bio;
+    (void)number;
+    (void)pointer;
+    return command == BIO_CTRL_FLUSH; /* the loop sends */
+}
+
+static int window_create(BIO *bio) {
+    BIO_set_init(bio, 1);
+    return 1;
+}
+
+static int window_destroy(BIO *bio) {
+    (void)bio;
+    return 1;
+}
+
+static BIO_METHOD *window_method;
+static pthread_once_t window_once = PTHREAD_ONCE_INIT;
+
+static void make_window_method(void) {
+    BIO_METHOD *method =
+        BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "grenache window");
+    if (!method) return;
+    BIO_meth_set_read_ex(method, window_read);
+    BIO_meth_set_write_ex(method, window_write);
+    BIO_meth_set_ctrl(method, window_ctrl);
+    BIO_meth_set_create(method, window_create);
+    BIO_meth_set_destroy(method, window_destroy);
+    window_method = method;
+}
+
+int grenache_ssl_attach(SSL *ssl, struct grenache_window *window) {
+    pthread_once(&window_once, make_window_method);
+    BIO *bio = window_method ? BIO_new(window_method) : NULL;
+    if (!bio) return 0;
+    BIO_set_data(bio, window);
+    SSL_set_bio(ssl, bio, bio);
+    return 1;
+}
+
+/* ---- macros ---- */
+
+const uint64_t grenache_option_no_renegotiation = SSL_OP_NO_RENEGOTIATION;
+const uint64_t grenache_option_no_compression = SSL_OP_NO_COMPRESSION;
+const uint64_t grenache_option_no_ticket = SSL_OP_NO_TICKET;
+const uint64_t grenache_option_server_preference = SSL_OP_CIPHER_SERVER_PREFERENCE;
+const long grenache_mode_release_buffers = SSL_MODE_RELEASE_BUFFERS;
+const long grenache_mode_moving_write_buffer = SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER;
+
+void grenache_ctx_set_mode(SSL_CTX *ctx, long mode) { SSL_CTX_set_mode(ctx, mode); }
+
+int grenache_ctx_set_versions(SSL_CTX *ctx, int lowest, int highest) {
+    return SSL_CTX_set_min_proto_version(ctx, lowest) &&
+           SSL_CTX_set_max_proto_version(ctx, highest);
+}
+
+int grenache_ctx_set_groups(SSL_CTX *ctx, const char *groups) {
+    return SSL_CTX_set1_groups_list(ctx, groups) == 1;
+}
+
+void grenache_ctx_session_cache_off(SSL_CTX *ctx) {
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+}
+
+int grenache_ctx_add_chain(SSL_CTX *ctx, X509 *certificate) {
+    return SSL_CTX_add1_chain_cert(ctx, certificate) == 1;
+}
+
+int grenache_ssl_set_server_name(SSL *ssl, const char *name) {
+    return SSL_set_tlsext_host_name(ssl, name) == 1;
+}
+
+int grenache_ssl_group(SSL *ssl) { return SSL_get_negotiated_group(ssl); }
+
+SSL *grenache_store_ctx_ssl(X509_STORE_CTX *ctx) {
+    return X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
+}
+
+/* ---- PEM ---- */
+
+static int no_passphrase(char *buffer, int size, int writing, void *user) {
+    (void)buffer;
+    (void)size;
+    (void)writing;
+    (void)user;
+    return -1;
+}
+
+X509 *grenache_read_certificate(BIO *bio) {
+    return PEM_read_bio_X509(bio, NULL, no_passphrase, NULL);
+}
+
+X509_CRL *grenache_read_crl(BIO *bio) {
+    return PEM_read_bio_X509_CRL(bio, NULL, no_passphrase, NULL);
+}
+
+EVP_PKEY *grenache_read_key(BIO *bio, const char *passphrase) {
+    if (passphrase) return PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)(uintptr_t)passphrase);
+    return PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
+}
+
+int grenache_is_end_of_pem(void) {
+    unsigned long error = ERR_peek_last_error();
+    if (ERR_GET_LIB(error) != ERR_LIB_PEM || ERR_GET_REASON(error) != PEM_R_NO_START_LINE) return 0;
+    ERR_clear_error();
+    return 1;
+}
+
+/* ---- stacks and names ---- */
+
+int grenache_chain_count(STACK_OF(X509) *chain) { return chain ? sk_X509_num(chain) : 0; }
+
+X509 *grenache_chain_at(STACK_OF(X509) *chain, int index) { return sk_X509_value(chain, index); }
+
+GENERAL_NAMES *grenache_names_of(X509 *certificate) {
+    return X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+}
+
+int grenache_names_count(GENERAL_NAMES *names) { return sk_GENERAL_NAME_num(names); }
+
+int grenache_names_at(GENERAL_NAMES *names, int index, const uint8_t **bytes, size_t *size) {
+    int kind = 0;
+    const ASN1_STRING *string = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, index), &kind);
+    *bytes = NULL;
+    *size = 0;
+    if (string && (kind == GEN_DNS || kind == GEN_URI || kind == GEN_EMAIL || kind == GEN_IPADD)) {
+        *bytes = ASN1_STRING_get0_data(string);
+        *size = (size_t)ASN1_STRING_length(string);
+    }
+    return kind;
+}
+
+void grenache_names_free(GENERAL_NAMES *names) { GENERAL_NAMES_free(names); }
+
+GENERAL_NAMES *grenache_names_new(void) { return GENERAL_NAMES_new(); }
+
+int grenache_names_add(GENERAL_NAMES *names, int kind, const uint8_t *bytes, size_t size) {
+    GENERAL_NAME *name = GENERAL_NAME_new();
+    ASN1_STRING *string =
+        kind == GEN_IPADD ? ASN1_OCTET_STRING_new() : ASN1_STRING_type_new(V_ASN1_IA5STRING);
+    if (!name || !string || !ASN1_STRING_set(string, bytes, (int)size)) {
+        GENERAL_NAME_free(name);
+        ASN1_STRING_free(string);
+        return 0;
+    }
+    GENERAL_NAME_set0_value(name, kind, string);
+    if (sk_GENERAL_NAME_push(names, name)) return 1;
+    GENERAL_NAME_free(name);
+    return 0;
+}
+
+int grenache_set_names(X509 *certificate, GENERAL_NAMES *names) {
+    return X509_add1_ext_i2d(certificate, NID_subject_alt_name, names, 0, X509V3_ADD_DEFAULT) == 1;
+}
+
+int grenache_add_extension(X509 *certificate, X509 *issuer, int nid, const char *value) {
+    X509V3_CTX context;
+    X509V3_set_ctx_nodb(&context);
+    X509V3_set_ctx(&context, issuer, certificate, NULL, NULL, 0);
+    X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
+    if (!extension) return 0;
+    int done = X509_add_ext(certificate, extension, -1);
+    X509_EXTENSION_free(extension);
+    return done == 1;
+}
+
+size_t grenache_name_text(const X509_NAME *name, char *buffer, size_t size) {
+    BIO *bio = BIO_new(BIO_s_mem());
+    size_t count = 0;
+    if (bio && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0) {
+        int got = BIO_read(bio, buffer, (int)size);
+        if (got > 0) count = (size_t)got;
+    }
+    BIO_free(bio);
+    return count;
+}
+
+int64_t grenache_time(const ASN1_TIME *time) {
+    struct tm parts;
+    if (!ASN1_TIME_to_tm(time, &parts)) return 0;
+    return (int64_t)timegm(&parts);
+}
+
+EVP_PKEY *grenache_new_p256(void) { return EVP_EC_gen("P-256"); }
+
+long grenache_bio_bytes(BIO *bio, const uint8_t **bytes) {
+    char *data = NULL;
+    long count = BIO_get_mem_data(bio, &data);
+    *bytes = (const uint8_t *)data;
+    return count;
+}

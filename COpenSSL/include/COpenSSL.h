@@ -1,2 +1,111 @@
+/*
+ * OpenSSL for Swift: what its headers offer as macros only, as functions; the BIO over memory that an
+ * event loop lends; and a few calls whose C form Swift cannot use. No policy: every choice is made by
+ * the caller. Builds against OpenSSL 3.0 and newer.
+ */
 #pragma once
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * The windows that one event loop lends to the connection that it is serving right now: ciphertext just
+ * received, and room for ciphertext to send. OpenSSL takes all of the input (a partial record stays
+ * inside it), so that the windows are free for the next connection after each call.
+ */
+struct grenache_window {
+    const uint8_t *in;
+    size_t in_len;
+    uint8_t *out;
+    size_t out_len;
+    size_t out_cap;
+};
+
+/* Gives `ssl` a BIO over `window`, for both directions. 1, or 0 without memory. */
+int grenache_ssl_attach(SSL *ssl, struct grenache_window *window);
+
+/*
+ * SSL_read, SSL_write and SSL_do_handshake on an empty error queue.
+ * More than 0: the bytes, or 1 for a finished handshake. Otherwise minus what SSL_get_error says.
+ */
+static inline long grenache_result(SSL *ssl, int result, size_t count) {
+    return result == 1 ? (long)count : -(long)SSL_get_error(ssl, result);
+}
+static inline void grenache_clear_errors(void) {
+    if (ERR_peek_error()) ERR_clear_error();
+}
+static inline long grenache_ssl_read(SSL *ssl, void *buffer, size_t size) {
+    size_t count = 0;
+    grenache_clear_errors();
+    return grenache_result(ssl, SSL_read_ex(ssl, buffer, size, &count), count);
+}
+static inline long grenache_ssl_write(SSL *ssl, const void *bytes, size_t size) {
+    size_t count = 0;
+    grenache_clear_errors();
+    return grenache_result(ssl, SSL_write_ex(ssl, bytes, size, &count), count);
+}
+static inline long grenache_ssl_handshake(SSL *ssl) {
+    grenache_clear_errors();
+    return grenache_result(ssl, SSL_do_handshake(ssl), 1);
+}
+
+/* Macros. */
+void grenache_ctx_set_mode(SSL_CTX *ctx, long mode);
+int grenache_ctx_set_versions(SSL_CTX *ctx, int lowest, int highest);
+int grenache_ctx_set_groups(SSL_CTX *ctx, const char *groups);
+void grenache_ctx_session_cache_off(SSL_CTX *ctx);
+int grenache_ctx_add_chain(SSL_CTX *ctx, X509 *certificate);
+int grenache_ssl_set_server_name(SSL *ssl, const char *name);
+int grenache_ssl_group(SSL *ssl);
+extern const uint64_t grenache_option_no_renegotiation;
+extern const uint64_t grenache_option_no_compression;
+extern const uint64_t grenache_option_no_ticket;
+extern const uint64_t grenache_option_server_preference;
+extern const long grenache_mode_release_buffers;
+extern const long grenache_mode_moving_write_buffer;
+
+/* The SSL behind a verification in progress. */
+SSL *grenache_store_ctx_ssl(X509_STORE_CTX *ctx);
+
+/* Reading PEM from memory; NULL at the end or on an error, which is then in the queue. */
+X509 *grenache_read_certificate(BIO *bio);
+X509_CRL *grenache_read_crl(BIO *bio);
+/* `passphrase` may be NULL: an encrypted key then fails instead of asking a terminal. */
+EVP_PKEY *grenache_read_key(BIO *bio, const char *passphrase);
+/* Whether the queue says only that the input has no more PEM blocks; empties the queue then. */
+int grenache_is_end_of_pem(void);
+
+/* Stacks, whose functions are macros. */
+int grenache_chain_count(STACK_OF(X509) *chain);
+X509 *grenache_chain_at(STACK_OF(X509) *chain, int index);
+
+/* Subject alternative names: the kind is a GEN_* number; the bytes belong to `names`. */
+GENERAL_NAMES *grenache_names_of(X509 *certificate);
+int grenache_names_count(GENERAL_NAMES *names);
+int grenache_names_at(GENERAL_NAMES *names, int index, const uint8_t **bytes, size_t *size);
+void grenache_names_free(GENERAL_NAMES *names);
+GENERAL_NAMES *grenache_names_new(void);
+int grenache_names_add(GENERAL_NAMES *names, int kind, const uint8_t *bytes, size_t size);
+int grenache_set_names(X509 *certificate, GENERAL_NAMES *names);
+
+/* Adds an extension given in the notation of openssl.cnf. 1 on success. */
+int grenache_add_extension(X509 *certificate, X509 *issuer, int nid, const char *value);
+
+/* Prints a name by RFC 2253 into a new memory BIO's bytes; 0 on failure. For display only. */
+size_t grenache_name_text(const X509_NAME *name, char *buffer, size_t size);
+
+/* Seconds since 1970 of an ASN.1 time; 0 on failure. */
+int64_t grenache_time(const ASN1_TIME *time);
+
+/* A new P-256 key. */
+EVP_PKEY *grenache_new_p256(void);
+
+/* The bytes that a memory BIO holds. */
+long grenache_bio_bytes(BIO *bio, const uint8_t **bytes);

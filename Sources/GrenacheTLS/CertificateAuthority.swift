@@ -1,0 +1,242 @@
+internal import COpenSSL
+internal import Glibc
+
+/// A certificate authority for development and tests: an ECDSA P-256 root made in process, whose key
+/// lives in memory unless it is written.
+///
+/// It has no policy, keeps no record and signs whatever it is asked to: not for production.
+@safe
+public final class CertificateAuthority: Sendable {
+  /// What a leaf certificate is issued for.
+  public struct Leaf: Hashable, Sendable {
+    /// The common name, for display only.
+    public var commonName: String
+    /// DNS names.
+    public var dnsNames: [String]
+    /// IPv4 or IPv6 addresses as text.
+    public var ipAddresses: [String]
+    /// Services, each a URI `grenache:<service>`; a final `*` covers every name that begins so.
+    public var services: [String]
+    /// From now until then (default 90 days).
+    public var lifetimeSeconds: Int = 90 * 86_400
+
+    /// A leaf for both ends of a connection.
+    public init(
+      commonName: String, dnsNames: [String] = [], ipAddresses: [String] = [],
+      services: [String] = []
+    ) {
+      self.commonName = commonName
+      self.dnsNames = dnsNames
+      self.ipAddresses = ipAddresses
+      self.services = services
+    }
+  }
+
+  /// A certificate and its key, as PEM.
+  public struct Issued: Hashable, Sendable {
+    /// The certificate.
+    public var certificate: String
+    /// The key, unencrypted.
+    public var key: String
+  }
+
+  /// OpenSSL failed, or a name cannot stand in a certificate.
+  public struct Failure: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What failed.
+    public var description: String
+  }
+
+  /// The root certificate, as PEM.
+  public let certificatePEM: String
+
+  private let certificate: OpenSSLHandle
+  private let key: OpenSSLHandle
+  private static let clockSkewSeconds = 300
+
+  /// Makes a new root.
+  public init(commonName: String = "Grenache development CA") throws(Failure) {
+    key = try Self.makeKey()
+    certificate = try Self.makeCertificate(
+      subject: commonName, issuer: nil, key: key, issuerKey: key, lifetime: 3_650 * 86_400)
+    try Self.addExtension(certificate, certificate, NID_basic_constraints, "critical,CA:TRUE")
+    try Self.addExtension(certificate, certificate, NID_key_usage, "critical,keyCertSign,cRLSign")
+    try Self.addExtension(certificate, certificate, NID_subject_key_identifier, "hash")
+    try Self.sign(certificate, key)
+    certificatePEM = unsafe try Self.pem { unsafe PEM_write_bio_X509($0, certificate.pointer) }
+  }
+
+  /// Issues a certificate with a new key.
+  public func issue(_ leaf: Leaf) throws(Failure) -> Issued {
+    let key = try Self.makeKey()
+    let issued = try Self.makeCertificate(
+      subject: leaf.commonName, issuer: certificate, key: key, issuerKey: self.key,
+      lifetime: leaf.lifetimeSeconds)
+    try Self.addExtension(issued, certificate, NID_basic_constraints, "critical,CA:FALSE")
+    try Self.addExtension(issued, certificate, NID_key_usage, "critical,digitalSignature")
+    try Self.addExtension(issued, certificate, NID_ext_key_usage, "serverAuth,clientAuth")
+    try Self.addExtension(issued, certificate, NID_subject_key_identifier, "hash")
+    try Self.addExtension(issued, certificate, NID_authority_key_identifier, "keyid")
+    try Self.addNames(leaf, to: issued)
+    try Self.sign(issued, self.key)
+    return unsafe Issued(
+      certificate: try Self.pem { unsafe PEM_write_bio_X509($0, issued.pointer) },
+      key: unsafe try Self.pem {
+        unsafe PEM_write_bio_PrivateKey($0, key.pointer, nil, nil, 0, nil, nil)
+      })
+  }
+
+  /// Issues a certificate and gives the configuration that uses it, all in memory.
+  public func configuration(for leaf: Leaf) throws(Failure) -> TLSConfiguration {
+    let issued = try issue(leaf)
+    return TLSConfiguration(
+      certificate: .pem(issued.certificate), key: .pem(issued.key), roots: .pem(certificatePEM))
+  }
+
+  /// Issues a certificate into a directory by the convention of `TLSConfiguration.directory`; the key
+  /// can be read by its owner alone.
+  public func write(_ leaf: Leaf, toDirectory path: String) throws(Failure) {
+    let issued = try issue(leaf)
+    try FileWriter.makeDirectory(path)
+    try FileWriter.write(certificatePEM, to: "\(path)/ca.pem", mode: 0o644)
+    try FileWriter.write(issued.certificate, to: "\(path)/cert.pem", mode: 0o644)
+    try FileWriter.write(issued.key, to: "\(path)/key.pem", mode: 0o600)
+  }
+
+  // MARK: Steps
+
+  private static func makeKey() throws(Failure) -> OpenSSLHandle {
+    guard let key = unsafe grenache_new_p256() else { throw failure("making a key") }
+    return unsafe .key(key)
+  }
+
+  private static func makeCertificate(
+    subject: String, issuer: OpenSSLHandle?, key: OpenSSLHandle, issuerKey: OpenSSLHandle,
+    lifetime: Int
+  ) throws(Failure) -> OpenSSLHandle {
+    guard let pointer = unsafe X509_new() else { throw failure("making a certificate") }
+    let certificate = unsafe OpenSSLHandle.certificate(pointer)
+    guard let name = unsafe X509_get_subject_name(pointer),
+      unsafe X509_set_version(pointer, 2) == 1,
+      unsafe X509_NAME_add_entry_by_txt(
+        name, "CN", MBSTRING_UTF8, Array(subject.utf8), Int32(subject.utf8.count), -1, 0) == 1,
+      unsafe X509_set_issuer_name(
+        pointer, issuer.map { unsafe X509_get_subject_name($0.pointer) } ?? name) == 1,
+      unsafe X509_set_pubkey(pointer, key.pointer) == 1,
+      unsafe X509_gmtime_adj(X509_getm_notBefore(pointer), -clockSkewSeconds) != nil,
+      unsafe X509_gmtime_adj(X509_getm_notAfter(pointer), lifetime) != nil
+    else { throw failure("filling in a certificate") }
+    unsafe try setSerial(pointer)
+    return certificate
+  }
+
+  /// A positive random serial number of 16 bytes (RFC 5280 §4.1.2.2).
+  private static func setSerial(_ certificate: OpaquePointer) throws(Failure) {
+    var bytes = secureRandomBytes(16)
+    bytes[0] &= 0x7f
+    bytes[0] |= 0x40
+    guard let number = unsafe BN_bin2bn(bytes, 16, nil) else { throw failure("a serial number") }
+    defer { unsafe BN_free(number) }
+    guard unsafe BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != nil else {
+      throw failure("a serial number")
+    }
+  }
+
+  private static func addExtension(
+    _ certificate: OpenSSLHandle, _ issuer: OpenSSLHandle, _ kind: Int32, _ value: String
+  ) throws(Failure) {
+    guard unsafe grenache_add_extension(certificate.pointer, issuer.pointer, kind, value) == 1 else {
+      throw failure("the extension \(value)")
+    }
+  }
+
+  private static func addNames(_ leaf: Leaf, to certificate: OpenSSLHandle) throws(Failure) {
+    guard let names = unsafe grenache_names_new() else { throw failure("making names") }
+    defer { unsafe grenache_names_free(names) }
+    var entries: [(Int32, [UInt8])] = leaf.dnsNames.map { (GEN_DNS, Array($0.utf8)) }
+    for text in leaf.ipAddresses {
+      guard let bytes = IPAddressText.bytes(text) else {
+        throw Failure(description: "\(text) is not an IP address")
+      }
+      entries.append((GEN_IPADD, bytes))
+    }
+    for service in leaf.services { entries.append((GEN_URI, Array(serviceURI(service).utf8))) }
+    guard !entries.isEmpty else { return }
+    for (kind, bytes) in entries {
+      guard unsafe grenache_names_add(names, kind, bytes, bytes.count) == 1 else {
+        throw failure("adding a name")
+      }
+    }
+    guard unsafe grenache_set_names(certificate.pointer, names) == 1 else {
+      throw failure("setting names")
+    }
+  }
+
+  private static func serviceURI(_ service: String) -> String {
+    guard service.hasSuffix("*") else { return ServicePattern.uri(for: service) }
+    return ServicePattern.uri(for: String(service.dropLast())) + "*"
+  }
+
+  private static func sign(_ certificate: OpenSSLHandle, _ key: OpenSSLHandle) throws(Failure) {
+    guard unsafe X509_sign(certificate.pointer, key.pointer, EVP_sha256()) > 0 else {
+      throw failure("signing")
+    }
+  }
+
+  private static func pem(_ write: (OpaquePointer) -> Int32) throws(Failure) -> String {
+    guard let bio = unsafe BIO_new(BIO_s_mem()) else { throw failure("writing PEM") }
+    defer { unsafe BIO_free(bio) }
+    guard unsafe write(bio) == 1 else { throw failure("writing PEM") }
+    var bytes: UnsafePointer<UInt8>?
+    let count = unsafe grenache_bio_bytes(bio, &bytes)
+    return unsafe String(
+      decoding: UnsafeBufferPointer(start: bytes, count: max(0, count)), as: UTF8.self)
+  }
+
+  private static func failure(_ what: String) -> Failure {
+    let reasons = takeOpenSSLReasons().joined(separator: "; ")
+    return Failure(description: "\(what) failed: \(reasons)")
+  }
+}
+
+/// Writes small files.
+enum FileWriter {
+  static func makeDirectory(_ path: String) throws(CertificateAuthority.Failure) {
+    var prefix = path.hasPrefix("/") ? "/" : ""
+    for part in path.split(separator: "/") {
+      prefix += (prefix.isEmpty || prefix.hasSuffix("/") ? "" : "/") + part
+      guard unsafe mkdir(prefix, 0o755) == 0 || errno == EEXIST else {
+        throw CertificateAuthority.Failure(
+          description: "the folder \(prefix) cannot be made (error \(errno))")
+      }
+    }
+  }
+
+  /// Writes beside the target and renames, so that no reader ever sees half a file; from the start
+  /// with its final mode, so that nobody else ever sees a key.
+  static func write(
+    _ text: String, to path: String, mode: mode_t
+  ) throws(CertificateAuthority.Failure) {
+    let draft = "\(path).new"
+    _ = unsafe unlink(draft)
+    let descriptor = unsafe open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
+    guard descriptor >= 0 else {
+      throw CertificateAuthority.Failure(
+        description: "\(path) cannot be written (error \(errno))")
+    }
+    let bytes = Array(text.utf8)
+    var written = 0
+    while written < bytes.count {
+      let count = unsafe bytes.withUnsafeBytes { buffer in
+        let rest = unsafe UnsafeRawBufferPointer(rebasing: buffer[written...])
+        return unsafe Glibc.write(descriptor, rest.baseAddress, rest.count)
+      }
+      guard count > 0 else { break }
+      written += count
+    }
+    let isClosed = close(descriptor) == 0
+    guard written == bytes.count, isClosed, unsafe rename(draft, path) == 0 else {
+      throw CertificateAuthority.Failure(
+        description: "\(path) cannot be written (error \(errno))")
+    }
+  }
+}

@@ -1,0 +1,39 @@
+internal import Glibc
+
+/// Reads small files whole.
+enum FileReader {
+  /// More than this is no PEM file.
+  static let bytesMax = 16 << 20
+
+  struct Failure: Error {
+    var reason: String
+  }
+
+  static func exists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
+
+  static func read(_ path: String) throws(Failure) -> [UInt8] {
+    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw Failure(reason: reason(of: errno)) }
+    defer { _ = close(descriptor) }
+    var bytes: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 64 << 10)
+    while true {
+      let count = unsafe Glibc.read(descriptor, &buffer, buffer.count)
+      if count == 0 { return bytes }
+      guard count > 0 else { throw Failure(reason: reason(of: errno)) }
+      bytes.append(contentsOf: buffer[..<count])
+      guard bytes.count <= bytesMax else {
+        throw Failure(reason: "is larger than \(bytesMax >> 20) MiB")
+      }
+    }
+  }
+
+  private static func reason(of code: Int32) -> String {
+    switch code {
+    case ENOENT: "does not exist"
+    case EACCES, EPERM: "may not be read"
+    case EISDIR: "is a directory"
+    default: "cannot be read (error \(code))"
+    }
+  }
+}

@@ -1,0 +1,60 @@
+internal import COpenSSL
+
+/// One reference to an OpenSSL object, given back at the end.
+///
+/// Certificates, keys and CRLs are reference-counted by OpenSSL with atomic counts and are not changed
+/// after they have been made, so that they may be used from any thread.
+@safe
+final class OpenSSLHandle: Sendable {
+  nonisolated(unsafe) let pointer: OpaquePointer
+  private nonisolated(unsafe) let free: (OpaquePointer) -> Void
+
+  /// Takes over the reference.
+  init(_ pointer: OpaquePointer, free: @escaping (OpaquePointer) -> Void) {
+    unsafe self.pointer = pointer
+    unsafe self.free = free
+  }
+
+  deinit { unsafe free(pointer) }
+
+  static func certificate(_ pointer: OpaquePointer) -> OpenSSLHandle {
+    unsafe OpenSSLHandle(pointer) { unsafe X509_free($0) }
+  }
+
+  static func key(_ pointer: OpaquePointer) -> OpenSSLHandle {
+    unsafe OpenSSLHandle(pointer) { unsafe EVP_PKEY_free($0) }
+  }
+
+  static func crl(_ pointer: OpaquePointer) -> OpenSSLHandle {
+    unsafe OpenSSLHandle(pointer) { unsafe X509_CRL_free($0) }
+  }
+}
+
+/// What OpenSSL's error queue of this thread says; the queue is empty afterwards.
+func takeOpenSSLReasons() -> [String] {
+  var reasons: [String] = []
+  while true {
+    let code = ERR_get_error()
+    guard code != 0 else { return reasons }
+    if let text = unsafe ERR_reason_error_string(code) {
+      reasons.append(unsafe String(cString: text))
+    }
+  }
+}
+
+/// The DER of a certificate.
+func certificateDER(_ certificate: OpaquePointer) -> [UInt8] {
+  var bytes: UnsafeMutablePointer<UInt8>?
+  let count = unsafe i2d_X509(certificate, &bytes)
+  defer { unsafe CRYPTO_free(bytes, "", 0) }
+  guard count > 0, let bytes = unsafe bytes else { return [] }
+  return unsafe Array(UnsafeBufferPointer(start: bytes, count: Int(count)))
+}
+
+/// A name by RFC 2253, for display only: it is never compared.
+func nameText(_ name: OpaquePointer?) -> String {
+  guard let name = unsafe name else { return "" }
+  var buffer = [CChar](repeating: 0, count: 512)
+  let count = unsafe grenache_name_text(name, &buffer, buffer.count)
+  return String(decoding: buffer[..<min(count, buffer.count)].map(UInt8.init(bitPattern:)), as: UTF8.self)
+}

@@ -1,0 +1,102 @@
+/// Who may be at the other end, beside having a certificate that chains to the configured roots.
+public struct PeerVerification: Hashable, Sendable {
+  enum Rule: Hashable, Sendable {
+    case service(String, host: String?)
+    case host(String)
+    case publicKeys(Set<[UInt8]>)
+    case fingerprints(Set<[UInt8]>)
+    case anyOfTheChain
+  }
+  let rule: Rule
+
+  /// A worker that a lookup found: its certificate names the service by a URI
+  /// `grenache:<service>`, or the address that was looked up by an IP or DNS name.
+  public static func service(_ name: String, address: String? = nil) -> PeerVerification {
+    PeerVerification(rule: .service(name, host: address))
+  }
+
+  /// A host: an IP name for an address, a DNS name otherwise (RFC 9525: exact, or `*` as the whole
+  /// left-most label).
+  public static func name(_ host: String) -> PeerVerification {
+    PeerVerification(rule: .host(host))
+  }
+
+  /// One of these public keys, each the SHA-256 of its SubjectPublicKeyInfo. Pin a spare one, too.
+  public static func publicKeyPins(_ digests: [[UInt8]]) -> PeerVerification {
+    PeerVerification(rule: .publicKeys(Set(digests)))
+  }
+
+  /// One of these certificates, each by its SHA-256.
+  public static func certificateFingerprints(_ digests: [[UInt8]]) -> PeerVerification {
+    PeerVerification(rule: .fingerprints(Set(digests)))
+  }
+
+  /// Anybody whom the roots vouch for, whatever the name: right for a server's clients, which are
+  /// authorised by their identity later, and for nothing else.
+  public static let anyPeerThatTheRootsVouchFor = PeerVerification(rule: .anyOfTheChain)
+
+  /// Whether the peer is one who was meant.
+  func accepts(_ peer: PeerIdentity) -> Bool {
+    switch rule {
+    case .service(let name, let host):
+      let isNamed = peer.names.contains { san in
+        guard case .uri(let text) = san else { return false }
+        return ServicePattern(uri: text)?.covers(name) ?? false
+      }
+      return isNamed || host.map { Self.covers(peer, host: $0) } ?? false
+    case .host(let host):
+      return Self.covers(peer, host: host)
+    case .publicKeys(let digests):
+      return digests.contains(peer.publicKeySHA256)
+    case .fingerprints(let digests):
+      return digests.contains(peer.fingerprintSHA256)
+    case .anyOfTheChain:
+      return true
+    }
+  }
+
+  /// Who was meant, for messages.
+  var expectedNames: [String] {
+    switch rule {
+    case .service(let name, let host):
+      ["URI:\(ServicePattern.uri(for: name))"] + (host.map { [Self.hostText($0)] } ?? [])
+    case .host(let host): [Self.hostText(host)]
+    case .publicKeys(let digests): digests.map { "public key sha256:\(Digest.hex($0))" }.sorted()
+    case .fingerprints(let digests): digests.map { "certificate sha256:\(Digest.hex($0))" }.sorted()
+    case .anyOfTheChain: []
+    }
+  }
+
+  private static func hostText(_ host: String) -> String {
+    IPAddressText.bytes(host) == nil ? "DNS:\(host)" : "IP:\(host)"
+  }
+
+  private static func covers(_ peer: PeerIdentity, host: String) -> Bool {
+    if let address = IPAddressText.bytes(host) { return peer.names.contains(.ip(address)) }
+    return peer.names.contains { name in
+      guard case .dns(let pattern) = name else { return false }
+      return dnsMatches(pattern, host)
+    }
+  }
+
+  /// RFC 9525 §6.3: ASCII letters in either case; `*` stands for exactly one left-most label.
+  static func dnsMatches(_ pattern: String, _ host: String) -> Bool {
+    let name = host.hasSuffix(".") ? String(host.dropLast()) : host
+    let wanted = labels(name)
+    let given = labels(pattern)
+    guard !wanted.isEmpty, wanted.count == given.count, wanted.allSatisfy({ !$0.isEmpty }) else {
+      return false
+    }
+    if given[0] == "*" {
+      return given.count >= 3 && given.dropFirst().elementsEqual(wanted.dropFirst())
+    }
+    return !pattern.contains("*") && given == wanted
+  }
+
+  private static func labels(_ name: String) -> [String] {
+    let lower = name.utf8.map { $0 >= 0x41 && $0 <= 0x5a ? $0 + 0x20 : $0 }
+    return lower.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false).map {
+      String(decoding: $0, as: UTF8.self)
+    }
+  }
+}

@@ -1,0 +1,112 @@
+/// Certificates and keys, and what is asked of the peer: the one configuration that grapes, links,
+/// servers and clients take.
+///
+/// It only says where things are; `TLSContext` loads and checks all of it at once.
+public struct TLSConfiguration: Hashable, Sendable {
+  /// Where PEM text comes from.
+  public enum Source: Hashable, Sendable, CustomStringConvertible {
+    /// A file.
+    case file(String)
+    /// The text itself.
+    case pem(String)
+
+    /// The file's name; never the text, which may be a key.
+    public var description: String {
+      switch self {
+      case .file(let path): path
+      case .pem: "PEM in memory"
+      }
+    }
+  }
+
+  /// The leaf certificate and the chain above it, leaf first.
+  public var certificate: Source
+  /// The key of the leaf.
+  public var key: Source
+  /// The authorities that vouch for peers.
+  public var roots: Source
+  /// Revocation lists; with any, the peer's certificate is checked against them.
+  public var revocationLists: Source?
+
+  /// From any mix of files and memory.
+  public init(
+    certificate: Source, key: Source, roots: Source, revocationLists: Source? = nil
+  ) {
+    self.certificate = certificate
+    self.key = key
+    self.roots = roots
+    self.revocationLists = revocationLists
+  }
+
+  /// From PEM files.
+  public static func files(
+    certificate: String, key: String, roots: String, revocationLists: String? = nil
+  ) -> TLSConfiguration {
+    TLSConfiguration(
+      certificate: .file(certificate), key: .file(key), roots: .file(roots),
+      revocationLists: revocationLists.map { .file($0) })
+  }
+
+  /// From a directory by convention: `cert.pem` (leaf and chain), `key.pem`, `ca.pem`, and `crl.pem`
+  /// if it is there.
+  public static func directory(_ path: String) -> TLSConfiguration {
+    let crl = "\(path)/crl.pem"
+    return .files(
+      certificate: "\(path)/cert.pem", key: "\(path)/key.pem", roots: "\(path)/ca.pem",
+      revocationLists: FileReader.exists(crl) ? crl : nil)
+  }
+
+  /// From `GRENACHE_TLS_DIR`, or `GRENACHE_TLS_CERT`, `GRENACHE_TLS_KEY` and `GRENACHE_TLS_CA`, with
+  /// `GRENACHE_TLS_CRL` beside either; `nil` when none of them is set.
+  ///
+  /// - Throws: `TLSConfigurationError` when only some of the three are set.
+  public static func environment(
+    _ variables: [String: String]
+  ) throws(TLSConfigurationError) -> TLSConfiguration? {
+    var configuration: TLSConfiguration
+    let names = ["GRENACHE_TLS_CERT", "GRENACHE_TLS_KEY", "GRENACHE_TLS_CA"]
+    let values = names.map { variables[$0] }
+    if let certificate = values[0], let key = values[1], let roots = values[2] {
+      configuration = .files(certificate: certificate, key: key, roots: roots)
+    } else if values.contains(where: { $0 != nil }) {
+      throw TLSConfigurationError(
+        zip(names, values).filter { $0.1 == nil }.map { name, _ in
+          TLSConfigurationError.Fault(
+            source: name, reason: "is not set", remedy: "Set it to the file, or unset the others.")
+        })
+    } else if let directory = variables["GRENACHE_TLS_DIR"] {
+      configuration = .directory(directory)
+    } else {
+      return nil
+    }
+    if let crl = variables["GRENACHE_TLS_CRL"] { configuration.revocationLists = .file(crl) }
+    return configuration
+  }
+}
+
+/// Everything that is wrong with a configuration, found in one go.
+public struct TLSConfigurationError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// One thing that is wrong.
+  public struct Fault: Hashable, Sendable, CustomStringConvertible {
+    /// The file, or what else it came from.
+    public var source: String
+    /// What is wrong with it.
+    public var reason: String
+    /// What to do.
+    public var remedy: String
+
+    /// The three in one line.
+    public var description: String { "\(source): \(reason). \(remedy)" }
+  }
+
+  /// Every fault that was found.
+  public var faults: [Fault]
+
+  init(_ faults: [Fault]) { self.faults = faults }
+
+  /// A line for each fault.
+  public var description: String {
+    "the TLS configuration cannot be used:\n"
+      + faults.map { "  - \($0)" }.joined(separator: "\n")
+  }
+}

@@ -1,0 +1,284 @@
+internal import COpenSSL
+
+/// Whether a handshake is over.
+package enum TLSProgress: Hashable, Sendable {
+  case done
+  case wantsInput
+}
+
+/// What reading gave.
+package enum TLSRead: Hashable, Sendable {
+  case bytes(Int)
+  case wantsInput
+  /// close_notify: the peer has sent everything.
+  case closed
+}
+
+/// What a handshake has agreed on, as OpenSSL names it.
+public struct TLSNegotiation: Hashable, Sendable, CustomStringConvertible {
+  /// `TLSv1.3` or `TLSv1.2`.
+  public var version: String
+  /// `TLS_AES_256_GCM_SHA384`, for example.
+  public var cipherSuite: String
+  /// The version and the cipher suite.
+  public var description: String { "\(version) \(cipherSuite)" }
+}
+
+/// One TLS connection without its socket: ciphertext in and out through a window, plaintext in and out
+/// through the caller's memory.
+///
+/// After each call the window's output holds what is to be sent, an alert included when the call
+/// throws. Only one engine of a window may be between "lend" and "sent" at a time.
+@safe
+package final class TLSEngine {
+  /// Which end this is.
+  package enum Role: Sendable {
+    /// `serverName` is sent as SNI; `nil` for an IP address (RFC 6066 §3).
+    case client(serverName: String?, verification: PeerVerification)
+    case server
+  }
+
+  /// Who is at the other end, once its chain has been verified.
+  package private(set) var peerIdentity: PeerIdentity?
+
+  private let ssl: OpaquePointer
+  private let side: TLSError.Side
+  private let verification: PeerVerification
+  private let context: TLSContext
+  private let window: TLSWindow
+  private var verificationFailure: TLSError?
+  private var isEstablished = false
+
+  /// Prepares a connection.
+  ///
+  /// - Throws: `TLSError` with `internalError` when OpenSSL has no memory.
+  package init(context: TLSContext, role: Role, window: TLSWindow) throws(TLSError) {
+    self.context = context
+    self.window = window
+    let source: OpaquePointer
+    switch role {
+    case .client(_, let verification):
+      side = .client
+      self.verification = verification
+      unsafe source = context.client
+    case .server:
+      side = .server
+      verification = .anyPeerThatTheRootsVouchFor
+      unsafe source = context.server
+    }
+    guard let ssl = unsafe SSL_new(source) else {
+      throw TLSError(.internalError, side: side, stage: .configuration)
+    }
+    unsafe self.ssl = unsafe ssl
+    guard unsafe grenache_ssl_attach(ssl, window.raw) == 1 else {
+      throw TLSError(.internalError, side: side, stage: .configuration)
+    }
+    unsafe SSL_set_ex_data(ssl, 0, Unmanaged.passUnretained(self).toOpaque())
+    switch role {
+    case .client(let name, _):
+      if let name { unsafe grenache_ssl_set_server_name(ssl, name) }
+      unsafe SSL_set_connect_state(ssl)
+    case .server:
+      unsafe SSL_set_accept_state(ssl)
+    }
+  }
+
+  deinit {
+    unsafe SSL_free(ssl)
+  }
+
+  /// Goes on with the handshake as far as the input reaches.
+  package func handshake() throws(TLSError) -> TLSProgress {
+    let result = unsafe grenache_ssl_handshake(ssl)
+    if result > 0 {
+      isEstablished = true
+      return .done
+    }
+    if -result == SSL_ERROR_WANT_READ { return .wantsInput }
+    throw failure(.handshake, -result)
+  }
+
+  /// Reads plaintext; at most one record a call.
+  @inline(__always)
+  package func read(into buffer: UnsafeMutableRawBufferPointer) throws(TLSError) -> TLSRead {
+    let result = unsafe grenache_ssl_read(ssl, buffer.baseAddress, buffer.count)
+    if result > 0 { return .bytes(result) }
+    if -result == SSL_ERROR_WANT_READ { return .wantsInput }
+    if -result == SSL_ERROR_ZERO_RETURN { return .closed }
+    throw failure(.read, -result)
+  }
+
+  /// Seals `bytes`, at most `plaintextRoom` of the window, into its output.
+  @inline(__always)
+  package func write(_ bytes: UnsafeRawBufferPointer) throws(TLSError) {
+    let result = unsafe grenache_ssl_write(ssl, bytes.baseAddress, bytes.count)
+    if result != bytes.count { throw failure(.write, -result) }
+  }
+
+  /// Queues close_notify: this side has sent everything.
+  package func closeNotify() {
+    guard isEstablished else { return }
+    ERR_clear_error()
+    _ = unsafe SSL_shutdown(ssl)
+    ERR_clear_error()
+  }
+
+  /// The stream has ended: `nil` if the peer said so before, else the error to report.
+  package func endOfInput() -> TLSError? {
+    guard isEstablished else {
+      var error = TLSError(.protocolViolated, side: side, stage: .handshake)
+      error.reasons = ["the peer closed the connection during the handshake"]
+      return error
+    }
+    guard unsafe SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN == 0 else { return nil }
+    return TLSError(.truncated, side: side, stage: .read)
+  }
+
+  /// What has been agreed on.
+  package var negotiated: TLSNegotiation? {
+    guard isEstablished, let version = unsafe SSL_get_version(ssl),
+      let cipher = unsafe SSL_CIPHER_get_name(SSL_get_current_cipher(ssl))
+    else { return nil }
+    return unsafe TLSNegotiation(
+      version: String(cString: version), cipherSuite: String(cString: cipher))
+  }
+
+  // MARK: Verification
+
+  /// Called by OpenSSL in the handshake, with the chain that the peer has presented.
+  func verify(_ store: OpaquePointer) -> Bool {
+    guard unsafe X509_verify_cert(store) == 1 else {
+      unsafe verificationFailure = chainFailure(store)
+      return false
+    }
+    guard let leaf = unsafe X509_STORE_CTX_get0_cert(store) else { return false }
+    var chain: [[UInt8]] = []
+    let presented = unsafe X509_STORE_CTX_get0_untrusted(store)
+    for index in 0..<(unsafe grenache_chain_count(presented)) {
+      if let certificate = unsafe grenache_chain_at(presented, index) {
+        chain.append(unsafe certificateDER(certificate))
+      }
+    }
+    let identity = unsafe PeerIdentity(certificate: leaf, chain: chain)
+    guard verification.accepts(identity) else {
+      verificationFailure = nameFailure(identity)
+      unsafe X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH)
+      return false
+    }
+    peerIdentity = identity
+    return true
+  }
+
+  private func chainFailure(_ store: OpaquePointer) -> TLSError {
+    let code = unsafe X509_STORE_CTX_get_error(store)
+    var error = TLSError(TLSError.Code(verifyCode: code), side: side, stage: .handshake)
+    error.verifyCode = Int(code)
+    error.verifyText = unsafe String(cString: X509_verify_cert_error_string(Int(code)))
+    error.depth = Int(unsafe X509_STORE_CTX_get_error_depth(store))
+    if let certificate = unsafe X509_STORE_CTX_get_current_cert(store) {
+      error.subject = unsafe nameText(unsafe X509_get_subject_name(certificate))
+      error.issuer = unsafe nameText(unsafe X509_get_issuer_name(certificate))
+    }
+    return error
+  }
+
+  private func nameFailure(_ identity: PeerIdentity) -> TLSError {
+    var error = TLSError(.nameMismatch, side: side, stage: .handshake)
+    error.expectedNames = verification.expectedNames
+    error.presentedNames = identity.names.map(\.description)
+    error.subject = identity.subject
+    error.issuer = identity.issuer
+    return error
+  }
+
+  // MARK: Errors
+
+  private func failure(_ stage: TLSError.Stage, _ code: Int) -> TLSError {
+    window.takeBack()
+    if var error = verificationFailure {
+      error.reasons = takeOpenSSLReasons()
+      return error
+    }
+    let (number, isFromPeer) = lastError()
+    var error = TLSError(
+      TLSError.Code(reason: number, alertFromPeer: isFromPeer), side: side, stage: stage)
+    if isFromPeer {
+      let alert = number - Int(SSL_AD_REASON_OFFSET)
+      let name = unsafe SSL_alert_desc_string_long(Int32(alert)).map { unsafe String(cString: $0) }
+      error.alert = TLSError.Alert(number: alert, name: name ?? "unknown", isFromPeer: true)
+    }
+    error.reasons = takeOpenSSLReasons()
+    return error
+  }
+
+  /// The reason of the oldest error in the queue, and whether it is an alert from the peer.
+  private func lastError() -> (Int, Bool) {
+    let code = ERR_peek_error()
+    let reason = Int(ERR_GET_REASON(code))
+    return (reason, reason > Int(SSL_AD_REASON_OFFSET))
+  }
+}
+
+extension TLSError.Code {
+  /// What OpenSSL's verdict on a chain means.
+  init(verifyCode: Int32) {
+    switch verifyCode {
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+      X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE, X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
+      X509_V_ERR_CERT_SIGNATURE_FAILURE:
+      self = .unknownAuthority
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+      self = .selfSigned
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+      self = .expired
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+      self = .notYetValid
+    case X509_V_ERR_INVALID_PURPOSE, X509_V_ERR_INVALID_CA, X509_V_ERR_KEYUSAGE_NO_CERTSIGN,
+      X509_V_ERR_PATH_LENGTH_EXCEEDED:
+      self = .wrongUsage
+    case X509_V_ERR_CERT_REVOKED:
+      self = .revoked
+    case X509_V_ERR_UNABLE_TO_GET_CRL, X509_V_ERR_CRL_HAS_EXPIRED, X509_V_ERR_CRL_NOT_YET_VALID,
+      X509_V_ERR_CRL_SIGNATURE_FAILURE, X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER:
+      self = .revocationUnknown
+    case X509_V_ERR_CA_KEY_TOO_SMALL, X509_V_ERR_EE_KEY_TOO_SMALL, X509_V_ERR_CA_MD_TOO_WEAK:
+      self = .tooWeak
+    default:
+      self = .badCertificate
+    }
+  }
+
+  /// What a reason of OpenSSL's SSL library means.
+  init(reason: Int, alertFromPeer: Bool) {
+    if alertFromPeer {
+      self.init(alert: reason - Int(SSL_AD_REASON_OFFSET))
+      return
+    }
+    switch Int32(truncatingIfNeeded: reason) {
+    case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
+      self = .noCertificate
+    case SSL_R_HTTP_REQUEST, SSL_R_HTTPS_PROXY_REQUEST, SSL_R_WRONG_VERSION_NUMBER,
+      SSL_R_PACKET_LENGTH_TOO_LONG, SSL_R_BAD_PACKET_LENGTH:
+      self = .notTLS
+    case SSL_R_UNSUPPORTED_PROTOCOL, SSL_R_NO_SHARED_CIPHER, SSL_R_NO_SUITABLE_GROUPS,
+      SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS, SSL_R_VERSION_TOO_LOW, SSL_R_NO_PROTOCOLS_AVAILABLE,
+      SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM:
+      self = .nothingShared
+    case SSL_R_UNEXPECTED_EOF_WHILE_READING:
+      self = .truncated
+    case 0:
+      self = .internalError
+    default:
+      self = .protocolViolated
+    }
+  }
+
+  /// What an alert of the peer means (RFC 8446 §6.2).
+  private init(alert: Int) {
+    switch alert {
+    case 41, 42, 43, 44, 45, 46, 48, 49, 113, 115, 116: self = .refusedByPeer
+    case 40, 70, 71, 120: self = .nothingShared
+    default: self = .protocolViolated
+    }
+  }
+}

@@ -1,0 +1,60 @@
+internal import COpenSSL
+
+/// The memory between one event loop and OpenSSL: ciphertext that has come, and ciphertext to send.
+///
+/// A loop has one window and serves one connection at a time, so that all its connections share it.
+@safe
+package final class TLSWindow {
+  let raw: UnsafeMutablePointer<grenache_window>
+
+  /// - Parameter outputCapacity: ciphertext that one pass may produce before it is taken.
+  package init(outputCapacity: Int) {
+    unsafe raw = .allocate(capacity: 1)
+    unsafe raw.initialize(to: grenache_window())
+    unsafe raw.pointee.out = .allocate(capacity: outputCapacity)
+    unsafe raw.pointee.out_cap = outputCapacity
+  }
+
+  deinit {
+    unsafe raw.pointee.out.deallocate()
+    unsafe raw.deallocate()
+  }
+
+  /// Lends ciphertext that has come. The memory must stay until the engine has asked for more.
+  @inline(__always)
+  package func lend(_ input: UnsafeRawBufferPointer) {
+    unsafe raw.pointee.in = input.baseAddress?.assumingMemoryBound(to: UInt8.self)
+    unsafe raw.pointee.in_len = input.count
+  }
+
+  /// Ends the loan.
+  package func takeBack() {
+    unsafe raw.pointee.in = nil
+    unsafe raw.pointee.in_len = 0
+  }
+
+  /// How much ciphertext waits to be sent.
+  package var outputCount: Int { unsafe raw.pointee.out_len }
+
+  /// How much plaintext can be sealed now: what fits beside the overhead of its records, 22 bytes
+  /// each in TLS 1.3 and at most 61 in TLS 1.2, with some to spare for an alert.
+  package var plaintextRoom: Int {
+    let room = unsafe raw.pointee.out_cap - raw.pointee.out_len - 1_024
+    return max(0, room - (room / 16_384 + 1) * 128)
+  }
+
+  /// Lends the ciphertext that waits to be sent.
+  @inline(__always)
+  package func withOutput<Failure: Error>(
+    _ body: (UnsafeRawBufferPointer) throws(Failure) -> Void
+  ) throws(Failure) {
+    let bytes = unsafe UnsafeRawBufferPointer(start: raw.pointee.out, count: raw.pointee.out_len)
+    try unsafe body(bytes)
+  }
+
+  /// Forgets the ciphertext that waits: it has been sent or will never be.
+  @inline(__always)
+  package func dropOutput() {
+    unsafe raw.pointee.out_len = 0
+  }
+}
