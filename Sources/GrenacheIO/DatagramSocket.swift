@@ -1,6 +1,12 @@
 internal import Glibc
 
-/// A bound UDP socket, confined to a loop; received datagrams go to a closure.
+/// Who takes the datagrams that a socket receives.
+package protocol DatagramSocketDelegate: AnyObject {
+  /// A datagram has come; its bytes are lent for the duration of the call.
+  func received(_ datagram: Span<UInt8>, from source: SocketAddress, on loop: isolated EventLoop)
+}
+
+/// A bound UDP socket, confined to a loop.
 @safe
 package final class DatagramSocket: EventSource {
   /// The largest payload of a UDP datagram over IPv4 (RFC 768, RFC 791).
@@ -8,7 +14,8 @@ package final class DatagramSocket: EventSource {
   /// How many datagrams one readiness event takes before other sources have their turn.
   static let datagramsPerTurn = 64
 
-  private var received: (UnsafeRawBufferPointer, SocketAddress) -> Void
+  /// Held until the socket stops.
+  private var delegate: (any DatagramSocketDelegate)?
   private let buffer: UnsafeMutableRawBufferPointer
   /// Datagrams that the kernel did not take.
   package private(set) var unsentCount = 0
@@ -16,7 +23,6 @@ package final class DatagramSocket: EventSource {
   /// Binds to `address`; port 0 lets the kernel choose.
   package init(_ address: SocketAddress) throws(SystemCallError) {
     unsafe buffer = .allocate(byteCount: 65_536, alignment: 64)
-    unsafe received = { _, _ in }
     let kind = SOCK_DGRAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue
     let descriptor = socket(address.family, Int32(kind), 0)
     super.init(descriptor: descriptor)
@@ -35,19 +41,18 @@ package final class DatagramSocket: EventSource {
     unsafe .filled { unsafe getsockname(descriptor, $0, $1) }
   }
 
-  /// Begins to receive. The bytes are lent for the duration of the call.
+  /// Begins to receive.
   package func start(
-    on loop: isolated EventLoop,
-    received: @escaping (UnsafeRawBufferPointer, SocketAddress) -> Void
+    _ delegate: any DatagramSocketDelegate, on loop: isolated EventLoop
   ) throws(SystemCallError) {
-    unsafe self.received = unsafe received
+    self.delegate = delegate
     try watch(.readable, on: loop)
   }
 
-  /// Closes the socket and forgets the closure.
+  /// Closes the socket and lets go of the delegate.
   package func stop(on loop: isolated EventLoop) {
     closeDescriptor(on: loop)
-    unsafe received = { _, _ in }
+    delegate = nil
   }
 
   /// Sends one datagram; like the network, the kernel may drop it.
@@ -76,7 +81,9 @@ package final class DatagramSocket: EventSource {
         return
       }
       guard let source else { continue }
-      unsafe received(UnsafeRawBufferPointer(rebasing: buffer[..<count]), source)
+      let datagram = unsafe UnsafeBufferPointer(
+        rebasing: buffer.assumingMemoryBound(to: UInt8.self)[..<count])
+      delegate?.received(unsafe datagram.span, from: source, on: loop)
     }
   }
 }

@@ -1,14 +1,21 @@
 internal import CGrenacheLinux
 internal import Glibc
 
-/// A listening TCP socket, confined to a loop; accepted sockets go to a closure.
+/// Who takes the connections that a socket accepts.
+package protocol ListenSocketDelegate: AnyObject {
+  /// A connection has come; its descriptor now belongs to the delegate.
+  func accepted(_ descriptor: Int32, from remote: SocketAddress, on loop: isolated EventLoop)
+}
+
+/// A listening TCP socket, confined to a loop.
 package final class ListenSocket: EventSource, LoopTimerTarget {
   /// The connections that the kernel may hold before they are accepted.
   package static let backlogMax: Int32 = 1024
   /// How long accepting rests when the process is out of descriptors or memory.
   static let exhaustionPause = Duration.milliseconds(50)
 
-  private var accepted: (Int32, SocketAddress) -> Void = { _, _ in }
+  /// Held until the socket stops.
+  private var delegate: (any ListenSocketDelegate)?
   private lazy var resume = TargetTimer(self)
 
   /// Binds to `address` and listens; port 0 lets the kernel choose.
@@ -39,20 +46,19 @@ package final class ListenSocket: EventSource, LoopTimerTarget {
     unsafe .filled { unsafe getsockname(descriptor, $0, $1) }
   }
 
-  /// Begins to accept. `accepted` owns the descriptor that it is given.
+  /// Begins to accept.
   package func start(
-    on loop: isolated EventLoop,
-    accepted: @escaping (Int32, SocketAddress) -> Void
+    _ delegate: any ListenSocketDelegate, on loop: isolated EventLoop
   ) throws(SystemCallError) {
-    self.accepted = accepted
+    self.delegate = delegate
     try watch(.readable, on: loop)
   }
 
-  /// Closes the socket and forgets the closure.
+  /// Closes the socket and lets go of the delegate.
   package func stop(on loop: isolated EventLoop) {
     loop.core.cancel(resume)
     closeDescriptor(on: loop)
-    accepted = { _, _ in }
+    delegate = nil
   }
 
   package override func ready(_ events: ReadyEvents, on loop: isolated EventLoop) {
@@ -66,7 +72,7 @@ package final class ListenSocket: EventSource, LoopTimerTarget {
         _ = Glibc.close(connection)  // the peer is gone already
         continue
       }
-      accepted(connection, remote.unmapped)
+      delegate?.accepted(connection, from: remote.unmapped, on: loop)
     }
   }
 

@@ -1,19 +1,20 @@
+/// A piece of asynchronous work that starts on a loop.
+package protocol LoopWork {
+  func run(on loop: isolated EventLoop) async
+}
+
 /// Tasks parked on a loop that run asynchronous work without a new task for each piece.
 ///
 /// Work is queued while a read pass parses; `pump` then resumes one worker, which drains the queue for
 /// as long as the work does not suspend. When it does, the next worker takes the rest, so no piece
 /// waits for another. Starting work this way costs a fifth of a task of its own.
 @safe
-package final class WorkerPool<Work> {
+package final class WorkerPool<Work: LoopWork> {
   private var queue: [Work] = []
   private var head = 0
   private var idle: [UnsafeContinuation<Void, Never>] = unsafe []
-  private let body: (Work) async -> Void
 
-  /// A pool that runs `body` for each piece of work, on the loop.
-  package init(_ body: @escaping (Work) async -> Void) {
-    self.body = body
-  }
+  package init() {}
 
   /// Queues `work`; it starts with the next `pump`.
   package func submit(_ work: Work) {
@@ -48,10 +49,9 @@ package final class WorkerPool<Work> {
 
   private func spawn(on loop: isolated EventLoop) {
     // With the preference every resume stays on the loop; without it, each costs a hop.
-    Task.immediate(executorPreference: loop.executor.tasks) { [loop] in
-      _ = loop
+    Task.immediate(executorPreference: loop.executor.tasks) {
       while true {
-        while let work = self.next() { await self.body(work) }
+        while let work = self.next() { await work.run(on: loop) }
         unsafe await withUnsafeContinuation { unsafe self.idle.append($0) }
       }
     }

@@ -56,12 +56,13 @@ public final class CertificateAuthority: Sendable {
   /// Makes a new root.
   public init(commonName: String = "Grenache development CA") throws(Failure) {
     key = try Self.makeKey()
-    certificate = try Self.makeCertificate(
+    let certificate = try Self.makeCertificate(
       subject: commonName, issuer: nil, key: key, issuerKey: key, lifetime: 3_650 * 86_400)
     try Self.addExtension(certificate, certificate, NID_basic_constraints, "critical,CA:TRUE")
     try Self.addExtension(certificate, certificate, NID_key_usage, "critical,keyCertSign,cRLSign")
     try Self.addExtension(certificate, certificate, NID_subject_key_identifier, "hash")
     try Self.sign(certificate, key)
+    self.certificate = certificate
     certificatePEM = unsafe try Self.pem { unsafe PEM_write_bio_X509($0, certificate.pointer) }
   }
 

@@ -1,0 +1,62 @@
+public import GrenacheTransport
+
+/// Why a lookup, an announcement or a call failed.
+public struct GrenacheError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// What went wrong; new codes may come.
+  public struct Code: Hashable, Sendable, CustomStringConvertible {
+    let name: String
+    let isRetryable: Bool
+    /// The code's name.
+    public var description: String { name }
+
+    /// No grape could be reached.
+    public static let grapeUnreachable = Code(name: "grapeUnreachable", isRetryable: true)
+    /// A grape answered with an error, or with something that is no answer.
+    public static let grapeRefused = Code(name: "grapeRefused", isRetryable: false)
+    /// The lookup found no worker of the service.
+    public static let serviceNotFound = Code(name: "serviceNotFound", isRetryable: true)
+    /// Workers were found, but none could be connected to: no call has reached any.
+    public static let workerUnreachable = Code(name: "workerUnreachable", isRetryable: true)
+    /// The workers that were found could not prove that they may answer for the service.
+    public static let workerNotTrusted = Code(name: "workerNotTrusted", isRetryable: false)
+    /// The connection broke after the call was sent: whether it was carried out is not known.
+    public static let connectionLost = Code(name: "connectionLost", isRetryable: false)
+    /// The deadline passed.
+    public static let deadlineExceeded = Code(name: "deadlineExceeded", isRetryable: false)
+    /// The caller's task was cancelled.
+    public static let cancelled = Code(name: "cancelled", isRetryable: false)
+    /// The worker answered with an error; `message` is the worker's.
+    public static let remoteError = Code(name: "remoteError", isRetryable: false)
+    /// The worker's answer is not what was asked for.
+    public static let invalidReply = Code(name: "invalidReply", isRetryable: false)
+    /// The payload cannot be encoded as JSON.
+    public static let invalidPayload = Code(name: "invalidPayload", isRetryable: false)
+    /// A limit of this side's configuration was reached.
+    public static let limitReached = Code(name: "limitReached", isRetryable: true)
+    /// The configuration cannot work.
+    public static let invalidConfiguration = Code(name: "invalidConfiguration", isRetryable: false)
+  }
+
+  /// What went wrong.
+  public var code: Code
+  /// One line for a person.
+  public var message: String
+  /// What the transport or TLS said, where one of them was the cause.
+  public var cause: TransportError?
+
+  /// Makes an error from its parts.
+  public init(_ code: Code, _ message: String, cause: TransportError? = nil) {
+    self.code = code
+    self.message = message
+    self.cause = cause
+  }
+
+  /// Whether the same call may succeed later, and cannot have been carried out already.
+  public var isRetryable: Bool { code.isRetryable }
+
+  /// The message and its cause.
+  public var description: String {
+    guard let cause else { return message }
+    return "\(message): \(cause)"
+  }
+}

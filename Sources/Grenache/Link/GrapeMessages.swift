@@ -1,0 +1,57 @@
+internal import Foundation
+internal import GrenacheFraming
+internal import GrenacheTransport
+
+/// What a link says to a grape's HTTP API and what it hears: JSON both ways.
+enum GrapeMessages {
+  static let fields: HTTPFields = [("Content-Type", "application/json"), ("Accept", "*/*")]
+
+  /// `{"rid":"…","data":"<service>"}`
+  static func lookup(_ service: String, rid: String) -> [UInt8] {
+    var body = opening(rid)
+    body.appendJSONString(service)
+    body.append(UInt8(ascii: "}"))
+    return body
+  }
+
+  /// `{"rid":"…","data":["<service>",<port>]}`
+  static func announce(_ service: String, port: UInt16, rid: String) -> [UInt8] {
+    var body = opening(rid)
+    body.append(UInt8(ascii: "["))
+    body.appendJSONString(service)
+    body.append(contentsOf: ",\(port)]}".utf8)
+    return body
+  }
+
+  private static func opening(_ rid: String) -> [UInt8] {
+    Array("{\"rid\":\"\(rid)\",\"data\":".utf8)
+  }
+
+  /// The addresses that a lookup answers with; a text is the grape's error.
+  static func endpoints(in answer: [UInt8]) throws(GrenacheError) -> [Endpoint] {
+    guard let texts = decode([String].self, answer) else { throw refusal(answer) }
+    return texts.compactMap(Endpoint.init)
+  }
+
+  /// The count that an announcement answers with; a text is the grape's error.
+  static func storedCount(in answer: [UInt8]) throws(GrenacheError) -> Int {
+    guard let count = decode(Int.self, answer) else { throw refusal(answer) }
+    return count
+  }
+
+  private static func refusal(_ answer: [UInt8]) -> GrenacheError {
+    if let text = decode(String.self, answer) {
+      return GrenacheError(.grapeRefused, "the grape answered \(text)")
+    }
+    return GrenacheError(.grapeRefused, "the grape's answer cannot be understood")
+  }
+
+  private static func decode<Value: Decodable>(_ type: Value.Type, _ bytes: [UInt8]) -> Value? {
+    try? JSONDecoder().decode(type, from: Data(bytes))
+  }
+}
+
+/// Random identifiers of requests (RFC 9562 §5.4), as existing peers use them.
+enum UUIDText {
+  static func random() -> String { UUID().uuidString.lowercased() }
+}

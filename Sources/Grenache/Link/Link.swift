@@ -1,0 +1,108 @@
+internal import GrenacheFraming
+package import GrenacheIO
+internal import GrenacheTLS
+public import GrenacheTransport
+public import Logging
+
+/// The connection of a service or a client to the grapes: looks services up and announces them.
+///
+/// A link lives on one event loop and keeps its connections to the grapes open. Lookups are cached,
+/// and callers that ask for the same service at the same time share one request.
+public final class Link: Sendable {
+  /// How the link was set up.
+  public let configuration: LinkConfiguration
+
+  package let loop: EventLoop
+  package let context: TLSContext?
+  package let logger: Logger
+  private let core: LoopBound<LinkCore>
+
+  /// Validates the certificates and prepares the link; connections are made when they are needed.
+  ///
+  /// - Throws: `TLSConfigurationError` with every fault found; `GrenacheError` without grapes.
+  public init(
+    _ configuration: LinkConfiguration, group: EventLoopGroup? = nil,
+    logger: Logger = Logger(label: "grenache.link")
+  ) async throws {
+    guard !configuration.grapes.isEmpty else {
+      throw GrenacheError(.invalidConfiguration, "a link needs the address of at least one grape")
+    }
+    let context = try configuration.tls.map { try TLSContext($0) }
+    self.configuration = configuration
+    self.context = context
+    self.logger = logger
+    if context == nil {
+      logger.warning("plaintext: neither grapes nor workers prove who they are")
+    }
+    loop = try (group ?? EventLoopGroup.shared()).next()
+    core = await loop.run { loop in
+      LoopBound(LinkCore(configuration, context: context, logger: logger), on: loop)
+    }
+  }
+
+  /// The workers that announce `service`, in the order in which the grape gave them.
+  ///
+  /// - Returns: an empty array when nobody announces it.
+  /// - Throws: `GrenacheError`: `grapeUnreachable`, `grapeRefused`, `deadlineExceeded`, `cancelled`.
+  public func lookup(
+    _ service: String, within timeout: Duration = .seconds(5)
+  ) async throws(GrenacheError) -> [Endpoint] {
+    let core = core
+    return try await Self.lookup(service, within: timeout, core: core, on: core.loop)
+  }
+
+  /// Announces once that this host serves `service` on `port`.
+  ///
+  /// - Returns: the number of other nodes that store it.
+  /// - Throws: `GrenacheError`; an error that the grape answers with is `grapeRefused`.
+  @discardableResult
+  public func announce(
+    _ service: String, port: UInt16, within timeout: Duration = .seconds(5)
+  ) async throws(GrenacheError) -> Int {
+    let core = core
+    return try await Self.announce(service, port, within: timeout, core: core, on: core.loop)
+  }
+
+  /// Announces `service` again and again until the task is cancelled.
+  ///
+  /// A failure is logged and tried again sooner: a grape that comes back learns of the service
+  /// within seconds.
+  public func keepAnnouncing(_ service: String, port: UInt16) async {
+    while !Task.isCancelled {
+      var pause = configuration.announceInterval
+      do {
+        try await announce(service, port: port)
+      } catch {
+        if error.code == .cancelled { return }
+        logger.warning(
+          "announcing failed",
+          metadata: ["service": "\(service)", "error": "\(error)", "code": "\(error.code)"])
+        pause = min(pause, .seconds(2))
+      }
+      try? await Task.sleep(for: pause * Double.random(in: 0.75...1.25))
+    }
+  }
+
+  /// Closes the connections to the grapes.
+  public func close() async {
+    let core = core
+    await core.loop.run { loop in core.get(on: loop).close(on: loop) }
+  }
+
+  package static func lookup(
+    _ service: String, within timeout: Duration, core: LoopBound<LinkCore>,
+    on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> [Endpoint] {
+    try await core.get(on: loop).lookup(service, by: .now() + timeout, on: loop)
+  }
+
+  private static func announce(
+    _ service: String, _ port: UInt16, within timeout: Duration, core: LoopBound<LinkCore>,
+    on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> Int {
+    try await core.get(on: loop).announce(service, port: port, by: .now() + timeout, on: loop)
+  }
+
+  /// The link's state, for code on its loop.
+  package func core(on loop: isolated EventLoop) -> LinkCore { core.get(on: loop) }
+}

@@ -1,0 +1,105 @@
+internal import GrenacheFraming
+internal import GrenacheIO
+internal import GrenacheTLS
+internal import GrenacheTransport
+
+/// The calls in flight over one WebSocket of a client, confined to its loop.
+final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
+  private typealias Call = LoopPromise<Result<RPCReply, GrenacheError>>
+
+  private let worker: Endpoint
+  private let idleTimeout: Duration
+  private var webSocket: WebSocketConnection?
+  private var calls: [UInt64: Call] = [:]
+  private var lastID: UInt64 = 0
+  private var lastUse = MonotonicTime(nanoseconds: 0)
+  private lazy var idleTimer = TargetTimer(self)
+
+  init(worker: Endpoint, idleTimeout: Duration) {
+    self.worker = worker
+    self.idleTimeout = idleTimeout
+  }
+
+  var callsInFlight: Int { calls.count }
+  var isOpen: Bool { webSocket?.isOpen == true }
+
+  func attach(_ webSocket: WebSocketConnection, on loop: isolated EventLoop) {
+    self.webSocket = webSocket
+    lastUse = loop.core.now
+    loop.core.arm(idleTimer, after: idleTimeout)
+  }
+
+  func close(on loop: isolated EventLoop) {
+    webSocket?.close(.normal, on: loop)
+  }
+
+  /// Sends the call and waits for its reply, by `deadline`.
+  func call(
+    _ service: String, _ payload: [UInt8], by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> RPCReply {
+    guard let webSocket, webSocket.isOpen else {
+      throw GrenacheError(.workerUnreachable, "the connection to \(worker) has closed")
+    }
+    lastID &+= 1
+    let id = lastID
+    let promise = Call()
+    calls[id] = promise
+    lastUse = loop.core.now
+    var message: [UInt8] = []
+    RPCRequestEnvelope.append(rid: id, service: service, payload: payload, to: &message)
+    webSocket.send(.text, message.span, on: loop)
+    let outcome = await promise.wait(until: deadline, on: loop)
+    calls[id] = nil
+    switch outcome {
+    case .value(let result): return try result.get()
+    case .timedOut:
+      throw GrenacheError(.deadlineExceeded, "\(worker) did not answer \(service) in time")
+    case .cancelled:
+      throw GrenacheError(.cancelled, "the call of \(service) was cancelled")
+    }
+  }
+
+  // MARK: From the WebSocket
+
+  func received(
+    _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
+    on loop: isolated EventLoop
+  ) {
+    // A reply to nothing that is in flight (late, doubled or made up) is dropped.
+    guard let envelope = RPCReplyEnvelope(payload, checksUTF8: kind == .binary),
+      let id = envelope.ridNumber(in: payload), let call = calls[id]
+    else { return }
+    if let message = envelope.errorMessage(in: payload) {
+      call.fulfil(.failure(GrenacheError(.remoteError, message)), on: loop)
+      return
+    }
+    let reply = RPCReply(
+      result: envelope.result.bytes(in: payload), identity: connection.identity,
+      negotiated: connection.negotiated, worker: worker)
+    call.fulfil(.success(reply), on: loop)
+  }
+
+  func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {}
+
+  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
+
+  func closed(
+    _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
+  ) {
+    loop.core.cancel(idleTimer)
+    webSocket = nil
+    let lost = GrenacheError(
+      .connectionLost, "the connection to \(worker) broke before the reply", cause: closure.error)
+    for call in calls.values { call.fulfil(.failure(lost), on: loop) }
+  }
+
+  func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    let idle = loop.core.now - lastUse
+    if calls.isEmpty, idle >= idleTimeout {
+      close(on: loop)
+    } else {
+      loop.core.arm(idleTimer, after: calls.isEmpty ? idleTimeout - idle : idleTimeout)
+    }
+  }
+}

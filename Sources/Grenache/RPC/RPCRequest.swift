@@ -1,0 +1,43 @@
+public import GrenacheIO
+public import GrenacheTLS
+
+internal import Foundation
+
+/// A call as a service's handler sees it.
+public struct RPCRequest: Sendable {
+  /// The service that was called.
+  public let service: String
+  /// The payload as it was sent: one JSON value.
+  public let payload: [UInt8]
+  /// Who calls, as the client certificate says; `nil` only without TLS.
+  public let identity: PeerIdentity?
+  /// The address of the caller.
+  public let remoteAddress: SocketAddress
+
+  /// Decodes the payload.
+  ///
+  /// - Throws: `RPCFault`, which answers the call with a message that the caller can act on.
+  public func decode<Value: Decodable>(_ type: Value.Type = Value.self) throws(RPCFault) -> Value {
+    do {
+      return try JSONDecoder().decode(type, from: Data(payload))
+    } catch {
+      throw RPCFault("the payload is not what \(service) takes")
+    }
+  }
+}
+
+/// An error that a handler answers a call with: its message reaches the caller as it is.
+///
+/// Any other error is logged, and the caller learns only that the call failed.
+public struct RPCFault: Error, Hashable, Sendable, CustomStringConvertible {
+  /// What the caller reads.
+  public var message: String
+
+  /// Makes a fault from its message.
+  public init(_ message: String) {
+    self.message = message
+  }
+
+  /// The message.
+  public var description: String { message }
+}

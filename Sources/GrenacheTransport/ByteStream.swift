@@ -1,0 +1,506 @@
+internal import GrenacheIO
+internal import GrenacheTLS
+
+/// What speaks over a byte stream. All calls are on the stream's loop.
+protocol ByteStreamDelegate: AnyObject {
+  /// The stream is ready: connected and, with TLS, both sides verified.
+  func streamOpened(on loop: isolated EventLoop)
+  /// Plaintext has come. `bytes` holds everything not consumed yet; the delegate returns how many
+  /// bytes from its start it is done with. Without consuming anything it is called again when more
+  /// has come, or when `resumeReading` asks for it.
+  func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int
+  /// The peer has closed its direction in order; what it sent has been handed over.
+  func streamEnded(on loop: isolated EventLoop)
+  /// Enough of the output has been sent for more to be welcome again.
+  func streamDrained(on loop: isolated EventLoop)
+  /// The stream is closed; nothing follows. `error` is `nil` when this side closed it.
+  func streamClosed(_ error: TransportError?, on loop: isolated EventLoop)
+}
+
+/// The limits of a byte stream.
+package struct ByteStreamLimits: Hashable, Sendable {
+  /// How long the TLS handshake may take, from the first byte possible to the last (default 5 s).
+  package var handshakeDeadline = Duration.seconds(5)
+  /// How long the peer may take for what the kernel was offered at once, at most 160 KiB
+  /// (default 30 s).
+  package var writeStallDeadline = Duration.seconds(30)
+  /// How long the peer may take to close its side after this side has closed (default 2 s).
+  package var closeDeadline = Duration.seconds(2)
+  /// With more output than this waiting, a server stops reading from the peer (default 1 MiB).
+  package var outputHighWaterBytes = 1 << 20
+  /// With less than this waiting, reading goes on (default 256 KiB).
+  package var outputLowWaterBytes = 256 << 10
+
+  package init() {}
+}
+
+/// A TCP connection, with TLS unless it was refused by a long name, confined to its loop.
+///
+///     handshaking → open → closing → closed
+///
+/// Output gathers in `output` and is encrypted and sent at the end of a read pass or of the turn, so
+/// that any number of replies costs one record and one `send`. Input is decrypted into memory that
+/// the loop lends; only what the delegate leaves is kept.
+final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
+  enum Side { case client, server }
+
+  private enum State: Equatable {
+    case handshaking, open, closing, closed
+  }
+
+  /// Plaintext that waits to be encrypted and sent. After appending, call `outputAppended`.
+  var output: [UInt8] = []
+  /// Who is at the other end, as its certificate says; `nil` without TLS or certificate.
+  private(set) var identity: PeerIdentity?
+  let side: Side
+  let remoteAddress: SocketAddress
+  let localAddress: SocketAddress?
+
+  private let socket: StreamSocket
+  private let engine: TLSEngine?
+  private unowned let buffers: LoopBuffers
+  private let limits: ByteStreamLimits
+  private var delegate: (any ByteStreamDelegate)?
+  private var state = State.handshaking
+  private var leftover: [UInt8] = []
+  /// How much of `output` has been encrypted already.
+  private var sealedCount = 0
+  private var isInPass = false
+  private var isPausedByDelegate = false
+  private var isPausedByOutput = false
+  private var wantsRedelivery = false
+  private var hasEnded = false
+  private var hasSentClose = false
+  private var countsAsHandshake = false {
+    didSet { if oldValue, !countsAsHandshake { buffers.handshakeCount -= 1 } }
+  }
+  private lazy var timer = TargetTimer(self)
+
+  /// A stream over a connected socket; `start` begins the handshake.
+  init(
+    socket: StreamSocket, side: Side, engine: TLSEngine?, limits: ByteStreamLimits,
+    delegate: any ByteStreamDelegate, on loop: isolated EventLoop
+  ) {
+    self.socket = socket
+    self.side = side
+    self.engine = engine
+    self.limits = limits
+    self.delegate = delegate
+    buffers = LoopBuffers.of(loop)
+    remoteAddress = socket.remoteAddress
+    localAddress = socket.localAddress
+  }
+
+  // MARK: Operations
+
+  var isOpen: Bool { state == .open }
+  var isClosed: Bool { state == .closed }
+
+  /// What has been negotiated; `nil` without TLS.
+  var negotiated: TLSNegotiation? { engine?.negotiated }
+
+  /// Bytes that wait to be sent.
+  var pendingOutputBytes: Int { output.count - sealedCount + socket.backlogBytes }
+
+  /// Whether more than the high-water mark waits to be sent.
+  var isOutputFull: Bool { pendingOutputBytes > limits.outputHighWaterBytes }
+
+  /// Begins: the handshake of a client, or waiting for that of one.
+  func start(on loop: isolated EventLoop) {
+    socket.delegate = self
+    do {
+      try socket.setReading(true, on: loop)
+    } catch {
+      return fail(TransportError(error, stage: .connect, peer: remoteAddress), on: loop)
+    }
+    guard engine != nil else { return open(on: loop) }
+    countsAsHandshake = true
+    buffers.handshakeCount += 1
+    loop.core.arm(timer, after: limits.handshakeDeadline)
+    if side == .client { stepHandshake(on: loop) }
+  }
+
+  /// Replaces the delegate, when the connection changes its protocol.
+  func setDelegate(_ delegate: any ByteStreamDelegate) {
+    self.delegate = delegate
+  }
+
+  /// Says that `output` has grown: it goes out at the end of the pass or of the turn.
+  func outputAppended(on loop: isolated EventLoop) {
+    if sealedCount == 0, output.count > 2 * LoopBuffers.sealBytes, !isInPass { flush(on: loop) }
+    if !isInPass { loop.core.markDirty(socket) }
+  }
+
+  /// Stops handing over input; the peer soon meets TCP's flow control.
+  func pauseReading(on loop: isolated EventLoop) {
+    isPausedByDelegate = true
+    updateReading(on: loop)
+  }
+
+  /// Goes on handing over input, first what was left, at the end of this turn.
+  func resumeReading(on loop: isolated EventLoop) {
+    guard isPausedByDelegate else { return }
+    isPausedByDelegate = false
+    updateReading(on: loop)
+    if !leftover.isEmpty || hasEnded {
+      wantsRedelivery = true
+      loop.core.markDirty(socket)
+    }
+  }
+
+  /// Sends what waits and closes in order: close_notify, end of stream, then the peer's own.
+  func close(on loop: isolated EventLoop) {
+    guard state == .open else {
+      if state == .handshaking { end(nil, on: loop) }
+      return
+    }
+    state = .closing
+    loop.core.arm(timer, after: limits.closeDeadline)
+    loop.core.markDirty(socket)
+  }
+
+  /// Closes at once; what waits is lost. The delegate is told `error`.
+  func fail(_ error: TransportError, on loop: isolated EventLoop) {
+    end(error, on: loop)
+  }
+
+  // MARK: From the socket
+
+  func socketReadable(on loop: isolated EventLoop) {
+    if state == .handshaking, side == .server, !buffers.mayStepHandshake(on: loop) {
+      return  // still readable in the next turn
+    }
+    do throws(TransportError) {
+      if let engine {
+        try readCiphertext(engine, on: loop)
+      } else {
+        try readPlaintext(on: loop)
+      }
+    } catch {
+      sendAlert(on: loop)
+      end(error, on: loop)
+    }
+  }
+
+  func socketDrained(on loop: isolated EventLoop) {
+    guard state != .closed else { return }
+    if state == .open { loop.core.cancel(timer) }  // the peer takes bytes: the stall is over
+    flush(on: loop)
+  }
+
+  func socketTurnEnded(on loop: isolated EventLoop) {
+    if wantsRedelivery, state == .open {
+      wantsRedelivery = false
+      redeliver(on: loop)
+    }
+    if state != .closed { flush(on: loop) }
+  }
+
+  func socketFailed(_ error: SystemCallError, on loop: isolated EventLoop) {
+    end(TransportError(error, stage: .transfer, peer: remoteAddress), on: loop)
+  }
+
+  func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    switch state {
+    case .handshaking:
+      let stage = TransportError.Stage.handshake
+      end(.timedOut(stage, after: limits.handshakeDeadline, peer: remoteAddress), on: loop)
+    case .open:
+      end(.timedOut(.transfer, after: limits.writeStallDeadline, peer: remoteAddress), on: loop)
+    case .closing:
+      end(nil, on: loop)
+    case .closed:
+      break
+    }
+  }
+
+  // MARK: Input
+
+  private func readCiphertext(
+    _ engine: TLSEngine, on loop: isolated EventLoop
+  ) throws(TransportError) {
+    switch unsafe try receive(into: buffers.ciphertext) {
+    case .wouldBlock:
+      return
+    case .endOfStream:
+      guard state != .closing else { return end(nil, on: loop) }
+      if let error = engine.endOfInput() { throw TransportError(error, peer: remoteAddress) }
+      return inputEnded(on: loop)
+    case .bytes(let count):
+      unsafe buffers.window.lend(UnsafeRawBufferPointer(rebasing: buffers.ciphertext[..<count]))
+    }
+    if state == .handshaking {
+      stepHandshake(on: loop)
+      guard state == .open else { return }
+    }
+    buffers.beginPass(with: leftover)
+    let (count, isEnd) = try decrypt(engine, from: leftover.count, on: loop)
+    deliver(count, on: loop)
+    if isEnd { inputEnded(on: loop) }
+    if state == .open || state == .closing { flush(on: loop) }
+  }
+
+  /// Decrypts everything that was received; returns how much plaintext there is, with what was left
+  /// before, and whether the peer has closed its direction.
+  private func decrypt(
+    _ engine: TLSEngine, from start: Int, on loop: isolated EventLoop
+  ) throws(TransportError) -> (Int, Bool) {
+    var have = start
+    var isEnd = false
+    reading: while true {
+      let room = unsafe UnsafeMutableRawBufferPointer(rebasing: buffers.plaintext[have...])
+      do {
+        switch try unsafe engine.read(into: room) {
+        case .bytes(let count): have += count
+        case .wantsInput: break reading
+        case .closed:
+          isEnd = true
+          break reading
+        }
+      } catch {
+        throw TransportError(error, peer: remoteAddress)
+      }
+    }
+    // What reading itself wrote (a key update's answer) leaves before anybody else uses the window.
+    try sendSealed(on: loop)
+    return (have, isEnd)
+  }
+
+  private func readPlaintext(on loop: isolated EventLoop) throws(TransportError) {
+    buffers.beginPass(with: leftover)
+    let have = leftover.count
+    let room = unsafe UnsafeMutableRawBufferPointer(rebasing: buffers.plaintext[have...])
+    switch try unsafe receive(into: room) {
+    case .wouldBlock:
+      return
+    case .endOfStream:
+      guard state != .closing else { return end(nil, on: loop) }
+      inputEnded(on: loop)
+    case .bytes(let count):
+      deliver(have + count, on: loop)
+    }
+    if state == .open || state == .closing { flush(on: loop) }
+  }
+
+  private func receive(
+    into buffer: UnsafeMutableRawBufferPointer
+  ) throws(TransportError) -> StreamSocket.Received {
+    do {
+      return try unsafe socket.receive(into: buffer)
+    } catch {
+      throw TransportError(error, stage: .transfer, peer: remoteAddress)
+    }
+  }
+
+  /// Hands the first `count` bytes of the plaintext buffer to the delegate and keeps what it leaves.
+  private func deliver(_ count: Int, on loop: isolated EventLoop) {
+    guard state == .open, count > 0, let delegate else {
+      leftover = []
+      return
+    }
+    if isPausedByDelegate {
+      keep(0..<count)
+      return
+    }
+    isInPass = true
+    if output.isEmpty { output = buffers.takeOutput() }
+    let bytes = unsafe UnsafeMutableBufferPointer(
+      rebasing: buffers.plaintext.assumingMemoryBound(to: UInt8.self)[..<count])
+    var span = unsafe bytes.mutableSpan
+    let consumed = delegate.streamReceived(&span, on: loop)
+    isInPass = false
+    if state == .open { keep(min(max(consumed, 0), count)..<count) }
+  }
+
+  private func keep(_ range: Range<Int>) {
+    if range.isEmpty {
+      if !leftover.isEmpty { leftover = [] }
+    } else {
+      leftover = unsafe Array(UnsafeRawBufferPointer(rebasing: buffers.plaintext[range]))
+    }
+  }
+
+  private func redeliver(on loop: isolated EventLoop) {
+    if !leftover.isEmpty {
+      buffers.beginPass(with: leftover)
+      deliver(leftover.count, on: loop)
+    }
+    if hasEnded, !isPausedByDelegate, state == .open { delegate?.streamEnded(on: loop) }
+  }
+
+  private func inputEnded(on loop: isolated EventLoop) {
+    switch state {
+    case .open:
+      hasEnded = true
+      updateReading(on: loop)
+      if !isPausedByDelegate { delegate?.streamEnded(on: loop) }
+    case .closing:
+      // close_notify of the peer; the end of the TCP stream follows or the deadline passes.
+      hasEnded = true
+      if output.count == sealedCount, socket.backlogBytes == 0 { end(nil, on: loop) }
+    case .handshaking, .closed:
+      break
+    }
+  }
+
+  private func updateReading(on loop: isolated EventLoop) {
+    let reads = !isPausedByDelegate && !isPausedByOutput && !(hasEnded && state == .open)
+    do {
+      try socket.setReading(reads, on: loop)
+    } catch {
+      end(TransportError(error, stage: .transfer, peer: remoteAddress), on: loop)
+    }
+  }
+
+  // MARK: The handshake
+
+  private func stepHandshake(on loop: isolated EventLoop) {
+    guard let engine, state == .handshaking else { return }
+    do throws(TLSError) {
+      switch try engine.handshake() {
+      case .wantsInput:
+        try? sendSealed(on: loop)
+      case .done:
+        try? sendSealed(on: loop)
+        identity = engine.peerIdentity
+        loop.core.cancel(timer)
+        countsAsHandshake = false
+        if state == .handshaking { open(on: loop) }
+      }
+    } catch {
+      sendAlert(on: loop)
+      end(TransportError(error, peer: remoteAddress), on: loop)
+    }
+  }
+
+  private func open(on loop: isolated EventLoop) {
+    state = .open
+    delegate?.streamOpened(on: loop)
+  }
+
+  /// Sends the alert that OpenSSL has queued, if the socket takes it.
+  private func sendAlert(on loop: isolated EventLoop) {
+    if engine != nil { try? sendSealed(on: loop) }
+  }
+
+  // MARK: Output
+
+  /// Encrypts and sends what waits, as far as the kernel takes it.
+  private func flush(on loop: isolated EventLoop) {
+    do throws(TransportError) {
+      while sealedCount < output.count, socket.backlogBytes == 0 {
+        try sealSome(on: loop)
+      }
+    } catch {
+      return end(error, on: loop)
+    }
+    if sealedCount == output.count, output.capacity > 0 {
+      sealedCount = 0
+      buffers.giveBack(&output)
+    }
+    outputChanged(on: loop)
+  }
+
+  private func sealSome(on loop: isolated EventLoop) throws(TransportError) {
+    let count = min(output.count - sealedCount, LoopBuffers.sealBytes)
+    let range = sealedCount..<(sealedCount + count)
+    let plaintext = output  // a reference, not a copy
+    if let engine {
+      do {
+        try unsafe plaintext.span.withUnsafeBytes { bytes throws(TLSError) in
+          try unsafe engine.write(UnsafeRawBufferPointer(rebasing: bytes[range]))
+        }
+        sealedCount += count
+      } catch {
+        throw TransportError(error, peer: remoteAddress)
+      }
+      try sendSealed(on: loop)
+    } else {
+      try unsafe plaintext.span.withUnsafeBytes { bytes throws(TransportError) in
+        try unsafe send(UnsafeRawBufferPointer(rebasing: bytes[range]), on: loop)
+      }
+      sealedCount += count
+    }
+  }
+
+  private func sendSealed(on loop: isolated EventLoop) throws(TransportError) {
+    let window = buffers.window
+    unsafe try window.withOutput { bytes throws(TransportError) in
+      if unsafe !bytes.isEmpty { try unsafe send(bytes, on: loop) }
+    }
+    window.dropOutput()
+  }
+
+  private func send(
+    _ bytes: UnsafeRawBufferPointer, on loop: isolated EventLoop
+  ) throws(TransportError) {
+    do {
+      try unsafe socket.send(bytes, on: loop)
+    } catch {
+      throw TransportError(error, stage: .transfer, peer: remoteAddress)
+    }
+  }
+
+  /// After a change of what waits: back-pressure, the stall deadline, and the end of a close.
+  private func outputChanged(on loop: isolated EventLoop) {
+    switch state {
+    case .open:
+      let pending = pendingOutputBytes
+      if pending == 0 {
+        if timer.isArmed { loop.core.cancel(timer) }
+      } else if !timer.isArmed {
+        loop.core.arm(timer, after: limits.writeStallDeadline)
+      }
+      applyBackPressure(pending, on: loop)
+    case .closing:
+      finishClosing(on: loop)
+    case .handshaking, .closed:
+      break
+    }
+  }
+
+  private func applyBackPressure(_ pending: Int, on loop: isolated EventLoop) {
+    // A client goes on reading while its writes wait, or both ends could wait for ever.
+    if pending > limits.outputHighWaterBytes, !isPausedByOutput {
+      isPausedByOutput = true
+      if side == .server { updateReading(on: loop) }
+    } else if pending <= limits.outputLowWaterBytes, isPausedByOutput {
+      isPausedByOutput = false
+      if side == .server { updateReading(on: loop) }
+      delegate?.streamDrained(on: loop)
+    }
+  }
+
+  /// With everything sent, says that nothing follows; the peer's end of stream ends the connection.
+  private func finishClosing(on loop: isolated EventLoop) {
+    guard sealedCount == output.count, socket.backlogBytes == 0 else { return }
+    if let engine, !hasSentClose {
+      hasSentClose = true
+      engine.closeNotify()
+      try? sendSealed(on: loop)
+    }
+    guard socket.backlogBytes == 0 else { return }
+    socket.shutDownWriting()
+    if hasEnded { return end(nil, on: loop) }
+    isPausedByDelegate = false
+    isPausedByOutput = false
+    updateReading(on: loop)
+  }
+
+  // MARK: The end
+
+  private func end(_ error: TransportError?, on loop: isolated EventLoop) {
+    guard state != .closed else { return }
+    countsAsHandshake = false
+    state = .closed
+    loop.core.cancel(timer)
+    buffers.window.dropOutput()
+    buffers.giveBack(&output)
+    sealedCount = 0
+    leftover = []
+    socket.close(on: loop)
+    let delegate = self.delegate
+    self.delegate = nil
+    delegate?.streamClosed(error, on: loop)
+  }
+}

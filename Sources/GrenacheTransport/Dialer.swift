@@ -1,0 +1,68 @@
+internal import GrenacheIO
+package import GrenacheTLS
+
+/// How a client reaches a server: where, and who must be there.
+package struct Destination: Hashable, Sendable {
+  package var endpoint: Endpoint
+  /// Who may answer; checked in the handshake, before any byte of a request is sent.
+  package var verification: PeerVerification
+
+  package init(_ endpoint: Endpoint, verification: PeerVerification) {
+    self.endpoint = endpoint
+    self.verification = verification
+  }
+}
+
+/// Opens client streams: resolves, connects, and starts the handshake.
+enum Dialer {
+  /// Connects to `destination` by `deadline`, trying its addresses one after the other.
+  ///
+  /// Each address but the last gets an equal share of the time that is left, so that one that
+  /// swallows packets does not use up the deadline of the others.
+  static func connect(
+    to endpoint: Endpoint, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(TransportError) -> StreamSocket {
+    let addresses: [SocketAddress]
+    do {
+      let left = deadline - .now()
+      addresses = try await Resolver.resolve(endpoint.host, port: endpoint.port, within: left)
+    } catch {
+      throw TransportError(.nameNotResolved, stage: .connect, message: error.description)
+    }
+    var failure = TransportError(
+      .connectFailed, stage: .connect, message: "\(endpoint) has no address")
+    for (index, address) in addresses.enumerated() {
+      let share = (deadline - .now()) / (addresses.count - index)
+      do {
+        return try await StreamSocket.connect(to: address, by: .now() + share, on: loop)
+      } catch {
+        failure = TransportError(error, stage: .connect, peer: address)
+        if failure.code == .cancelled { break }
+      }
+    }
+    throw failure
+  }
+
+  /// A stream over `socket`, not started yet.
+  static func stream(
+    over socket: StreamSocket, to destination: Destination, context: TLSContext?,
+    limits: ByteStreamLimits, delegate: any ByteStreamDelegate, on loop: isolated EventLoop
+  ) throws(TransportError) -> ByteStream {
+    var engine: TLSEngine?
+    if let context {
+      let host = destination.endpoint.host
+      let name = SocketAddress(ip: host, port: 0) == nil ? host : nil
+      do {
+        engine = try TLSEngine(
+          context: context,
+          role: .client(serverName: name, verification: destination.verification),
+          window: LoopBuffers.of(loop).window)
+      } catch {
+        socket.close(on: loop)
+        throw TransportError(error, peer: socket.remoteAddress)
+      }
+    }
+    return ByteStream(
+      socket: socket, side: .client, engine: engine, limits: limits, delegate: delegate, on: loop)
+  }
+}

@@ -1,0 +1,150 @@
+package import GrenacheFraming
+package import GrenacheIO
+package import GrenacheTLS
+
+/// The limits of an HTTP client.
+package struct HTTPClientConfiguration: Hashable, Sendable {
+  /// What a response may hold.
+  package var http = HTTPLimits()
+  package var stream = ByteStreamLimits()
+  /// Connections to one destination on one loop; more requests wait (default 8).
+  package var connectionsPerDestinationMax = 8
+  /// Requests to one destination that may wait for a connection (default 1,000).
+  package var waitingMax = 1_000
+  /// How long an idle connection is kept (default 30 s; a server that closes sooner is noticed).
+  package var idleTimeout = Duration.seconds(30)
+
+  package init() {}
+}
+
+/// An HTTP/1.1 client with kept connections, confined to its loop.
+package final class HTTPClient {
+  private let context: TLSContext?
+  private let configuration: HTTPClientConfiguration
+  private var pools: [Destination: Pool] = [:]
+
+  /// Connections to one destination.
+  private struct Pool {
+    var idle: [HTTPClientConnection] = []
+    /// Connections that exist or are being made.
+    var count = 0
+    var waiting: [LoopPromise<Void>] = []
+  }
+
+  /// - Parameter context: the certificates; `nil` connects in the clear.
+  package init(context: TLSContext?, configuration: HTTPClientConfiguration = .init()) {
+    self.context = context
+    self.configuration = configuration
+  }
+
+  /// Sends `request` and returns the whole response, all by `deadline`.
+  ///
+  /// A kept connection that turns out to be closed before any byte of the answer is replaced once,
+  /// provided that `isRetryable` says that the request may reach the server twice.
+  package func send(
+    _ request: HTTPClientRequest, to destination: Destination, by deadline: MonotonicTime,
+    isRetryable: Bool, on loop: isolated EventLoop
+  ) async throws(TransportError) -> HTTPClientResponse {
+    while true {
+      let (connection, isReused) = try await connection(to: destination, by: deadline, on: loop)
+      do {
+        let response = try await connection.send(request, by: deadline, on: loop)
+        release(connection, to: destination, on: loop)
+        return response
+      } catch {
+        connection.close(on: loop)
+        release(connection, to: destination, on: loop)
+        guard isReused, isRetryable, error.code == .connectionClosed,
+          !connection.hasReceivedBytes
+        else { throw error }
+      }
+    }
+  }
+
+  /// Closes every connection.
+  package func close(on loop: isolated EventLoop) {
+    for pool in pools.values {
+      for connection in pool.idle { connection.close(on: loop) }
+    }
+    pools = [:]
+  }
+
+  private func connection(
+    to destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(TransportError) -> (HTTPClientConnection, isReused: Bool) {
+    while true {
+      while let kept = pools[destination]?.idle.popLast() {
+        if kept.isUsable { return (kept, true) }
+        connectionGone(to: destination, on: loop)
+      }
+      let pool = pools[destination, default: Pool()]
+      if pool.count < configuration.connectionsPerDestinationMax {
+        return (try await open(to: destination, by: deadline, on: loop), false)
+      }
+      try await waitForTurn(destination, by: deadline, on: loop)
+    }
+  }
+
+  private func open(
+    to destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(TransportError) -> HTTPClientConnection {
+    pools[destination, default: Pool()].count += 1
+    do {
+      return try await HTTPClientConnection.open(
+        to: destination, context: context, configuration: configuration, by: deadline, on: loop)
+    } catch {
+      connectionGone(to: destination, on: loop)
+      throw error
+    }
+  }
+
+  private func waitForTurn(
+    _ destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(TransportError) {
+    let waiting = pools[destination]?.waiting.count ?? 0
+    guard waiting < configuration.waitingMax else {
+      throw TransportError(
+        .limitReached, stage: .connect,
+        message: "\(waiting) requests to \(destination.endpoint) wait already")
+    }
+    let turn = LoopPromise<Void>()
+    pools[destination]?.waiting.append(turn)
+    switch await turn.wait(until: deadline, on: loop) {
+    case .value: return
+    case .timedOut:
+      throw TransportError(
+        .timedOut, stage: .connect, message: "no free connection to \(destination.endpoint)")
+    case .cancelled:
+      throw .cancelled(.connect, peer: nil)
+    }
+  }
+
+  private func release(
+    _ connection: HTTPClientConnection, to destination: Destination, on loop: isolated EventLoop
+  ) {
+    if connection.isUsable {
+      connection.becomeIdle(on: loop)
+      pools[destination]?.idle.append(connection)
+      wakeNext(destination, on: loop)
+    } else {
+      connectionGone(to: destination, on: loop)
+    }
+  }
+
+  private func connectionGone(to destination: Destination, on loop: isolated EventLoop) {
+    guard let count = pools[destination]?.count else { return }
+    pools[destination]?.count = count - 1
+    wakeNext(destination, on: loop)
+    if let pool = pools[destination], pool.count <= 0, pool.waiting.isEmpty {
+      pools[destination] = nil
+    }
+  }
+
+  private func wakeNext(_ destination: Destination, on loop: isolated EventLoop) {
+    while let waiting = pools[destination]?.waiting, !waiting.isEmpty {
+      let next = pools[destination]?.waiting.removeFirst()
+      guard let next, !next.isOver else { continue }
+      return next.fulfil((), on: loop)
+    }
+  }
+}

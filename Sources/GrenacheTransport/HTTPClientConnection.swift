@@ -1,0 +1,198 @@
+internal import GrenacheFraming
+internal import GrenacheIO
+internal import GrenacheTLS
+
+/// One connection of an HTTP client, one request at a time, confined to its loop.
+final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
+  private enum Outcome: Sendable {
+    case opened
+    case response(HTTPClientResponse)
+    case failed(TransportError)
+  }
+
+  private var stream: ByteStream?
+  private let host: String
+  private let configuration: HTTPClientConfiguration
+  private var parser: HTTPResponseParser
+  private var promise: LoopPromise<Outcome>?
+  private var response: HTTPClientResponse?
+  private var keepsAlive = true
+  private lazy var idleTimer = TargetTimer(self)
+  /// Whether the current request has been answered in part.
+  private(set) var hasReceivedBytes = false
+
+  private init(host: String, configuration: HTTPClientConfiguration) {
+    self.host = host
+    self.configuration = configuration
+    parser = HTTPResponseParser(limits: configuration.http)
+  }
+
+  /// Whether the next request can go over this connection.
+  var isUsable: Bool { keepsAlive && stream?.isOpen == true && promise == nil }
+
+  static func open(
+    to destination: Destination, context: TLSContext?, configuration: HTTPClientConfiguration,
+    by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(TransportError) -> HTTPClientConnection {
+    let socket = try await Dialer.connect(to: destination.endpoint, by: deadline, on: loop)
+    let connection = HTTPClientConnection(
+      host: destination.endpoint.description, configuration: configuration)
+    let stream = try Dialer.stream(
+      over: socket, to: destination, context: context, limits: configuration.stream,
+      delegate: connection, on: loop)
+    connection.stream = stream
+    let promise = LoopPromise<Outcome>()
+    connection.promise = promise
+    stream.start(on: loop)
+    _ = try await connection.outcome(of: promise, stage: .handshake, by: deadline, on: loop)
+    return connection
+  }
+
+  func send(
+    _ request: HTTPClientRequest, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(TransportError) -> HTTPClientResponse {
+    guard let stream, isUsable else {
+      throw .closed("the connection is closed", peer: self.stream?.remoteAddress)
+    }
+    loop.core.cancel(idleTimer)
+    hasReceivedBytes = false
+    do {
+      try stream.output.appendHTTPRequestHead(
+        request.method, target: request.target, host: host, fields: request.fields,
+        contentLength: request.body.count)
+    } catch {
+      throw TransportError(.invalidRequest, stage: .transfer, message: error.description)
+    }
+    stream.output.append(contentsOf: request.body)
+    parser.expectResponse(to: request.method)
+    let promise = LoopPromise<Outcome>()
+    self.promise = promise
+    stream.outputAppended(on: loop)
+    let outcome = try await outcome(of: promise, stage: .transfer, by: deadline, on: loop)
+    guard case .response(let response) = outcome else {
+      throw .closed("no response", peer: stream.remoteAddress)
+    }
+    return response
+  }
+
+  /// Waits; whatever is not a success closes the connection, which nobody can use any more.
+  private func outcome(
+    of promise: LoopPromise<Outcome>, stage: TransportError.Stage, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async throws(TransportError) -> Outcome {
+    let outcome = await promise.wait(until: deadline, on: loop)
+    self.promise = nil
+    let failure: TransportError
+    switch outcome {
+    case .value(.failed(let error)): failure = error
+    case .value(let value): return value
+    case .timedOut:
+      failure = TransportError(
+        .timedOut, stage: stage, message: "no answer by the deadline", peer: stream?.remoteAddress)
+    case .cancelled:
+      failure = .cancelled(stage, peer: stream?.remoteAddress)
+    }
+    stream?.fail(failure, on: loop)
+    throw failure
+  }
+
+  func becomeIdle(on loop: isolated EventLoop) {
+    loop.core.arm(idleTimer, after: configuration.idleTimeout)
+  }
+
+  func close(on loop: isolated EventLoop) {
+    keepsAlive = false
+    stream?.close(on: loop)
+  }
+
+  func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    close(on: loop)
+  }
+
+  // MARK: From the stream
+
+  func streamOpened(on loop: isolated EventLoop) {
+    promise?.fulfil(.opened, on: loop)
+  }
+
+  func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int {
+    guard promise != nil else {
+      // A response that nobody asked for: the connection cannot be trusted any more.
+      keepsAlive = false
+      stream?.close(on: loop)
+      return bytes.count
+    }
+    hasReceivedBytes = true
+    var offset = 0
+    do throws(HTTPError) {
+      while offset < bytes.count, try step(bytes.span, from: &offset, on: loop) {}
+    } catch {
+      fail(TransportError(error, peer: stream?.remoteAddress), on: loop)
+      return bytes.count
+    }
+    return offset
+  }
+
+  private func step(
+    _ bytes: Span<UInt8>, from offset: inout Int, on loop: isolated EventLoop
+  ) throws(HTTPError) -> Bool {
+    switch try parser.next(bytes, from: &offset) {
+    case .head:
+      let head = parser.head
+      keepsAlive = head.isKeepAlive
+      response = HTTPClientResponse(
+        status: head.status, fields: head.ownedFields(in: bytes), body: [],
+        identity: stream?.identity, negotiated: stream?.negotiated)
+      return true
+    case .informational:
+      return true
+    case .body(let range):
+      if var whole = response {
+        response = nil  // gives up the other reference, so that appending does not copy
+        bytes.extracting(range).append(to: &whole.body)
+        response = whole
+      }
+      return true
+    case .end:
+      finish(on: loop)
+      return true
+    case .upgraded, .needBytes, .paused:
+      return false
+    }
+  }
+
+  private func finish(on loop: isolated EventLoop) {
+    guard let response else { return }
+    self.response = nil
+    parser.startNextCycle()
+    promise?.fulfil(.response(response), on: loop)
+  }
+
+  func streamEnded(on loop: isolated EventLoop) {
+    do throws(HTTPError) {
+      // A body without a length ends with the stream (RFC 9112 §6.3, rule 8).
+      if try parser.endOfStream() == .end {
+        keepsAlive = false
+        finish(on: loop)
+      }
+      fail(.closed("the server closed the connection", peer: stream?.remoteAddress), on: loop)
+    } catch {
+      fail(TransportError(error, peer: stream?.remoteAddress), on: loop)
+    }
+    keepsAlive = false
+    stream?.close(on: loop)
+  }
+
+  func streamDrained(on loop: isolated EventLoop) {}
+
+  func streamClosed(_ error: TransportError?, on loop: isolated EventLoop) {
+    keepsAlive = false
+    loop.core.cancel(idleTimer)
+    let closed = TransportError.closed("the connection is closed", peer: stream?.remoteAddress)
+    fail(error ?? closed, on: loop)
+  }
+
+  private func fail(_ error: TransportError, on loop: isolated EventLoop) {
+    promise?.fulfil(.failed(error), on: loop)
+  }
+}

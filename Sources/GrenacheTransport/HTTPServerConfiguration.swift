@@ -1,0 +1,29 @@
+public import GrenacheFraming
+
+/// The limits and deadlines of an HTTP and WebSocket server.
+public struct HTTPServerConfiguration: Hashable, Sendable {
+  /// What a request may hold.
+  public var http = HTTPLimits()
+  /// What a WebSocket message may hold.
+  public var webSocket = WebSocketLimits()
+  /// The handshake, stall and close deadlines, and how much output may wait.
+  package var stream = ByteStreamLimits()
+  /// From a connection's or a request's first byte possible to the end of its head (default 10 s).
+  public var headDeadline = Duration.seconds(10)
+  /// From then on a body must bring `bodyBytesPerSecondMin` (default 10 s).
+  public var bodyGrace = Duration.seconds(10)
+  /// The slowest body that is waited for, in bytes a second (default 1 KiB/s).
+  public var bodyBytesPerSecondMin = 1 << 10
+  /// How long a handler may take before its request is answered with 503 (default 60 s).
+  public var handlerDeadline = Duration.seconds(60)
+  /// How long a kept connection may be idle between requests, told to the client in whole seconds
+  /// (default 60 s).
+  public var idleTimeout = Duration.seconds(60)
+  /// Open connections of one server, all loops together; more are closed at once (default 20,000).
+  public var connectionsMax = 20_000
+  /// TLS handshakes at once on one loop; more wait in the kernel's queue (default 256).
+  public var handshakesMax = 256
+
+  /// The defaults.
+  public init() {}
+}

@@ -1,0 +1,287 @@
+internal import GrenacheFraming
+internal import GrenacheIO
+internal import GrenacheTLS
+
+/// One connection of an HTTP server (RFC 9112 §9), confined to its loop.
+///
+/// Requests are answered one after the other. While one is with its handler, nothing more is read:
+/// a client that pipelines meets TCP's flow control, not a queue.
+///
+///     idle → head → body → responding → idle … → closed
+///               ↘ upgraded (the connection belongs to WebSocket from then on)
+final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
+  private enum State {
+    /// Nothing of the next request has come yet.
+    case idle
+    /// A part of a head has come.
+    case head
+    case body(IncomingBody)
+    /// The request is with its handler.
+    case responding(keepsAlive: Bool, isHead: Bool)
+    case upgraded
+    case closed
+  }
+
+  private struct IncomingBody {
+    var request: HTTPServerRequest
+    var keepsAlive: Bool
+    var startedAt: MonotonicTime
+  }
+
+  private unowned let shard: HTTPServerShard
+  private var stream: ByteStream?
+  private var parser: HTTPRequestParser
+  private var state = State.idle
+  private lazy var timer = TargetTimer(self)
+
+  init(shard: HTTPServerShard) {
+    self.shard = shard
+    parser = HTTPRequestParser(limits: shard.configuration.http)
+  }
+
+  private var configuration: HTTPServerConfiguration { shard.configuration }
+
+  /// Takes over a stream that is about to start.
+  func attach(_ stream: ByteStream) {
+    self.stream = stream
+  }
+
+  /// Whether closing this connection now loses nothing.
+  var isIdle: Bool {
+    if case .idle = state { true } else { false }
+  }
+
+  /// Closes the connection, at once if it is idle, else after the answer.
+  func drain(on loop: isolated EventLoop) {
+    switch state {
+    case .idle: stream?.close(on: loop)
+    case .head, .body, .responding, .upgraded, .closed: break
+    }
+  }
+
+  func abort(on loop: isolated EventLoop) {
+    stream?.fail(.closed("the server shuts down", peer: stream?.remoteAddress), on: loop)
+  }
+
+  // MARK: From the stream
+
+  func streamOpened(on loop: isolated EventLoop) {
+    loop.core.arm(timer, after: configuration.headDeadline)
+  }
+
+  func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int {
+    var offset = 0
+    do throws(HTTPError) {
+      while offset < bytes.count {
+        let before = offset
+        guard try step(&bytes, from: &offset, on: loop) else { break }
+        if offset == before { break }
+      }
+    } catch {
+      refuse(error, on: loop)
+      return bytes.count
+    }
+    return offset
+  }
+
+  func streamEnded(on loop: isolated EventLoop) {
+    switch state {
+    case .responding:
+      break  // the answer may still be wanted: the client has closed its direction only
+    case .idle, .head, .body, .upgraded, .closed:
+      stream?.close(on: loop)
+    }
+  }
+
+  func streamDrained(on loop: isolated EventLoop) {}
+
+  func streamClosed(_ error: TransportError?, on loop: isolated EventLoop) {
+    finish(on: loop)
+    if let error { shard.connectionFailed(error) }
+  }
+
+  func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    switch state {
+    case .idle:
+      stream?.close(on: loop)
+    case .head:
+      respondAndClose(.requestTimeout, on: loop)
+    case .body(let body):
+      bodyTimerFired(body, on: loop)
+    case .responding:
+      respondAndClose(.serviceUnavailable, on: loop)
+    case .upgraded, .closed:
+      break
+    }
+  }
+
+  // MARK: Requests
+
+  /// Takes one step of the parser; returns whether to go on.
+  private func step(
+    _ bytes: inout MutableSpan<UInt8>, from offset: inout Int, on loop: isolated EventLoop
+  ) throws(HTTPError) -> Bool {
+    switch state {
+    case .responding, .upgraded, .closed: return false
+    case .idle, .head, .body: break
+    }
+    switch try parser.next(bytes.span, from: &offset) {
+    case .head:
+      return try headReceived(&bytes, from: &offset, on: loop)
+    case .body(let range):
+      bodyReceived(range, in: bytes.span)
+      return true
+    case .end:
+      requestReceived(on: loop)
+      return true
+    case .upgraded, .informational:
+      return false  // responses only
+    case .needBytes:
+      if case .idle = state, offset < bytes.count {
+        state = .head
+        loop.core.arm(timer, after: configuration.headDeadline)
+      }
+      return false
+    case .paused:
+      return false
+    }
+  }
+
+  private func headReceived(
+    _ bytes: inout MutableSpan<UInt8>, from offset: inout Int, on loop: isolated EventLoop
+  ) throws(HTTPError) -> Bool {
+    guard let stream else { return false }
+    let head = parser.head
+    var request = HTTPServerRequest(
+      method: head.method, target: bytes.span.extracting(head.target).string(),
+      fields: head.ownedFields(in: bytes.span), body: [], identity: stream.identity,
+      remoteAddress: stream.remoteAddress, localAddress: stream.localAddress)
+    if head.upgradesToWebSocket {
+      try upgrade(request, &bytes, from: &offset, on: loop)
+      return false
+    }
+    if head.expectsContinue { sendContinue(on: loop) }
+    if case .length(let count) = head.bodyLength { request.body.reserveCapacity(min(count, 64 << 10)) }
+    let now = loop.core.now
+    state = .body(IncomingBody(request: request, keepsAlive: head.isKeepAlive, startedAt: now))
+    loop.core.arm(timer, after: configuration.bodyGrace)
+    return true
+  }
+
+  private func bodyReceived(_ range: Range<Int>, in bytes: Span<UInt8>) {
+    guard case .body(var body) = state else { return }
+    state = .idle  // gives up the other reference, so that appending does not copy
+    bytes.extracting(range).append(to: &body.request.body)
+    state = .body(body)
+  }
+
+  private func requestReceived(on loop: isolated EventLoop) {
+    guard case .body(let body) = state else { return }
+    state = .responding(keepsAlive: body.keepsAlive, isHead: body.request.method == .head)
+    loop.core.arm(timer, after: configuration.handlerDeadline)
+    shard.handle(body.request, for: self, on: loop)
+    if case .responding = state { stream?.pauseReading(on: loop) }
+  }
+
+  /// A body has to bring bytes: after the grace, at least the configured rate on the whole.
+  private func bodyTimerFired(_ body: IncomingBody, on loop: isolated EventLoop) {
+    let elapsed = loop.core.now - body.startedAt - configuration.bodyGrace
+    let seconds = Double(elapsed.wholeNanoseconds) / 1e9
+    let expected = seconds * Double(configuration.bodyBytesPerSecondMin)
+    if Double(body.request.body.count) < max(1, expected) {
+      respondAndClose(.requestTimeout, on: loop)
+    } else {
+      loop.core.arm(timer, after: .seconds(1))
+    }
+  }
+
+  // MARK: Answers
+
+  /// Sends the answer of the request that is with its handler.
+  func respond(_ response: HTTPServerResponse, on loop: isolated EventLoop) {
+    guard case .responding(let keepsAlive, let isHead) = state, let stream else { return }
+    let keeps = keepsAlive && !response.closesConnection && !shard.isDraining
+    append(response, keepsAlive: keeps, isHead: isHead, on: loop)
+    guard keeps else {
+      state = .closed
+      loop.core.cancel(timer)
+      return stream.close(on: loop)
+    }
+    parser.startNextCycle()
+    state = .idle
+    loop.core.arm(timer, after: configuration.idleTimeout)
+    stream.resumeReading(on: loop)
+  }
+
+  private func append(
+    _ response: HTTPServerResponse, keepsAlive: Bool, isHead: Bool, on loop: isolated EventLoop
+  ) {
+    guard let stream else { return }
+    let connection = HTTPConnectionField(
+      keepsAlive: keepsAlive, idleSeconds: Int(configuration.idleTimeout.components.seconds))
+    do {
+      try stream.output.appendHTTPResponseHead(
+        response.status, fields: response.fields, contentLength: response.body.count,
+        date: shard.date(on: loop), connection: connection)
+    } catch {
+      // A handler's field that would split the response: the answer goes out without its fields.
+      shard.handlerFailed(error)
+      stream.output.appendHTTPResponseHead(
+        .internalServerError, contentLength: 0, date: shard.date(on: loop), connection: connection)
+      return stream.outputAppended(on: loop)
+    }
+    if !isHead { stream.output.append(contentsOf: response.body) }
+    stream.outputAppended(on: loop)
+  }
+
+  private func refuse(_ error: HTTPError, on loop: isolated EventLoop) {
+    shard.requestRefused(error, from: stream?.remoteAddress)
+    respondAndClose(HTTPStatus(code: error.statusHint), on: loop)
+  }
+
+  private func respondAndClose(_ status: HTTPStatus, on loop: isolated EventLoop) {
+    state = .responding(keepsAlive: false, isHead: false)
+    var response = HTTPServerResponse(status)
+    response.closesConnection = true
+    respond(response, on: loop)
+  }
+
+  private func sendContinue(on loop: isolated EventLoop) {
+    stream?.output.appendHTTPContinue()
+    stream?.outputAppended(on: loop)
+  }
+
+  // MARK: The upgrade
+
+  private func upgrade(
+    _ request: HTTPServerRequest, _ bytes: inout MutableSpan<UInt8>, from offset: inout Int,
+    on loop: isolated EventLoop
+  ) throws(HTTPError) {
+    guard let stream else { return }
+    switch shard.upgrade(request, on: loop) {
+    case .refuse(let response):
+      state = .responding(keepsAlive: false, isHead: false)
+      respond(response, on: loop)
+    case .accept(let fields, let handler):
+      try stream.output.appendHTTPSwitchingProtocols(fields: fields)
+      stream.outputAppended(on: loop)
+      loop.core.cancel(timer)
+      state = .upgraded
+      let connection = WebSocketConnection(
+        stream: stream, role: .server, limits: configuration.webSocket,
+        closeDeadline: configuration.stream.closeDeadline, handler: handler, on: loop)
+      connection.owner = shard
+      shard.upgraded(self, to: connection)
+      stream.setDelegate(connection)
+      self.stream = nil
+      offset = connection.receive(&bytes, from: offset, on: loop)
+    }
+  }
+
+  private func finish(on loop: isolated EventLoop) {
+    state = .closed
+    loop.core.cancel(timer)
+    stream = nil
+    shard.remove(self, on: loop)
+  }
+}

@@ -1,0 +1,161 @@
+internal import GrenacheFraming
+internal import GrenacheIO
+internal import GrenacheTLS
+internal import Logging
+
+/// The part of an HTTP server that lives on one loop: its connections and their handlers.
+final class HTTPServerShard: WebSocketOwner {
+  enum Upgrade {
+    case refuse(HTTPServerResponse)
+    case accept(fields: HTTPFields, any WebSocketHandler)
+  }
+
+  let configuration: HTTPServerConfiguration
+  private(set) var isDraining = false
+
+  private let context: TLSContext?
+  private let handlers: HTTPServerHandlers
+  private let connectionsMax: Int
+  private let logger: Logger
+  private var connections: [ObjectIdentifier: HTTPServerConnection] = [:]
+  private var webSockets: [ObjectIdentifier: WebSocketConnection] = [:]
+  private let workers = WorkerPool<PendingRequest>()
+  private var dateCache = HTTPDateCache()
+  private var drained: LoopPromise<Void>?
+
+  init(
+    configuration: HTTPServerConfiguration, context: TLSContext?, handlers: HTTPServerHandlers,
+    connectionsMax: Int, logger: Logger
+  ) {
+    self.configuration = configuration
+    self.context = context
+    self.handlers = handlers
+    self.connectionsMax = connectionsMax
+    self.logger = logger
+  }
+
+  var connectionCount: Int { connections.count + webSockets.count }
+
+  // MARK: Connections
+
+  func accept(_ descriptor: Int32, _ remote: SocketAddress, on loop: isolated EventLoop) {
+    let socket = StreamSocket(descriptor: descriptor, remoteAddress: remote)
+    guard !isDraining, connectionCount < connectionsMax,
+      context == nil || LoopBuffers.of(loop).handshakeCount < configuration.handshakesMax
+    else {
+      // Closed unanswered: a stranger's connection over a limit costs no handshake.
+      logger.debug("connection refused: limit reached", metadata: ["peer": "\(remote)"])
+      return socket.close(on: loop)
+    }
+    let connection = HTTPServerConnection(shard: self)
+    do {
+      let window = LoopBuffers.of(loop).window
+      let engine = try context.map { context throws(TLSError) in
+        try TLSEngine(context: context, role: .server, window: window)
+      }
+      let stream = ByteStream(
+        socket: socket, side: .server, engine: engine, limits: configuration.stream,
+        delegate: connection, on: loop)
+      connection.attach(stream)
+      connections[ObjectIdentifier(connection)] = connection
+      stream.start(on: loop)
+    } catch {
+      logger.warning("connection refused", metadata: ["peer": "\(remote)", "error": "\(error)"])
+      socket.close(on: loop)
+    }
+  }
+
+  func remove(_ connection: HTTPServerConnection, on loop: isolated EventLoop) {
+    connections[ObjectIdentifier(connection)] = nil
+    if isDraining, connectionCount == 0 { drained?.fulfil((), on: loop) }
+  }
+
+  // MARK: Requests
+
+  func handle(
+    _ request: HTTPServerRequest, for connection: HTTPServerConnection,
+    on loop: isolated EventLoop
+  ) {
+    workers.submit(
+      PendingRequest(request: request, connection: connection, respond: handlers.respond))
+    workers.pump(on: loop)
+  }
+
+  /// Decides on a request to upgrade (RFC 6455 §4.2).
+  func upgrade(
+    _ request: HTTPServerRequest, on loop: isolated EventLoop
+  ) -> Upgrade {
+    let outcome = WebSocketServerHandshake.evaluate(
+      method: request.method, fields: request.fields, sha1: Digest.sha1)
+    switch outcome {
+    case .reject(let status, let fields):
+      return .refuse(HTTPServerResponse(status, fields: fields))
+    case .accept(let fields):
+      guard !isDraining, let handler = handlers.openWebSocket(request, loop) else {
+        return .refuse(HTTPServerResponse(isDraining ? .serviceUnavailable : .notFound))
+      }
+      return .accept(fields: fields, handler)
+    }
+  }
+
+  func upgraded(_ connection: HTTPServerConnection, to webSocket: WebSocketConnection) {
+    connections[ObjectIdentifier(connection)] = nil
+    webSockets[ObjectIdentifier(webSocket)] = webSocket
+  }
+
+  func webSocketClosed(_ webSocket: WebSocketConnection, on loop: isolated EventLoop) {
+    webSockets[ObjectIdentifier(webSocket)] = nil
+    if isDraining, connectionCount == 0 { drained?.fulfil((), on: loop) }
+  }
+
+  // MARK: What is told
+
+  func connectionFailed(_ error: TransportError) {
+    // Strangers can cause these at will: not at a level that floods the log.
+    logger.debug("connection failed", metadata: ["error": "\(error)"])
+  }
+
+  func requestRefused(_ error: HTTPError, from peer: SocketAddress?) {
+    logger.debug(
+      "request refused",
+      metadata: ["error": "\(error)", "peer": "\(peer.map(String.init(describing:)) ?? "-")"])
+  }
+
+  func handlerFailed(_ error: HTTPError) {
+    logger.error("a handler's response cannot be sent", metadata: ["error": "\(error)"])
+  }
+
+  /// The `Date` field's value, formatted once a second.
+  func date(on loop: isolated EventLoop) -> [UInt8] {
+    dateCache.value(at: loop.core.now)
+  }
+
+  // MARK: The end
+
+  func closeWebSockets(_ code: WebSocketCloseCode, on loop: isolated EventLoop) {
+    for webSocket in webSockets.values { webSocket.close(code, on: loop) }
+  }
+
+  func drain(within grace: Duration, on loop: isolated EventLoop) async {
+    isDraining = true
+    for connection in connections.values { connection.drain(on: loop) }
+    guard connectionCount > 0 else { return }
+    let drained = LoopPromise<Void>()
+    self.drained = drained
+    _ = await drained.wait(until: loop.core.now + grace, on: loop)
+    for connection in connections.values { connection.abort(on: loop) }
+    let end = TransportError.closed("the server shuts down", peer: nil)
+    for webSocket in webSockets.values { webSocket.abort(end, on: loop) }
+  }
+}
+
+/// A request that waits for its handler.
+private struct PendingRequest: LoopWork {
+  let request: HTTPServerRequest
+  let connection: HTTPServerConnection
+  let respond: @Sendable (HTTPServerRequest) async -> HTTPServerResponse
+
+  func run(on loop: isolated EventLoop) async {
+    connection.respond(await respond(request), on: loop)
+  }
+}

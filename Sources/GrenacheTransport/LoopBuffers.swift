@@ -1,0 +1,83 @@
+internal import GrenacheIO
+internal import GrenacheTLS
+
+/// The memory that all connections of one loop share, so that an idle connection owns none.
+///
+/// Only one connection of a loop is ever inside a read or a write, so one of each buffer is enough:
+/// ciphertext as received, plaintext as decrypted, and the window that OpenSSL reads and writes.
+@safe
+final class LoopBuffers {
+  /// What one call of `recv` may take.
+  static let receiveBytes = 64 << 10
+  /// Room for plaintext beside what is left from the last pass: one receive, and the record of which
+  /// OpenSSL already held a part.
+  static let plaintextBytes = receiveBytes + (20 << 10)
+  /// How much plaintext is gathered before it is encrypted.
+  static let sealBytes = 128 << 10
+  /// How many handshakes may take a step in one turn, so that established connections keep their
+  /// latency: each step can cost a millisecond.
+  static let handshakeStepsPerTurn = 4
+  /// How many output buffers a loop keeps for reuse.
+  static let pooledOutputsMax = 64
+
+  let window: TLSWindow
+  let ciphertext: UnsafeMutableRawBufferPointer
+  private(set) var plaintext: UnsafeMutableRawBufferPointer
+  private var outputs: [[UInt8]] = []
+  private var handshakeTurn = MonotonicTime(nanoseconds: 0)
+  private var handshakeSteps = 0
+  /// Connections of this loop that are in their TLS handshake.
+  var handshakeCount = 0
+
+  private init() {
+    window = TLSWindow(outputCapacity: Self.sealBytes + (32 << 10))
+    unsafe ciphertext = .allocate(byteCount: Self.receiveBytes, alignment: 64)
+    unsafe plaintext = .allocate(byteCount: 2 * Self.plaintextBytes, alignment: 64)
+  }
+
+  deinit {
+    unsafe ciphertext.deallocate()
+    unsafe plaintext.deallocate()
+  }
+
+  /// The buffers of `loop`.
+  static func of(_ loop: isolated EventLoop) -> LoopBuffers {
+    loop.core.local(LoopBuffers.self) { LoopBuffers() }
+  }
+
+  /// Puts what a connection kept from its last pass at the start of the plaintext buffer and makes
+  /// sure that there is room for one pass behind it.
+  func beginPass(with leftover: [UInt8]) {
+    let needed = leftover.count + Self.plaintextBytes
+    if unsafe needed > plaintext.count {
+      unsafe plaintext.deallocate()
+      unsafe plaintext = .allocate(byteCount: needed, alignment: 64)
+    }
+    unsafe leftover.withUnsafeBytes { unsafe plaintext.copyMemory(from: $0) }
+  }
+
+  /// An empty output buffer.
+  func takeOutput() -> [UInt8] {
+    outputs.popLast() ?? []
+  }
+
+  /// Takes a buffer back, unless it is one that a large message has grown.
+  func giveBack(_ output: inout [UInt8]) {
+    if output.capacity > 0, output.capacity <= Self.sealBytes, outputs.count < Self.pooledOutputsMax {
+      output.removeAll(keepingCapacity: true)
+      outputs.append(output)
+    }
+    output = []
+  }
+
+  /// Whether one more handshake may take a step in this turn.
+  func mayStepHandshake(on loop: isolated EventLoop) -> Bool {
+    if handshakeTurn != loop.core.now {
+      handshakeTurn = loop.core.now
+      handshakeSteps = 0
+    }
+    guard handshakeSteps < Self.handshakeStepsPerTurn else { return false }
+    handshakeSteps += 1
+    return true
+  }
+}

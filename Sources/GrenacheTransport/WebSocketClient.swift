@@ -1,0 +1,139 @@
+package import GrenacheFraming
+package import GrenacheIO
+package import GrenacheTLS
+
+/// Opens WebSockets as a client (RFC 6455 §4.1).
+package enum WebSocketClient {
+  /// The path that existing Grenache peers ask for.
+  package static let path = "/ws"
+
+  /// Connects, verifies who answers, and upgrades, all by `deadline`.
+  ///
+  /// - Parameter context: the certificates; `nil` connects in the clear.
+  package static func connect(
+    to destination: Destination, context: TLSContext?, limits: WebSocketLimits,
+    handler: any WebSocketHandler, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(TransportError) -> WebSocketConnection {
+    let socket = try await Dialer.connect(to: destination.endpoint, by: deadline, on: loop)
+    let upgrade = WebSocketUpgrade(
+      host: destination.endpoint.description, limits: limits, handler: handler)
+    let stream = try Dialer.stream(
+      over: socket, to: destination, context: context, limits: ByteStreamLimits(),
+      delegate: upgrade, on: loop)
+    return try await upgrade.run(over: stream, by: deadline, on: loop)
+  }
+}
+
+/// The client's side of an opening handshake in progress.
+private final class WebSocketUpgrade: ByteStreamDelegate {
+  /// The answer's head may have this many bytes.
+  static let headLimits = HTTPLimits()
+
+  private let host: String
+  private let limits: WebSocketLimits
+  private var handler: (any WebSocketHandler)?
+  private var parser = HTTPResponseParser(limits: WebSocketUpgrade.headLimits)
+  private let handshake: WebSocketClientHandshake
+  private var stream: ByteStream?
+  private var connection: WebSocketConnection?
+  private let result = LoopPromise<TransportError?>()
+
+  init(host: String, limits: WebSocketLimits, handler: any WebSocketHandler) {
+    self.host = host
+    self.limits = limits
+    self.handler = handler
+    handshake = WebSocketClientHandshake(nonce: secureRandomBytes(16))
+    parser.expectResponse(to: .get)
+  }
+
+  func run(
+    over stream: ByteStream, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(TransportError) -> WebSocketConnection {
+    self.stream = stream
+    stream.start(on: loop)
+    let outcome = await result.wait(until: deadline, on: loop)
+    if case .value(nil) = outcome, let connection { return connection }
+    let stage: TransportError.Stage = stream.isOpen ? .upgrade : .handshake
+    let failure: TransportError
+    switch outcome {
+    case .value(let error):
+      failure = error ?? .closed("closed before the upgrade", peer: stream.remoteAddress)
+    case .timedOut:
+      failure = TransportError(
+        .timedOut, stage: stage, message: "no answer by the deadline", peer: stream.remoteAddress)
+    case .cancelled:
+      failure = .cancelled(stage, peer: stream.remoteAddress)
+    }
+    handler = nil
+    stream.fail(failure, on: loop)
+    throw failure
+  }
+
+  func streamOpened(on loop: isolated EventLoop) {
+    guard let stream else { return }
+    do throws(HTTPError) {
+      try stream.output.appendHTTPRequestHead(
+        .get, target: WebSocketClient.path, host: host, fields: handshake.fields,
+        contentLength: nil)
+      stream.outputAppended(on: loop)
+    } catch {
+      fail(TransportError(.invalidRequest, stage: .upgrade, message: error.description), on: loop)
+    }
+  }
+
+  func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int {
+    guard let stream, let handler else { return bytes.count }
+    var offset = 0
+    do throws(TransportError) {
+      guard try readHead(bytes.span, from: &offset) else { return offset }
+    } catch {
+      fail(error, on: loop)
+      return bytes.count
+    }
+    let connection = WebSocketConnection(
+      stream: stream, role: .client, limits: limits,
+      closeDeadline: ByteStreamLimits().closeDeadline, handler: handler, on: loop)
+    self.connection = connection
+    stream.setDelegate(connection)
+    result.fulfil(nil, on: loop)
+    return connection.receive(&bytes, from: offset, on: loop)
+  }
+
+  /// Reads the answer's head; returns whether it is whole and accepts the upgrade.
+  private func readHead(
+    _ bytes: Span<UInt8>, from offset: inout Int
+  ) throws(TransportError) -> Bool {
+    let peer = stream?.remoteAddress
+    do throws(HTTPError) {
+      var step = HTTPStep.informational
+      while step == .informational { step = try parser.next(bytes, from: &offset) }
+      if step == .needBytes { return false }
+    } catch {
+      throw TransportError(error, peer: peer)
+    }
+    let head = parser.head
+    do {
+      try handshake.validate(
+        status: head.status, fields: head.ownedFields(in: bytes), sha1: Digest.sha1)
+    } catch {
+      throw TransportError(
+        .upgradeRefused, stage: .upgrade, message: error.message, peer: peer)
+    }
+    return true
+  }
+
+  func streamEnded(on loop: isolated EventLoop) {
+    fail(.closed("the peer closed before the upgrade", peer: stream?.remoteAddress), on: loop)
+  }
+
+  func streamDrained(on loop: isolated EventLoop) {}
+
+  func streamClosed(_ error: TransportError?, on loop: isolated EventLoop) {
+    let closed = TransportError.closed("closed before the upgrade", peer: stream?.remoteAddress)
+    fail(error ?? closed, on: loop)
+  }
+
+  private func fail(_ error: TransportError, on loop: isolated EventLoop) {
+    result.fulfil(error, on: loop)
+  }
+}

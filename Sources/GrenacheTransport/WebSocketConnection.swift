@@ -1,0 +1,266 @@
+package import GrenacheFraming
+package import GrenacheIO
+package import GrenacheTLS
+
+/// What speaks over a WebSocket. All calls are on the connection's loop.
+package protocol WebSocketHandler: AnyObject {
+  /// A message has come; its bytes are lent for the duration of the call.
+  func received(
+    _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
+    on loop: isolated EventLoop)
+  /// The messages of one read have been handed over: the time to start what they asked for.
+  func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop)
+  /// So much output has been sent that more is welcome again.
+  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop)
+  /// The connection is closed; nothing follows.
+  func closed(
+    _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop)
+}
+
+/// How a WebSocket connection ended.
+package struct WebSocketClosure: Hashable, Sendable {
+  /// The peer's close code, if it sent one.
+  package var code: WebSocketCloseCode?
+  /// What broke the connection; `nil` after a closing handshake.
+  package var error: TransportError?
+}
+
+/// Who keeps count of a connection.
+protocol WebSocketOwner: AnyObject {
+  func webSocketClosed(_ webSocket: WebSocketConnection, on loop: isolated EventLoop)
+}
+
+/// An open WebSocket (RFC 6455), client or server, confined to its loop.
+package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
+  /// Who is at the other end; `nil` without TLS or certificate.
+  package var identity: PeerIdentity? { stream.identity }
+  package var remoteAddress: SocketAddress { stream.remoteAddress }
+  package var localAddress: SocketAddress? { stream.localAddress }
+  package var negotiated: TLSNegotiation? { stream.negotiated }
+  /// Whether messages can be sent.
+  package var isOpen: Bool { stream.isOpen && closing.isOpen }
+  /// Whether so much output waits that its producer should wait for `drained`.
+  package var isOutputFull: Bool { stream.isOutputFull }
+  package var pendingOutputBytes: Int { stream.pendingOutputBytes }
+
+  /// Told when the connection has closed, after its handler.
+  weak var owner: (any WebSocketOwner)?
+
+  private let stream: ByteStream
+  private let role: WebSocketRole
+  private let closeDeadline: Duration
+  private var reader: WebSocketReader
+  private var closing = WebSocketCloseMachine()
+  private var controlFrames: ControlFrameBudget
+  private var handler: (any WebSocketHandler)?
+  private var peerCode: WebSocketCloseCode?
+  /// What broke the connection, if something did.
+  private var failure: TransportError?
+  private let masks: MaskingKeys?
+  private var isPaused = false
+  private lazy var closeTimer = TargetTimer(self)
+
+  init(
+    stream: ByteStream, role: WebSocketRole, limits: WebSocketLimits, closeDeadline: Duration,
+    handler: any WebSocketHandler, on loop: isolated EventLoop
+  ) {
+    self.stream = stream
+    self.role = role
+    self.closeDeadline = closeDeadline
+    self.handler = handler
+    reader = WebSocketReader(role: role, limits: limits)
+    controlFrames = ControlFrameBudget(limits: limits)
+    masks = role == .client ? MaskingKeys.of(loop) : nil
+  }
+
+  // MARK: Sending
+
+  /// Sends one message in one frame; without effect once the closing handshake has begun.
+  package func send(
+    _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, on loop: isolated EventLoop
+  ) {
+    guard isOpen else { return }
+    appendFrame(kind == .text ? .text : .binary, payload)
+    stream.outputAppended(on: loop)
+  }
+
+  /// Sends one message whose payload `write` appends to the output itself, saving a copy.
+  ///
+  /// `payloadBytes` is the exact length that `write` appends.
+  package func send(
+    _ kind: WebSocketMessageKind, payloadBytes: Int, on loop: isolated EventLoop,
+    write: (inout [UInt8]) -> Void
+  ) {
+    guard isOpen else { return }
+    let opcode: WebSocketOpcode = kind == .text ? .text : .binary
+    if let masks {
+      let key = masks.next()
+      stream.output.appendWebSocketFrameHead(opcode, payloadBytes: payloadBytes, maskingKey: key)
+      let start = stream.output.count
+      write(&stream.output)
+      stream.output.maskWebSocketPayload(from: start, key: key)
+    } else {
+      stream.output.appendWebSocketFrameHead(opcode, payloadBytes: payloadBytes, maskingKey: nil)
+      write(&stream.output)
+    }
+    stream.outputAppended(on: loop)
+  }
+
+  /// Begins the closing handshake (RFC 6455 §7.1.2).
+  package func close(
+    _ code: WebSocketCloseCode, reason: String = "", on loop: isolated EventLoop
+  ) {
+    guard stream.isOpen else { return stream.close(on: loop) }
+    perform(closing.closeRequested(code), reason: reason, on: loop)
+  }
+
+  /// Breaks the connection off.
+  package func abort(_ error: TransportError, on loop: isolated EventLoop) {
+    stream.fail(error, on: loop)
+  }
+
+  /// Stops handing over messages; the peer meets TCP's flow control.
+  package func pauseReading(on loop: isolated EventLoop) {
+    isPaused = true
+    stream.pauseReading(on: loop)
+  }
+
+  /// Goes on handing over messages.
+  package func resumeReading(on loop: isolated EventLoop) {
+    guard isPaused else { return }
+    isPaused = false
+    stream.resumeReading(on: loop)
+  }
+
+  // MARK: From the stream
+
+  func streamOpened(on loop: isolated EventLoop) {}
+
+  func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int {
+    receive(&bytes, from: 0, on: loop)
+  }
+
+  /// Reads frames from `start` on; returns where what is left begins.
+  func receive(
+    _ bytes: inout MutableSpan<UInt8>, from start: Int, on loop: isolated EventLoop
+  ) -> Int {
+    var offset = start
+    do throws(WebSocketError) {
+      try readFrames(&bytes, from: &offset, on: loop)
+    } catch {
+      let violation = TransportError(error, peer: remoteAddress)
+      failure = failure ?? violation
+      perform(closing.violationFound(error.closeCode), reason: error.message, on: loop)
+      offset = bytes.count
+    }
+    handler?.passEnded(of: self, on: loop)
+    return offset
+  }
+
+  func streamEnded(on loop: isolated EventLoop) {
+    if failure == nil, !closing.isDone {
+      failure = .closed("the peer went away without a closing handshake", peer: remoteAddress)
+    }
+    stream.close(on: loop)
+  }
+
+  func streamDrained(on loop: isolated EventLoop) {
+    handler?.drained(self, on: loop)
+  }
+
+  func streamClosed(_ error: TransportError?, on loop: isolated EventLoop) {
+    loop.core.cancel(closeTimer)
+    let handler = self.handler
+    self.handler = nil
+    let reported = closing.isDone ? failure : failure ?? error
+    handler?.closed(self, WebSocketClosure(code: peerCode, error: reported), on: loop)
+    owner?.webSocketClosed(self, on: loop)
+  }
+
+  package func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    stream.fail(
+      .timedOut(.transfer, after: closeDeadline, peer: remoteAddress), on: loop)
+  }
+
+  // MARK: Frames
+
+  @inline(__always)
+  private func readFrames(
+    _ bytes: inout MutableSpan<UInt8>, from offset: inout Int, on loop: isolated EventLoop
+  ) throws(WebSocketError) {
+    while !isPaused {
+      switch try reader.next(&bytes, from: &offset) {
+      case .message(let kind, let range):
+        handler?.received(kind, bytes.span.extracting(range), from: self, on: loop)
+      case .assembledMessage(let kind):
+        let message = reader.takeMessage()
+        handler?.received(kind, message.span, from: self, on: loop)
+      case .ping(let range):
+        try controlFrames.spend(at: loop.core.now - MonotonicTime(nanoseconds: 0))
+        if isOpen {
+          appendFrame(.pong, bytes.span.extracting(range))
+          stream.outputAppended(on: loop)
+        }
+      case .pong:
+        try controlFrames.spend(at: loop.core.now - MonotonicTime(nanoseconds: 0))
+      case .close(let code, _):
+        peerCode = code
+        perform(closing.closeReceived(code), reason: "", on: loop)
+        return
+      case .needBytes:
+        return
+      }
+    }
+  }
+
+  private func perform(
+    _ action: WebSocketCloseMachine.Action, reason: String, on loop: isolated EventLoop
+  ) {
+    switch action {
+    case .none:
+      break
+    case .sendClose(let code):
+      sendClose(code, reason: reason, on: loop)
+      loop.core.arm(closeTimer, after: closeDeadline)
+    case .sendCloseAndEnd(let code):
+      sendClose(code, reason: reason, on: loop)
+      endTransport(on: loop)
+    case .closeTransport:
+      endTransport(on: loop)
+    }
+  }
+
+  /// The server closes TCP first (RFC 6455 §7.1.1); a client waits for that, within the deadline.
+  private func endTransport(on loop: isolated EventLoop) {
+    if role == .server || failure != nil {
+      stream.close(on: loop)
+    } else if !closeTimer.isArmed {
+      loop.core.arm(closeTimer, after: closeDeadline)
+    }
+  }
+
+  private func sendClose(
+    _ code: WebSocketCloseCode?, reason: String, on loop: isolated EventLoop
+  ) {
+    stream.output.appendWebSocketClose(code, reason: reason, maskingKey: masks?.next())
+    stream.outputAppended(on: loop)
+  }
+
+  @inline(__always)
+  private func appendFrame(_ opcode: WebSocketOpcode, _ payload: Span<UInt8>) {
+    stream.output.appendWebSocketFrame(opcode, payload, maskingKey: masks?.next())
+  }
+}
+
+/// Unpredictable masking keys (RFC 6455 §5.3), drawn from the system's generator in bulk.
+final class MaskingKeys {
+  private var generator = SecureRandomNumberGenerator()
+
+  static func of(_ loop: isolated EventLoop) -> MaskingKeys {
+    loop.core.local(MaskingKeys.self) { MaskingKeys() }
+  }
+
+  func next() -> UInt32 {
+    UInt32(truncatingIfNeeded: generator.next())
+  }
+}
