@@ -1,6 +1,6 @@
 internal import GrenacheFraming
-package import GrenacheIO
-internal import GrenacheTLS
+public import GrenacheIO
+package import GrenacheTLS
 public import GrenacheTransport
 public import Logging
 

@@ -39,7 +39,7 @@ package final class LinkCore {
       }
       waiting[service] = [promise]
       // A task of its own: its result serves every caller, whoever of them gives up.
-      Task { [loop] in await performLookup(service, on: loop) }
+      Task { await performLookup(service, on: loop) }
     }
     switch await promise.wait(until: deadline, on: loop) {
     case .value(let result): return try result.get()

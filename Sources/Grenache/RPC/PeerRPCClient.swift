@@ -1,6 +1,6 @@
 internal import Foundation
-internal import GrenacheFraming
-package import GrenacheIO
+public import GrenacheFraming
+internal import GrenacheIO
 public import GrenacheTLS
 public import GrenacheTransport
 

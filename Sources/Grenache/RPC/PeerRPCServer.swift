@@ -141,8 +141,8 @@ struct RPCServiceTable: Sendable {
   /// The service that the key of `envelope` names.
   @inline(__always)
   func service(for envelope: RPCRequestEnvelope, in bytes: Span<UInt8>) -> RPCService? {
-    if !envelope.keyHasEscapes, entries.count <= Self.scanMax {
-      let key = bytes.extracting(envelope.key)
+    if let range = envelope.key, !envelope.keyHasEscapes, entries.count <= Self.scanMax {
+      let key = bytes.extracting(range)
       for entry in entries where entry.name.span.equals(key) { return entry.service }
       return nil
     }

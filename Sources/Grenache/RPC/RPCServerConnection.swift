@@ -14,16 +14,21 @@ struct RPCConnectionLimits: Sendable {
 /// one read start together when the read has been parsed, and what they answer without suspending
 /// leaves with one record.
 final class RPCServerConnection: WebSocketHandler {
-  private struct Call {
+  private struct Call: LoopWork {
+    let owner: RPCServerConnection
     let rid: [UInt8]
     let request: RPCRequest
     let service: RPCService
+
+    func run(on loop: isolated EventLoop) async {
+      await owner.run(self, on: loop)
+    }
   }
 
   private let services: RPCServiceTable
   private let limits: RPCConnectionLimits
   private let logger: Logger
-  private var workers: WorkerPool<Call>?
+  private let workers = WorkerPool<Call>()
   private var connection: WebSocketConnection?
   private var callsInFlight = 0
 
@@ -51,11 +56,11 @@ final class RPCServerConnection: WebSocketHandler {
       identity: connection.identity, remoteAddress: connection.remoteAddress)
     callsInFlight += 1
     if callsInFlight >= limits.callsInFlightMax { connection.pauseReading(on: loop) }
-    pool(on: loop).submit(Call(rid: rid, request: request, service: service))
+    workers.submit(Call(owner: self, rid: rid, request: request, service: service))
   }
 
   func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {
-    workers?.pump(on: loop)
+    workers.pump(on: loop)
   }
 
   func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
@@ -67,13 +72,6 @@ final class RPCServerConnection: WebSocketHandler {
     if let error = closure.error {
       logger.debug("connection lost", metadata: ["error": "\(error)"])
     }
-  }
-
-  private func pool(on loop: isolated EventLoop) -> WorkerPool<Call> {
-    if let workers { return workers }
-    let pool = WorkerPool<Call> { [unowned self, loop] call in await run(call, on: loop) }
-    workers = pool
-    return pool
   }
 
   /// Runs the handler; whatever it throws answers this call and touches no other.

@@ -19,7 +19,7 @@ public struct RPCService: Sendable {
   }
 
   /// A service that takes and gives `Codable` values.
-  public init<Input: Decodable, Output: Encodable>(
+  public init<Input: Decodable & SendableMetatype, Output: Encodable & SendableMetatype>(
     _ name: String, _ handler: @escaping @Sendable (Input, RPCRequest) async throws -> Output
   ) {
     self.init(raw: name) { request in

@@ -11,7 +11,7 @@ final class RPCWorker {
   private var connections: [RPCClientConnection] = []
   private var connecting = 0
   /// Who waits for the connection that is being made.
-  private var waiting: [LoopPromise<Result<RPCClientConnection, TransportError>>] = []
+  private var waiting: [LoopPromise<TransportError?>] = []
   private var failures = 0
   private var sitsOutUntil = MonotonicTime(nanoseconds: 0)
 
@@ -36,20 +36,24 @@ final class RPCWorker {
     by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(TransportError) -> RPCClientConnection {
     connections.removeAll { !$0.isOpen }
-    let best = connections.min { $0.callsInFlight < $1.callsInFlight }
     let mayOpen = connections.count + connecting < configuration.connectionsPerWorkerMax
-    if let best {
+    if let best = leastBusy {
       if best.callsInFlight >= configuration.callsPerConnection, mayOpen, connecting == 0 {
         startConnecting(by: deadline, on: loop)
       }
       return best
     }
-    let promise = LoopPromise<Result<RPCClientConnection, TransportError>>()
+    let promise = LoopPromise<TransportError?>()
     waiting.append(promise)
     if connecting == 0 { startConnecting(by: deadline, on: loop) }
     switch await promise.wait(until: deadline, on: loop) {
-    case .value(let result):
-      return try result.get()
+    case .value(let failure):
+      if let failure { throw failure }
+      guard let connection = leastBusy else {
+        throw TransportError(
+          .connectionClosed, stage: .connect, message: "\(destination.endpoint) closed at once")
+      }
+      return connection
     case .timedOut:
       throw TransportError(
         .timedOut, stage: .connect, message: "no connection to \(destination.endpoint) in time")
@@ -67,25 +71,19 @@ final class RPCWorker {
   /// Connects in a task of its own: the connection serves every caller, whoever of them gives up.
   private func startConnecting(by deadline: MonotonicTime, on loop: isolated EventLoop) {
     connecting += 1
-    Task { [loop] in
-      let result = await connect(by: deadline, on: loop)
+    Task {
+      let failure = await connect(by: deadline, on: loop)
       connecting -= 1
-      switch result {
-      case .success(let connection):
-        connections.append(connection)
-        failures = 0
-      case .failure:
-        sitOut(from: .now())
-      }
+      if failure == nil { failures = 0 } else { sitOut(from: .now()) }
       let waiting = self.waiting
       self.waiting = []
-      for promise in waiting { promise.fulfil(result, on: loop) }
+      for promise in waiting { promise.fulfil(failure, on: loop) }
     }
   }
 
   private func connect(
     by deadline: MonotonicTime, on loop: isolated EventLoop
-  ) async -> Result<RPCClientConnection, TransportError> {
+  ) async -> TransportError? {
     let connection = RPCClientConnection(
       worker: destination.endpoint, idleTimeout: configuration.idleTimeout)
     do throws(TransportError) {
@@ -93,10 +91,15 @@ final class RPCWorker {
         to: destination, context: context, limits: configuration.webSocket, handler: connection,
         by: deadline, on: loop)
       connection.attach(webSocket, on: loop)
-      return .success(connection)
+      connections.append(connection)
+      return nil
     } catch {
-      return .failure(error)
+      return error
     }
+  }
+
+  private var leastBusy: RPCClientConnection? {
+    connections.filter(\.isOpen).min { $0.callsInFlight < $1.callsInFlight }
   }
 
   private func sitOut(from now: MonotonicTime) {
