@@ -1,0 +1,79 @@
+import Foundation
+import Grenache
+import GrenacheTLS
+import GrenacheTransport
+import TestSupport
+import Testing
+
+@Suite("RPC over WSS with mutual TLS")
+struct RPCTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  @Test("hello is answered with world, and both sides know who it was")
+  func call() async throws {
+    let service = RPCService("rpc_test") { (payload: String, request: RPCRequest) -> [String] in
+      [payload, request.identity?.names.map(\.description).joined() ?? "nobody"]
+    }
+    let client = try await directClient(try authority.client())
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      let reply = try await client.requestRaw("rpc_test", Array("\"hello\"".utf8), to: worker)
+      let result = try JSONDecoder().decode([String].self, from: Data(reply.result))
+      #expect(result == ["hello", "DNS:client.test"])
+      #expect(reply.identity?.services == ["rpc_test"])
+      #expect(reply.negotiated?.version == "TLSv1.3")
+    }
+  }
+
+  @Test("payloads of all sizes come back as they were", arguments: [0, 1, 125, 126, 70_000, 900_000])
+  func sizes(_ count: Int) async throws {
+    let payload = Array("\"\(String(repeating: "x", count: count))\"".utf8)
+    let client = try await directClient(try authority.client())
+    try await withServer([echo], tls: try authority.worker("rpc_test")) { worker in
+      let reply = try await client.requestRaw("rpc_test", payload, to: worker)
+      #expect(reply.result == payload)
+    }
+  }
+
+  @Test("1,000 calls at once over a few connections complete")
+  func thousand() async throws {
+    let client = try await directClient(try authority.client())
+    try await withServer([echo], tls: try authority.worker("rpc_test")) { worker in
+      try await withThrowingTaskGroup(of: Bool.self) { group in
+        for number in 0..<1_000 {
+          group.addTask {
+            let reply = try await client.requestRaw(
+              "rpc_test", Array("\(number)".utf8), to: worker)
+            return reply.result == Array("\(number)".utf8)
+          }
+        }
+        for try await isRight in group { #expect(isRight) }
+      }
+    }
+  }
+
+  @Test("an error of a handler answers that call and no other")
+  func faults() async throws {
+    let service = RPCService("rpc_test") { (payload: Int, _) -> Int in
+      if payload == 1 { throw RPCFault("no ones") }
+      if payload == 2 { throw CancellationError() }
+      return payload
+    }
+    let client = try await directClient(try authority.client())
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      for (payload, message) in [
+        ("1", "no ones"), ("2", "ERR_INTERNAL: the call failed"),
+        ("\"x\"", "the payload is not what rpc_test takes"),
+      ] {
+        let error = await #expect(throws: GrenacheError.self) {
+          try await client.requestRaw("rpc_test", Array(payload.utf8), to: worker)
+        }
+        #expect(error?.code == .remoteError)
+        #expect(error?.message == message)
+      }
+      let reply = try await client.requestRaw("rpc_test", [0x33], to: worker)
+      #expect(reply.result == [0x33])
+    }
+  }
+}
