@@ -37,6 +37,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
   ],
   targets: [
     // The C edges: OpenSSL, and what Glibc's module map leaves out.
@@ -73,12 +74,16 @@ let package = Package(
     // The executables.
     .target(
       name: "GrenacheCommandSupport",
-      dependencies: ["GrenacheTLS", argumentParser, logging, lifecycle], swiftSettings: settings),
+      dependencies: [
+        "GrenacheTLS", argumentParser, logging, lifecycle,
+        .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+      ],
+      swiftSettings: settings),
     .executableTarget(
       name: "GrapeCommand",
       dependencies: [
-        "GrenacheGrape", "GrenacheTLS", "GrenacheCommandSupport", argumentParser, logging,
-        lifecycle,
+        "GrenacheGrape", "GrenacheTransport", "GrenacheIO", "GrenacheCommandSupport",
+        argumentParser, logging, lifecycle,
       ],
       swiftSettings: settings),
     .executableTarget(
@@ -86,6 +91,7 @@ let package = Package(
       dependencies: [
         "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming",
         "GrenacheIO", "GrenacheCommandSupport", argumentParser, logging, lifecycle,
+        .product(name: "Subprocess", package: "swift-subprocess"),
       ],
       swiftSettings: settings),
 

@@ -125,7 +125,7 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
     hasReceivedBytes = true
     var offset = 0
     do throws(HTTPError) {
-      while offset < bytes.count, try step(bytes.span, from: &offset, on: loop) {}
+      while try step(bytes.span, from: &offset, on: loop) {}
     } catch {
       fail(TransportError(error, peer: stream?.remoteAddress), on: loop)
       return bytes.count
@@ -154,8 +154,10 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
       }
       return true
     case .end:
+      // Bytes behind the response answer nothing: the connection cannot be trusted any more.
+      if offset < bytes.count { keepsAlive = false }
       finish(on: loop)
-      return true
+      return false
     case .upgraded, .needBytes, .paused:
       return false
     }

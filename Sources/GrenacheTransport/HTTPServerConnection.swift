@@ -72,11 +72,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int {
     var offset = 0
     do throws(HTTPError) {
-      while offset < bytes.count {
-        let before = offset
-        guard try step(&bytes, from: &offset, on: loop) else { break }
-        if offset == before { break }
-      }
+      while try step(&bytes, from: &offset, on: loop) {}
     } catch {
       refuse(error, on: loop)
       return bytes.count

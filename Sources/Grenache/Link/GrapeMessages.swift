@@ -35,8 +35,10 @@ enum GrapeMessages {
 
   /// The count that an announcement answers with; a text is the grape's error.
   static func storedCount(in answer: [UInt8]) throws(GrenacheError) -> Int {
-    guard let count = decode(Int.self, answer) else { throw refusal(answer) }
-    return count
+    if let count = decode(Int.self, answer) { return count }
+    // A grape that knows no other: it keeps the announcement itself, if it is one of ours.
+    if decode(String.self, answer) == "No nodes to query" { return 0 }
+    throw refusal(answer)
   }
 
   private static func refusal(_ answer: [UInt8]) -> GrenacheError {

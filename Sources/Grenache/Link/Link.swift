@@ -65,23 +65,27 @@ public final class Link: Sendable {
 
   /// Announces `service` again and again until the task is cancelled.
   ///
-  /// A failure is logged and tried again sooner: a grape that comes back learns of the service
-  /// within seconds.
+  /// A failure is logged and tried again sooner, and so is an announcement that no other node stores:
+  /// a grape that comes back learns of the service within seconds.
   public func keepAnnouncing(_ service: String, port: UInt16) async {
     while !Task.isCancelled {
       var pause = configuration.announceInterval
       do {
-        try await announce(service, port: port)
+        let stored = try await announce(service, port: port)
+        if stored == 0 { pause = min(pause, Self.retryInterval) }
       } catch {
         if error.code == .cancelled { return }
         logger.warning(
           "announcing failed",
           metadata: ["service": "\(service)", "error": "\(error)", "code": "\(error.code)"])
-        pause = min(pause, .seconds(2))
+        pause = min(pause, Self.retryInterval)
       }
       try? await Task.sleep(for: pause * Double.random(in: 0.75...1.25))
     }
   }
+
+  /// After this an announcement that has failed is tried again.
+  private static let retryInterval = Duration.seconds(2)
 
   /// Closes the connections to the grapes.
   public func close() async {

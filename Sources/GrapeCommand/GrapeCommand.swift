@@ -1,0 +1,113 @@
+import ArgumentParser
+import GrenacheCommandSupport
+import GrenacheGrape
+import GrenacheIO
+import GrenacheTransport
+import Logging
+import ServiceLifecycle
+
+/// `grape`: a node of the DHT with its API, with the options of the existing command.
+@main
+struct GrapeCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "grape",
+    abstract: "A Grenache grape: a DHT node with an HTTPS API to announce and look up services.",
+    version: "0.1.0")
+
+  @Option(name: [.customShort("b"), .customLong("bind")], help: "Address of the API.")
+  var bind: String?
+  @Option(
+    name: [.customLong("dp"), .customLong("dht_port")], help: "UDP port of the DHT; 0 for any.")
+  var dhtPort: UInt16
+  @Option(
+    name: [.customLong("dc"), .customLong("dht_concurrency")],
+    help: "Queries of one lookup at once.")
+  var dhtConcurrency: Int = 8
+  @Option(name: .customLong("dht_maxTables"), help: "Services whose announcements are kept.")
+  var dhtMaxTables: Int = 5_000
+  @Option(name: .customLong("dht_maxValues"), help: "Announcements kept.")
+  var dhtMaxValues: Int = 10_000
+  @Option(
+    name: [.customLong("bn"), .customLong("bootstrap")],
+    help: "Other grapes' DHT addresses, host:port, separated by commas; may be empty.")
+  var bootstrap: String
+  @Option(
+    name: [.customLong("aph"), .customLong("api_port")], help: "Port of the API; 0 for any.")
+  var apiPort: UInt16
+  @Option(
+    name: [.customLong("dpa"), .customLong("dht_peer_maxAge")],
+    help: "Milliseconds for which an announcement is kept.")
+  var peerMaxAge: Int = 120_000
+  @Option(
+    name: .customLong("cache_maxAge"),
+    help: "Accepted for compatibility; without effect, as in the existing command.")
+  var cacheMaxAge: Int?
+  @Option(
+    name: [.customLong("dnl"), .customLong("dht_nodeLiveness")],
+    help: "Milliseconds of silence after which a node is asked whether it lives.")
+  var nodeLiveness: Int = 300_000
+  @Option(name: .customLong("check_maxPayloadSize"), help: "Largest body of a request in bytes.")
+  var maxPayloadSize: Int = 8_192
+  @Flag(help: "Say where the grape listens as JSON.")
+  var json = false
+  @OptionGroup var tls: TLSOptions
+  @OptionGroup var logging: LoggingOptions
+
+  func run() async throws {
+    try await runCommand {
+      let logger = try logging.logger("grape")
+      let node = GrapeNode(try grapeConfiguration(), logger: logger)
+      let json = json
+      try await runServices([ReadyGrape(node: node, json: json)], logger: logger)
+    }
+  }
+
+  private func grapeConfiguration() throws -> GrapeConfiguration {
+    let bootstrap = try bootstrap.split(separator: ",").map { text in
+      guard let endpoint = Endpoint(String(text)) else {
+        throw CommandFailure(.usage, "--bn: \(text) is not host:port.")
+      }
+      return endpoint
+    }
+    var configuration: GrapeConfiguration
+    if let tls = try tls.configuration() {
+      configuration = GrapeConfiguration(
+        apiPort: apiPort, dhtPort: dhtPort, bootstrap: bootstrap, tls: tls)
+      configuration.host = bind
+    } else {
+      configuration = .insecurePlaintext(
+        apiPort: apiPort, dhtPort: dhtPort, bootstrap: bootstrap)
+      let host = bind ?? "127.0.0.1"
+      let isLoopback = host == "localhost" || SocketAddress(ip: host, port: 0)?.isLoopback == true
+      try tls.checkPlaintext(listeningOnLoopback: isLoopback)
+      configuration.host = host
+    }
+    guard dhtConcurrency > 0, dhtMaxTables > 0, dhtMaxValues > 0, peerMaxAge > 0,
+      nodeLiveness > 0, maxPayloadSize > 0
+    else { throw CommandFailure(.usage, "limits and times must be greater than 0.") }
+    configuration.lookupParallelism = dhtConcurrency
+    configuration.servicesMax = dhtMaxTables
+    configuration.announcementsMax = dhtMaxValues
+    configuration.peerAge = .milliseconds(peerMaxAge)
+    configuration.nodeLiveness = .milliseconds(nodeLiveness)
+    configuration.payloadBytesMax = maxPayloadSize
+    return configuration
+  }
+}
+
+/// A grape that says on standard output where it listens.
+private struct ReadyGrape: Service {
+  let node: GrapeNode
+  let json: Bool
+
+  func run() async throws {
+    let json = json
+    try await node.run { addresses in
+      if json {
+        printLine("{\"api\":\"\(addresses.api)\",\"dht\":\"\(addresses.dht)\"}")
+      } else {
+        printLine("grape: API at \(addresses.api), DHT at \(addresses.dht)")
+      }
+    }
+  }
+}

@@ -1,0 +1,96 @@
+import ArgumentParser
+import Foundation
+import Grenache
+import GrenacheCommandSupport
+import GrenacheTLS
+import GrenacheTransport
+
+/// `grenache call SERVICE PAYLOAD`
+struct Call: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Call a service and print its reply.",
+    discussion: """
+      The payload is JSON; what is not JSON is sent as a JSON string. Of a reply that is a string, the \
+      text is printed; any other is printed as JSON.
+      """)
+
+  @Argument(help: "The service.")
+  var service: String
+  @Argument(help: "The payload; '-' reads it from standard input.")
+  var payload: String
+  @Option(help: "Call this worker, host:port, instead of one that a lookup finds.")
+  var to: String?
+  @Flag(help: "Print the reply with who gave it as one JSON object.")
+  var json = false
+  @Flag(name: .shortAndLong, help: "Say on standard error who answered and how long each step took.")
+  var verbose = false
+  @OptionGroup var grapes: GrapeOptions
+
+  func run() async throws {
+    try await runCommand(mapping: commandExit) {
+      let timeout = try grapes.duration()
+      let worker = try to.map { text in
+        guard let endpoint = Endpoint(text) else {
+          throw CommandFailure(.usage, "--to: \(text) is not host:port.")
+        }
+        return endpoint
+      }
+      let bytes = try payloadBytes()
+      let link = try await grapes.link(try grapes.logging.logger("grenache"))
+      let client = await PeerRPCClient(link: link)
+      let clock = ContinuousClock()
+      let start = clock.now
+      if worker == nil {
+        let found = try await link.lookup(service, within: timeout)
+        let names = found.map(\.description).joined(separator: ", ")
+        if verbose {
+          printError("lookup: \(service) at \(names.isEmpty ? "nobody" : names) [\(ms(start))]")
+        }
+      }
+      let called = clock.now
+      let reply = try await client.requestRaw(
+        service, bytes, to: worker, within: timeout - (called - start))
+      if verbose { describe(reply, took: ms(called)) }
+      printReply(reply, took: ms(start))
+      await client.close()
+    }
+  }
+
+  private func payloadBytes() throws -> [UInt8] {
+    var text = payload
+    if text == "-" {
+      text = String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self)
+    }
+    let data = Data(text.utf8)
+    let isJSON = (try? JSONSerialization.jsonObject(with: data, options: .fragmentsAllowed)) != nil
+    return isJSON ? Array(data) : JSONLine.string(text)
+  }
+
+  private func ms(_ start: ContinuousClock.Instant) -> String {
+    let (seconds, attoseconds) = (ContinuousClock.now - start).components
+    return String(format: "%.1f ms", Double(seconds) * 1e3 + Double(attoseconds) / 1e15)
+  }
+
+  private func describe(_ reply: RPCReply, took: String) {
+    printError("worker: \(reply.worker)")
+    printError("tls: \(reply.negotiated?.description ?? "none")")
+    let names = reply.identity?.names.map(\.description).joined(separator: ", ")
+    printError("identity of the worker: \(names ?? "none")")
+    printError("call: connect, handshake, request and reply [\(took)]")
+  }
+
+  private func printReply(_ reply: RPCReply, took: String) {
+    if json {
+      printLine(
+        JSONLine.object([
+          "result": JSONLine.value(reply.result), "worker": reply.worker.description,
+          "tls": reply.negotiated?.description ?? NSNull(), "took": took,
+          "identity": reply.identity?.names.map(\.description) ?? NSNull(),
+        ]))
+    } else if let text = JSONLine.value(reply.result) as? String {
+      printLine(text)
+    } else {
+      printLine(String(decoding: reply.result, as: UTF8.self))
+    }
+  }
+}

@@ -1,0 +1,73 @@
+import ArgumentParser
+import Grenache
+import GrenacheCommandSupport
+import GrenacheTLS
+import GrenacheTransport
+import Logging
+
+/// `grenache`: services, calls and certificates from the command line.
+@main
+struct GrenacheCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "grenache",
+    abstract: "Announce, look up, serve and call services over mutual TLS.",
+    discussion: """
+      Data goes to standard output, messages and logs to standard error.
+      Exit codes: 0 done, 64 wrong usage, 69 not available, 70 failed, 75 too late, \
+      77 not trusted, 78 certificates or configuration.
+      """,
+    version: "0.1.0",
+    subcommands: [
+      Announce.self, Lookup.self, Call.self, Serve.self, Certs.self, Dev.self, Echo.self,
+    ])
+}
+
+/// The grapes to ask, for commands that ask some.
+struct GrapeOptions: ParsableArguments {
+  @Option(
+    name: [.customShort("g"), .long], parsing: .singleValue,
+    help: "A grape's API, host:port; several times for several grapes.")
+  var grape: [String] = ["127.0.0.1:30001"]
+  @Option(name: .shortAndLong, help: "Seconds for the whole of it.")
+  var timeout: Double = 10
+  @OptionGroup var tls: TLSOptions
+  @OptionGroup var logging: LoggingOptions
+
+  func endpoints() throws -> [Endpoint] {
+    try grape.map { text in
+      guard let endpoint = Endpoint(text) else {
+        throw CommandFailure(.usage, "--grape: \(text) is not host:port.")
+      }
+      return endpoint
+    }
+  }
+
+  func link(_ logger: Logger) async throws -> Link {
+    let endpoints = try endpoints()
+    guard let tls = try tls.configuration() else {
+      return try await Link(.insecurePlaintext(grapes: endpoints), logger: logger)
+    }
+    return try await Link(LinkConfiguration(grapes: endpoints, tls: tls), logger: logger)
+  }
+
+  func duration() throws -> Duration {
+    guard timeout > 0, timeout <= 86_400 else {
+      throw CommandFailure(.usage, "--timeout: between 0 and 86400 seconds.")
+    }
+    return .seconds(timeout)
+  }
+}
+
+/// What the process ends with for an error of the library.
+func commandExit(for error: any Error) -> CommandExit {
+  guard let error = error as? GrenacheError else { return .software }
+  switch error.code {
+  case .serviceNotFound, .workerUnreachable: return .unavailable
+  case .grapeUnreachable: return error.cause?.tls == nil ? .unavailable : .notPermitted
+  case .workerNotTrusted: return .notPermitted
+  case .deadlineExceeded: return .temporary
+  case .invalidPayload: return .usage
+  case .invalidConfiguration: return .configuration
+  default: return .software
+  }
+}

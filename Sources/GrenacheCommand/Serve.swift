@@ -1,0 +1,133 @@
+import ArgumentParser
+import Foundation
+import Grenache
+import GrenacheCommandSupport
+import GrenacheIO
+import GrenacheTLS
+import Logging
+import ServiceLifecycle
+import Subprocess
+
+/// `grenache serve KEY --port N`
+struct Serve: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Serve and announce a service until SIGTERM.",
+    discussion: """
+      Exactly one of --reply, --echo and --exec says what calls are answered with. The command of --exec \
+      runs in /bin/sh for each call, with the payload on its standard input; what it prints is the reply, \
+      as JSON if it is JSON, else as a string.
+      """)
+
+  @Argument(help: "The service.")
+  var key: String
+  @Option(name: .shortAndLong, help: "The port; 0 for any.")
+  var port: UInt16
+  @Option(help: "Answer with this text.")
+  var reply: String?
+  @Flag(help: "Answer with the payload.")
+  var echo = false
+  @Option(help: "Answer with what this command prints.")
+  var exec: String?
+  @Option(help: "The address to listen on.")
+  var bind: String?
+  @Flag(help: "Do not announce.")
+  var noAnnounce = false
+  @Flag(help: "Say where the service listens as JSON.")
+  var json = false
+  @Flag(name: .shortAndLong, help: "Log each call and who made it.")
+  var verbose = false
+  @OptionGroup var grapes: GrapeOptions
+
+  func run() async throws {
+    try await runCommand(mapping: commandExit) {
+      let logger = try grapes.logging.logger("grenache")
+      let service = try service(logger)
+      let configuration = try serverConfiguration()
+      let link = noAnnounce ? nil : try await grapes.link(logger)
+      let server = PeerRPCServer(configuration, services: [service], link: link, logger: logger)
+      try await runServices(
+        [ReadyServer(server: server, key: key, json: json)], logger: logger)
+    }
+  }
+
+  private func serverConfiguration() throws -> PeerRPCServerConfiguration {
+    guard let tls = try grapes.tls.configuration() else {
+      let host = bind ?? "127.0.0.1"
+      guard let address = SocketAddress(ip: host, port: port) else {
+        throw CommandFailure(.usage, "--bind: \(host) is not an IP address.")
+      }
+      try grapes.tls.checkPlaintext(listeningOnLoopback: address.isLoopback)
+      var configuration = PeerRPCServerConfiguration.insecurePlaintext(port: port)
+      configuration.host = host
+      return configuration
+    }
+    var configuration = PeerRPCServerConfiguration(port: port, tls: tls)
+    if let bind { configuration.host = bind }
+    return configuration
+  }
+
+  private func service(_ logger: Logger) throws -> RPCService {
+    let verbose = verbose
+    let answer = try handler()
+    return RPCService(raw: key) { request in
+      if verbose {
+        let who = request.identity?.displayName ?? "\(request.remoteAddress)"
+        logger.info("call", metadata: ["service": "\(request.service)", "by": "\(who)"])
+      }
+      return try await answer(request)
+    }
+  }
+
+  private func handler() throws -> RPCService.Handler {
+    switch (reply, echo, exec) {
+    case (let reply?, false, nil):
+      let answer = JSONLine.string(reply)
+      return { _ in answer }
+    case (nil, true, nil):
+      return { $0.payload }
+    case (nil, false, let command?):
+      return { try await ShellHandler.run(command, payload: $0.payload) }
+    default:
+      throw CommandFailure(.usage, "name exactly one of --reply, --echo and --exec.")
+    }
+  }
+}
+
+/// Runs a shell command for a call.
+private enum ShellHandler {
+  /// What one command may print.
+  static let outputBytesMax = 1 << 20
+
+  static func run(_ command: String, payload: [UInt8]) async throws -> [UInt8] {
+    let result = try await Subprocess.run(
+      .name("sh"), arguments: ["-c", command], input: .array(payload),
+      output: .bytes(limit: outputBytesMax), error: .discarded)
+    guard result.terminationStatus.isSuccess else {
+      throw RPCFault("ERR_EXEC: the command ended with \(result.terminationStatus)")
+    }
+    let output = result.standardOutput
+    let isJSON =
+      (try? JSONSerialization.jsonObject(with: Data(output), options: .fragmentsAllowed)) != nil
+    if isJSON { return output }
+    let text = String(decoding: output, as: UTF8.self)
+    return JSONLine.string(text.hasSuffix("\n") ? String(text.dropLast()) : text)
+  }
+}
+
+/// A server that says on standard output where it listens.
+private struct ReadyServer: Service {
+  let server: PeerRPCServer
+  let key: String
+  let json: Bool
+
+  func run() async throws {
+    let (key, json) = (key, json)
+    try await server.run { address in
+      if json {
+        printLine(JSONLine.object(["service": key, "address": "\(address)"]))
+      } else {
+        printLine("serving \(key) at \(address)")
+      }
+    }
+  }
+}

@@ -1,0 +1,63 @@
+internal import ArgumentParser
+internal import Foundation
+internal import GrenacheTLS
+
+/// What a command ends with, after sysexits(3).
+public enum CommandExit: Int32, Sendable {
+  /// The options do not fit.
+  case usage = 64
+  /// What was asked for is not there: no worker, no grape.
+  case unavailable = 69
+  /// The other side answered with an error, or this side failed.
+  case software = 70
+  /// A deadline passed; it may work later.
+  case temporary = 75
+  /// The other side is not trusted, or this side is not.
+  case notPermitted = 77
+  /// The certificates or the configuration cannot be used.
+  case configuration = 78
+}
+
+/// A command that cannot go on, and why, in words for a person.
+public struct CommandFailure: Error, CustomStringConvertible {
+  /// What the process ends with.
+  public var exit: CommandExit
+  /// One or more lines for standard error.
+  public var description: String
+
+  /// Makes a failure from its parts.
+  public init(_ exit: CommandExit, _ description: String) {
+    self.exit = exit
+    self.description = description
+  }
+}
+
+/// Runs a command's body; prints an error on standard error and ends the process with its code.
+public func runCommand(
+  mapping: (any Error) -> CommandExit = { _ in .software }, _ body: () async throws -> Void
+) async throws {
+  do {
+    try await body()
+  } catch let exit as ExitCode {
+    throw exit
+  } catch let failure as CommandFailure {
+    printError("error: \(failure)")
+    throw ExitCode(failure.exit.rawValue)
+  } catch let error as TLSConfigurationError {
+    printError("error: \(error)")
+    throw ExitCode(CommandExit.configuration.rawValue)
+  } catch {
+    printError("error: \(error)")
+    throw ExitCode(mapping(error).rawValue)
+  }
+}
+
+/// Prints a line on standard error.
+public func printError(_ text: String) {
+  FileHandle.standardError.write(Data((text + "\n").utf8))
+}
+
+/// Prints a line on standard output, at once.
+public func printLine(_ text: String) {
+  FileHandle.standardOutput.write(Data((text + "\n").utf8))
+}

@@ -1,0 +1,33 @@
+public import ArgumentParser
+public import Logging
+public import ServiceLifecycle
+internal import UnixSignals
+
+/// The logging options of every command; logs go to standard error.
+public struct LoggingOptions: ParsableArguments, Sendable {
+  /// From which level on.
+  @Option(help: "Log from this level on: trace, debug, info, notice, warning, error, critical.")
+  public var logLevel: String = "info"
+
+  /// As ArgumentParser wants it.
+  public init() {}
+
+  /// A logger on standard error.
+  public func logger(_ label: String) throws -> Logger {
+    guard let level = Logger.Level(rawValue: logLevel.lowercased()) else {
+      throw CommandFailure(.usage, "--log-level: \(logLevel) is no level.")
+    }
+    var logger = Logger(label: label) { StreamLogHandler.standardError(label: $0) }
+    logger.logLevel = level
+    return logger
+  }
+}
+
+/// Runs services until one ends, or SIGTERM or SIGINT asks them to.
+public func runServices(_ services: [any Service], logger: Logger) async throws {
+  var quiet = logger
+  quiet.logLevel = max(logger.logLevel, .notice)
+  let group = ServiceGroup(
+    services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet)
+  try await group.run()
+}

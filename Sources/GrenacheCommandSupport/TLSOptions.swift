@@ -1,0 +1,79 @@
+public import ArgumentParser
+internal import Foundation
+public import GrenacheTLS
+
+/// The TLS options of every command.
+public struct TLSOptions: ParsableArguments, Sendable {
+  /// A PEM file: the leaf and the chain above it.
+  @Option(help: "PEM file with the certificate and the chain above it.")
+  public var tlsCert: String?
+  /// A PEM file: the key.
+  @Option(help: "PEM file with the certificate's key.")
+  public var tlsKey: String?
+  /// A PEM file: the authorities.
+  @Option(help: "PEM file with the authorities that vouch for peers.")
+  public var tlsCa: String?
+  /// A directory by convention.
+  @Option(help: "Folder with cert.pem, key.pem, ca.pem, and crl.pem if there is one.")
+  public var tlsDir: String?
+  /// A PEM file: revocation lists, which are enforced.
+  @Option(help: "PEM file with revocation lists; peers are checked against them.")
+  public var tlsCrl: String?
+  /// No TLS.
+  @Flag(help: "No TLS at all: nobody proves who they are. On loopback only.")
+  public var insecurePlaintext = false
+  /// No TLS, and beyond loopback.
+  @Flag(help: "With --insecure-plaintext: beyond loopback, too.")
+  public var insecurePlaintextOnTheNetwork = false
+
+  /// As ArgumentParser wants it.
+  public init() {}
+
+  /// The configuration, or `nil` for `--insecure-plaintext`.
+  ///
+  /// - Throws: `CommandFailure` with what to do when there is neither.
+  public func configuration() throws -> TLSConfiguration? {
+    let options = [tlsCert, tlsKey, tlsCa].compactMap { $0 }
+    var found: TLSConfiguration?
+    if let tlsCert, let tlsKey, let tlsCa {
+      found = .files(certificate: tlsCert, key: tlsKey, roots: tlsCa)
+    } else if !options.isEmpty {
+      throw CommandFailure(.usage, "--tls-cert, --tls-key and --tls-ca belong together.")
+    } else if let tlsDir {
+      found = .directory(tlsDir)
+    } else if !insecurePlaintext {
+      found = try .environment(ProcessInfo.processInfo.environment)
+    }
+    if insecurePlaintext {
+      guard found == nil else {
+        throw CommandFailure(.usage, "--insecure-plaintext and certificates exclude each other.")
+      }
+      return nil
+    }
+    guard var configuration = found else { throw Self.missing }
+    if let tlsCrl { configuration.revocationLists = .file(tlsCrl) }
+    return configuration
+  }
+
+  /// Refuses to listen in the clear beyond loopback unless that is confirmed.
+  public func checkPlaintext(listeningOnLoopback isLoopback: Bool) throws {
+    guard insecurePlaintext, !isLoopback, !insecurePlaintextOnTheNetwork else { return }
+    throw CommandFailure(
+      .usage,
+      """
+      --insecure-plaintext listens on loopback only. Name a loopback address, or confirm with \
+      --insecure-plaintext-on-the-network that everybody who reaches the port may use it.
+      """)
+  }
+
+  private static let missing = CommandFailure(
+    .configuration,
+    """
+    no certificates. Do one of these:
+      - name a folder:  --tls-dir FOLDER  (cert.pem, key.pem, ca.pem)
+      - name the files: --tls-cert FILE --tls-key FILE --tls-ca FILE
+      - set GRENACHE_TLS_DIR, or GRENACHE_TLS_CERT, GRENACHE_TLS_KEY and GRENACHE_TLS_CA
+      - make some for development: grenache certs --out certs/dev, then --tls-dir certs/dev/NAME
+      - do without TLS, on loopback: --insecure-plaintext
+    """)
+}
