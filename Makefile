@@ -1,0 +1,34 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo bench lint format clean
+
+help: ## Say what can be made
+	@grep -E '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: ## Install what is missing: system packages, test certificates, Python packages
+	@sh scripts/setup.sh
+	@sh certs/generate.sh --if-missing
+	@sh scripts/python.sh
+
+build: ## Build the commands, optimised
+	@sh scripts/setup.sh
+	swift build -c release --product grape
+	swift build -c release --product grenache
+
+test: setup ## Run all tests
+	swift build --build-tests
+	swift test --skip-build
+
+demo: build ## One call through two grapes with mutual TLS, step by step
+	@sh scripts/demo.sh
+
+bench: build ## Calls over WSS with mutual TLS: rate, latency, processor time; idle memory
+	@sh Benchmarks/run.sh
+
+lint: ## Check the format
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks
+
+format: ## Format in place
+	swift format --in-place --recursive --parallel Package.swift Sources Tests Benchmarks
+
+clean: ## Remove everything that was made
+	rm -rf .build .build-* .venv .demo certs/generated

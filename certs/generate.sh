@@ -1,0 +1,161 @@
+#!/bin/sh
+# Makes the certificates that tests and experiments need: a CA, good leaves, and one of every bad kind.
+#
+#   certs/generate.sh [--if-missing] [FOLDER]        FOLDER defaults to certs/generated
+#
+# Each identity has a folder fit for --tls-dir: ca.pem (whom it trusts), cert.pem (leaf and chain),
+# key.pem (0600), and crl.pem where revocation is checked. A second run replaces everything; with
+# --if-missing, nothing is done while what is there is complete and good for another week.
+#
+# Only POSIX sh and the openssl command are needed.
+set -eu
+umask 022
+
+if_missing=no
+if [ "${1:-}" = "--if-missing" ]; then
+    if_missing=yes
+    shift
+fi
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+target=${1:-$here/generated}
+
+if [ "$if_missing" = yes ] && [ -f "$target/complete" ] &&
+    openssl x509 -in "$target/server/cert.pem" -noout -checkend 604800 >/dev/null 2>&1; then
+    exit 0
+fi
+
+mkdir -p "$(dirname -- "$target")"
+work=$(mktemp -d "$(dirname -- "$target")/.certs.XXXXXX")
+trap 'rm -rf "$work"' EXIT INT TERM
+cd "$work"
+
+# ---- authorities -------------------------------------------------------------------------------
+
+key() { # key FILE KIND
+    case $2 in
+    ec) openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1" ;;
+    rsa) openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$1" ;;
+    weak) openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out "$1" ;;
+    ed25519) openssl genpkey -algorithm ED25519 -out "$1" ;;
+    esac 2>/dev/null
+    chmod 600 "$1"
+}
+
+authority() { # authority NAME COMMON-NAME
+    mkdir -p "$1/newcerts"
+    : >"$1/index.txt"
+    echo 1000 >"$1/serial"
+    echo 1000 >"$1/crlnumber"
+    key "$1/key.pem" ec
+    openssl req -x509 -new -key "$1/key.pem" -sha256 -days 3650 -subj "/CN=$2" \
+        -addext "basicConstraints=critical,CA:TRUE" \
+        -addext "keyUsage=critical,keyCertSign,cRLSign" -out "$1/cert.pem"
+    cat >"$1/ca.cnf" <<CNF
+[ca]
+default_ca = main
+[main]
+dir = $1
+database = $1/index.txt
+serial = $1/serial
+crlnumber = $1/crlnumber
+new_certs_dir = $1/newcerts
+certificate = $1/cert.pem
+private_key = $1/key.pem
+default_md = sha256
+default_days = 365
+default_crl_days = 365
+policy = any
+unique_subject = no
+copy_extensions = none
+[any]
+commonName = supplied
+CNF
+}
+
+# leaf FOLDER AUTHORITY KEY-KIND SAN [EKU] [START] [END] [DIGEST]
+leaf() {
+    folder=$1 ca=$2 kind=$3 san=$4
+    eku=${5:-serverAuth,clientAuth} start=${6:-} end=${7:-} digest=${8:-sha256}
+    mkdir -p "$folder"
+    key "$folder/key.pem" "$kind"
+    usage=digitalSignature
+    case $kind in rsa | weak) usage=digitalSignature,keyEncipherment ;; esac
+    {
+        echo "basicConstraints=critical,CA:FALSE"
+        echo "keyUsage=critical,$usage"
+        echo "extendedKeyUsage=$eku"
+        echo "subjectKeyIdentifier=hash"
+        echo "authorityKeyIdentifier=keyid"
+        if [ -n "$san" ]; then echo "subjectAltName=$san"; fi
+    } >"$folder/ext.cnf"
+    openssl req -new -key "$folder/key.pem" -subj "/CN=$folder" -out "$folder/csr.pem"
+    set -- -batch -notext -config "$ca/ca.cnf" -extfile "$folder/ext.cnf" -md "$digest" \
+        -in "$folder/csr.pem" -out "$folder/cert.pem"
+    if [ -n "$start" ]; then set -- "$@" -startdate "$start" -enddate "$end"; fi
+    openssl ca "$@" 2>/dev/null
+    cp "$ca/cert.pem" "$folder/ca.pem"
+    rm -f "$folder/csr.pem" "$folder/ext.cnf"
+}
+
+host="DNS:localhost,IP:127.0.0.1,IP:::1"
+authority ca "Grenache test CA"
+
+# ---- good ones ---------------------------------------------------------------------------------
+
+leaf server ca ec "$host,URI:grenache:rpc_test"
+leaf grape ca ec "$host"
+leaf client ca ec "DNS:client.test"
+leaf worker ca ec "URI:grenache:rpc_test"
+leaf other-worker ca ec "URI:grenache:other"
+leaf wildcard-worker ca ec "URI:grenache:rest:*"
+leaf rsa ca rsa "$host,URI:grenache:rpc_test"
+leaf ed25519 ca ed25519 "$host,URI:grenache:rpc_test"
+
+authority issuer "Grenache test intermediate CA"
+openssl req -new -key issuer/key.pem -subj "/CN=Grenache test intermediate CA" -out issuer/csr.pem
+printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n' \
+    >issuer/ext.cnf
+openssl ca -batch -notext -config ca/ca.cnf -extfile issuer/ext.cnf -in issuer/csr.pem \
+    -out issuer/cert.pem 2>/dev/null
+leaf intermediate issuer ec "$host,URI:grenache:rpc_test"
+leaf missing-intermediate issuer ec "$host,URI:grenache:rpc_test"
+cat issuer/cert.pem >>intermediate/cert.pem
+cp ca/cert.pem intermediate/ca.pem
+cp ca/cert.pem missing-intermediate/ca.pem
+
+# ---- bad ones ----------------------------------------------------------------------------------
+
+leaf expired ca ec "$host,URI:grenache:rpc_test" "" 20200101000000Z 20200201000000Z
+leaf not-yet-valid ca ec "$host,URI:grenache:rpc_test" "" 20400101000000Z 20410101000000Z
+leaf client-only ca ec "$host,URI:grenache:rpc_test" clientAuth
+leaf server-only ca ec "$host,URI:grenache:rpc_test" serverAuth
+leaf no-san ca ec ""
+leaf weak-rsa ca weak "$host,URI:grenache:rpc_test"
+leaf sha1 ca ec "$host,URI:grenache:rpc_test" "" "" "" sha1
+
+authority stranger "A stranger's CA"
+leaf unknown-ca stranger ec "$host,URI:grenache:rpc_test"
+cp ca/cert.pem unknown-ca/ca.pem # trusts us, but nobody trusts it
+
+mkdir self-signed
+key self-signed/key.pem ec
+openssl req -x509 -new -key self-signed/key.pem -days 365 -subj "/CN=self-signed" \
+    -addext "subjectAltName=$host,URI:grenache:rpc_test" -out self-signed/cert.pem
+cp ca/cert.pem self-signed/ca.pem
+
+leaf revoked ca ec "$host,URI:grenache:rpc_test"
+openssl ca -config ca/ca.cnf -revoke revoked/cert.pem 2>/dev/null
+openssl ca -config ca/ca.cnf -gencrl -out ca/crl.pem 2>/dev/null
+leaf checks-revocation ca ec "$host,URI:grenache:rpc_test"
+cp ca/crl.pem checks-revocation/crl.pem
+
+# ---- done --------------------------------------------------------------------------------------
+
+rm -rf stranger issuer ca/newcerts ca/index.txt* ca/serial* ca/crlnumber* ca/ca.cnf
+cp ca/cert.pem ca/ca.pem
+date -u >complete
+chmod 755 .
+cd /
+rm -rf "$target"
+mv "$work" "$target"
+trap - EXIT INT TERM

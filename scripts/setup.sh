@@ -1,0 +1,30 @@
+#!/bin/sh
+# Sees to the system packages that building and testing need (Debian and Ubuntu): installs what is
+# missing when it may, as root or by sudo without a password, and otherwise prints the one command.
+set -eu
+
+command -v swift >/dev/null 2>&1 || {
+    echo "error: swift is not installed: see https://www.swift.org/install (6.2 or newer)" >&2
+    exit 1
+}
+
+missing=""
+has() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q "install ok installed"; }
+for package in libssl-dev openssl curl python3 python3-venv make gcc procps; do
+    has "$package" || missing="$missing $package"
+done
+[ -z "$missing" ] && exit 0
+
+install="apt-get install -y --no-install-recommends$missing"
+if [ "$(id -u)" = 0 ]; then
+    sudo=""
+elif sudo -n true 2>/dev/null; then
+    sudo="sudo"
+else
+    echo "error: system packages are missing. Run:" >&2
+    echo "  sudo apt-get update && sudo $install" >&2
+    exit 1
+fi
+echo "installing:$missing"
+$sudo apt-get update -q
+DEBIAN_FRONTEND=noninteractive $sudo $install
