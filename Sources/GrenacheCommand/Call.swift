@@ -22,7 +22,8 @@ struct Call: AsyncParsableCommand {
   var to: String?
   @Flag(help: "Print the reply with who gave it as one JSON object.")
   var json = false
-  @Flag(name: .shortAndLong, help: "Say on standard error who answered and how long each step took.")
+  @Flag(
+    name: .shortAndLong, help: "Say on standard error who answered and how long each step took.")
   var verbose = false
   @OptionGroup var grapes: GrapeOptions
 

@@ -19,7 +19,9 @@ package struct DHTAddress: Hashable, Sendable, CustomStringConvertible {
 
   package var compact: [UInt8] {
     let value = UInt64(ip) << 16 | UInt64(port)
-    return stride(from: 40, through: 0, by: -8).map { UInt8(truncatingIfNeeded: value >> UInt64($0)) }
+    return stride(from: 40, through: 0, by: -8).map {
+      UInt8(truncatingIfNeeded: value >> UInt64($0))
+    }
   }
 
   /// The address without the port, as text.

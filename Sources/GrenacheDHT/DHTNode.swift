@@ -70,7 +70,8 @@ package struct DHTNode: Sendable {
   }
 
   /// Does what is due at `now`.
-  package mutating func timerFired(now: Duration, using generator: inout some RandomNumberGenerator) {
+  package mutating func timerFired(now: Duration, using generator: inout some RandomNumberGenerator)
+  {
     tokens.advance(to: now, using: &generator)
     for query in transactions.becameSlow(at: now) { querySlow(query, now: now) }
     for query in transactions.expired(at: now) {

@@ -78,7 +78,8 @@ extension KRPCMessage {
       guard let transaction, let values = message["r"] else { throw .malformed }
       self = .response(transaction: transaction, try Self.response(values))
     case [UInt8(ascii: "e")]:
-      guard let transaction, let fields = message["e"]?.list, let code = fields.first?.integer else {
+      guard let transaction, let fields = message["e"]?.list, let code = fields.first?.integer
+      else {
         throw .malformed
       }
       let text = fields.count > 1 ? fields[1].bytes ?? [] : []

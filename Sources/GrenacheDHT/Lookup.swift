@@ -160,7 +160,9 @@ struct Lookup: Sendable {
       bootstrap[contact.address] = nil
       add(contact, hop: 1)
     }
-    guard let index = candidates.firstIndex(where: { $0.contact.id == contact.id }) else { return 1 }
+    guard let index = candidates.firstIndex(where: { $0.contact.id == contact.id }) else {
+      return 1
+    }
     candidates[index].progress = progress
     return candidates[index].hop
   }

@@ -39,7 +39,8 @@ private final class Connector: EventSource {
     }
   }
 
-  func finish(by deadline: MonotonicTime, on loop: isolated EventLoop) async throws(SystemCallError) {
+  func finish(by deadline: MonotonicTime, on loop: isolated EventLoop) async throws(SystemCallError)
+  {
     if isConnected { return }
     try watch(.writable, on: loop)
     switch await result.wait(until: deadline, on: loop) {

@@ -68,7 +68,8 @@ package final class ListenSocket: EventSource, LoopTimerTarget {
         pauseIfExhausted(errno, on: loop)
         return
       }
-      guard let remote = unsafe SocketAddress.filled(by: { unsafe getpeername(connection, $0, $1) }) else {
+      guard let remote = unsafe SocketAddress.filled(by: { unsafe getpeername(connection, $0, $1) })
+      else {
         _ = Glibc.close(connection)  // the peer is gone already
         continue
       }

@@ -145,7 +145,8 @@ public final class CertificateAuthority: Sendable {
   private static func addExtension(
     _ certificate: OpenSSLHandle, _ issuer: OpenSSLHandle, _ kind: Int32, _ value: String
   ) throws(Failure) {
-    guard unsafe grenache_add_extension(certificate.pointer, issuer.pointer, kind, value) == 1 else {
+    guard unsafe grenache_add_extension(certificate.pointer, issuer.pointer, kind, value) == 1
+    else {
       throw failure("the extension \(value)")
     }
   }

@@ -56,5 +56,6 @@ func nameText(_ name: OpaquePointer?) -> String {
   guard let name = unsafe name else { return "" }
   var buffer = [CChar](repeating: 0, count: 512)
   let count = unsafe grenache_name_text(name, &buffer, buffer.count)
-  return String(decoding: buffer[..<min(count, buffer.count)].map(UInt8.init(bitPattern:)), as: UTF8.self)
+  return String(
+    decoding: buffer[..<min(count, buffer.count)].map(UInt8.init(bitPattern:)), as: UTF8.self)
 }

@@ -106,7 +106,9 @@ public struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
       text += ": expected \(expectedNames.joined(separator: " or ")), presented \(presented)"
     }
     if !subject.isEmpty { text += " [subject \(subject), issuer \(issuer), depth \(depth)]" }
-    if verifyCode != 0, code != .nameMismatch { text += " (\(verifyText), X.509 code \(verifyCode))" }
+    if verifyCode != 0, code != .nameMismatch {
+      text += " (\(verifyText), X.509 code \(verifyCode))"
+    }
     if let alert {
       text += "; alert \(alert.number) \(alert.name) \(alert.isFromPeer ? "from the peer" : "sent")"
     }

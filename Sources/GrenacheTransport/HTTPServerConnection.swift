@@ -157,7 +157,9 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
       return false
     }
     if head.expectsContinue { sendContinue(on: loop) }
-    if case .length(let count) = head.bodyLength { request.body.reserveCapacity(min(count, 64 << 10)) }
+    if case .length(let count) = head.bodyLength {
+      request.body.reserveCapacity(min(count, 64 << 10))
+    }
     let now = loop.core.now
     state = .body(IncomingBody(request: request, keepsAlive: head.isKeepAlive, startedAt: now))
     loop.core.arm(timer, after: configuration.bodyGrace)

@@ -63,7 +63,8 @@ final class LoopBuffers {
 
   /// Takes a buffer back, unless it is one that a large message has grown.
   func giveBack(_ output: inout [UInt8]) {
-    if output.capacity > 0, output.capacity <= Self.sealBytes, outputs.count < Self.pooledOutputsMax {
+    if output.capacity > 0, output.capacity <= Self.sealBytes, outputs.count < Self.pooledOutputsMax
+    {
       output.removeAll(keepingCapacity: true)
       outputs.append(output)
     }

@@ -26,7 +26,8 @@ struct RPCTests {
     }
   }
 
-  @Test("payloads of all sizes come back as they were", arguments: [0, 1, 125, 126, 70_000, 900_000])
+  @Test(
+    "payloads of all sizes come back as they were", arguments: [0, 1, 125, 126, 70_000, 900_000])
   func sizes(_ count: Int) async throws {
     let payload = Array("\"\(String(repeating: "x", count: count))\"".utf8)
     let client = try await directClient(try authority.client())

@@ -2,8 +2,10 @@ public import GrenacheTLS
 
 /// One authority for a test, and configurations of everybody whom it vouches for.
 public struct TestAuthority: Sendable {
+  /// The authority itself.
   public let authority: CertificateAuthority
 
+  /// A new authority.
   public init() throws {
     authority = try CertificateAuthority(commonName: "test CA")
   }

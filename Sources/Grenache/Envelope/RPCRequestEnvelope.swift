@@ -93,7 +93,6 @@ package struct RPCRequestEnvelope: Hashable, Sendable {
   }
 }
 
-
 extension Range<Int>? {
   /// A copy of the bytes, or `null` for none.
   func bytes(in message: Span<UInt8>) -> [UInt8] {

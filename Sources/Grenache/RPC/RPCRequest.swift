@@ -1,7 +1,6 @@
+internal import Foundation
 public import GrenacheIO
 public import GrenacheTLS
-
-internal import Foundation
 
 /// A call as a service's handler sees it.
 public struct RPCRequest: Sendable {

@@ -12,7 +12,9 @@ enum WebSocketMask {
     let rotated = rotate(key, by: position)
     // The range was checked against the span: every access below stays within it.
     unsafe bytes.withUnsafeMutableBufferPointer { buffer in
-      unsafe apply(rotated, to: UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[range]))
+      unsafe apply(
+        rotated,
+        to: UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[range]))
     }
   }
 

@@ -96,8 +96,13 @@ enum GrapeRequest: Equatable {
     var isEscaped = false
     for byte in body {
       if isInString {
-        if isEscaped { isEscaped = false } else if byte == 0x5c { isEscaped = true }
-        else if byte == 0x22 { isInString = false }
+        if isEscaped {
+          isEscaped = false
+        } else if byte == 0x5c {
+          isEscaped = true
+        } else if byte == 0x22 {
+          isInString = false
+        }
       } else if byte == 0x22 {
         isInString = true
       } else if byte == 0x5b || byte == 0x7b {

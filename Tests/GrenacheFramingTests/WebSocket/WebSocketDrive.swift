@@ -1,0 +1,58 @@
+@testable import GrenacheFraming
+
+/// What a reader said about some input.
+enum WebSocketEvent: Hashable {
+  case message(WebSocketMessageKind, [UInt8])
+  case ping([UInt8])
+  case pong([UInt8])
+  case close(UInt16?, String)
+  case error(UInt16)
+}
+
+/// Feeds `input` in pieces that end at `cuts`, as the transport does.
+func readFrames(
+  _ input: [UInt8], role: WebSocketRole, cuts: [Int] = [],
+  limits: WebSocketLimits = WebSocketLimits()
+) -> [WebSocketEvent] {
+  var reader = WebSocketReader(role: role, limits: limits)
+  var events: [WebSocketEvent] = []
+  var window: [UInt8] = []
+  var start = 0
+  for end in cuts.sorted() + [input.count] {
+    window += input[start..<end]
+    start = end
+    var offset = 0
+    do throws(WebSocketError) {
+      var span = window.mutableSpan
+      while let event = try next(&reader, &span, &offset) { events.append(event) }
+    } catch {
+      return events + [.error(error.closeCode.rawValue)]
+    }
+    window.removeFirst(offset)
+  }
+  return events
+}
+
+private func next(
+  _ reader: inout WebSocketReader, _ window: inout MutableSpan<UInt8>, _ offset: inout Int
+) throws(WebSocketError) -> WebSocketEvent? {
+  switch try reader.next(&window, from: &offset) {
+  case .message(let kind, let range): .message(kind, window.span.extracting(range).copy())
+  case .assembledMessage(let kind): .message(kind, reader.takeMessage())
+  case .ping(let range): .ping(window.span.extracting(range).copy())
+  case .pong(let range): .pong(window.span.extracting(range).copy())
+  case .close(let code, let reason):
+    .close(code?.rawValue, window.span.extracting(reason).string())
+  case .needBytes: nil
+  }
+}
+
+/// One frame as the peer of `reader` would send it: masked by a client.
+func frame(
+  _ opcode: WebSocketOpcode, _ payload: [UInt8], to reader: WebSocketRole, isFinal: Bool = true
+) -> [UInt8] {
+  var output: [UInt8] = []
+  output.appendWebSocketFrame(
+    opcode, payload.span, maskingKey: reader == .server ? 0x1234_5678 : nil, isFinal: isFinal)
+  return output
+}
