@@ -104,13 +104,10 @@ extension DHTNode {
       return
     }
     let contact = DHTContact(id: response.id, address: source)
-    guard query.id == nil || query.id == response.id, response.id != id else {
-      // Somebody else is there now: a node that was started anew.
-      statistics.unexpectedResponses += 1
-      if let old = query.id { dropContact(DHTContact(id: old, address: source), now: now) }
-      queryFailed(query, isTimeout: false, now: now)
-      verifyReplacement(contact, now: now)
-      return
+    guard response.id != id else { return queryFailed(query, isTimeout: false, now: now) }
+    if let old = query.id, old != response.id {
+      // Somebody else is there now, a node that was started anew: its answer proves where it is.
+      dropContact(DHTContact(id: old, address: source), now: now)
     }
     statistics.responsesReceived += 1
     table.answered(contact, now: now)
@@ -120,11 +117,6 @@ extension DHTNode {
     case .lookup(let number): lookupAnswered(number, contact, response, now: now)
     case .announce(let number): announceAnswered(number, contact, now: now)
     }
-  }
-
-  private mutating func verifyReplacement(_ contact: DHTContact, now: Duration) {
-    guard contact.id != id else { return }
-    verify(contact, now: now)
   }
 
   private mutating func dropContact(_ contact: DHTContact, now: Duration) {

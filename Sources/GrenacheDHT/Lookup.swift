@@ -156,10 +156,15 @@ struct Lookup: Sendable {
 
   /// Notes an answer; returns the hop at which the node was found.
   private mutating func settle(_ contact: DHTContact, _ progress: Progress) -> Int {
-    if bootstrap[contact.address] != nil {
-      bootstrap[contact.address] = nil
-      add(contact, hop: 1)
+    bootstrap[contact.address] = nil
+    // Whoever was expected at that address is there no more: it was started anew.
+    for index in candidates.indices
+    where candidates[index].contact.address == contact.address
+      && candidates[index].contact.id != contact.id
+    {
+      candidates[index].progress = .failed
     }
+    add(contact, hop: 1)
     guard let index = candidates.firstIndex(where: { $0.contact.id == contact.id }) else {
       return 1
     }

@@ -1,0 +1,228 @@
+import TestSupport
+import Testing
+
+@testable import GrenacheDHT
+
+private let now = Duration.seconds(1)
+private let stranger = DHTAddress(ip: 0x7f00_0001, port: 4_001)
+
+private func bytes(_ text: String) -> [UInt8] { text.unicodeScalars.map { UInt8($0.value & 255) } }
+
+/// A node with an identifier of twenty `n`, and what it sends in answer to one datagram.
+private func answers(_ datagram: [UInt8], node: inout DHTNode) -> [[UInt8]] {
+  var generator = SeededGenerator(seed: 1)
+  node.datagramReceived(datagram.span, from: stranger, now: now, using: &generator)
+  var sent: [[UInt8]] = []
+  while let action = node.nextAction() {
+    if case .send(let bytes, let to) = action, to == stranger { sent.append(bytes) }
+  }
+  return sent
+}
+
+private func makeNode(_ configuration: DHTConfiguration = DHTConfiguration()) -> DHTNode {
+  var generator = SeededGenerator(seed: 2)
+  let id = NodeID([UInt8](repeating: UInt8(ascii: "n"), count: 20)) ?? .random(using: &generator)
+  return DHTNode(
+    id: id, configuration: configuration, now: .zero, sha1: fakeSHA1, using: &generator)
+}
+
+/// The first answer that is no ping of the stranger.
+private func answer(_ text: String) -> String? {
+  var node = makeNode()
+  let sent = answers(bytes(text), node: &node).first { !$0.starts(with: bytes("d1:ad2:id")) }
+  return sent.map { String(String.UnicodeScalarView($0.map { Unicode.Scalar($0) })) }
+}
+
+private let id20 = "aaaaaaaaaaaaaaaaaaaa"
+private let own = "nnnnnnnnnnnnnnnnnnnn"
+
+@Suite("BEP 5: answers, byte for byte")
+struct KRPCAnswerTests {
+  @Test(
+    "what is answered, and how",
+    arguments: [
+      ("d1:ad2:id20:\(id20)e1:q4:ping1:t2:aa1:y1:qe", "d1:rd2:id20:\(own)e1:t2:aa1:y1:re"),
+      ("d1:ad2:id20:\(id20)e1:q4:ping1:t0:1:y1:qe", "d1:rd2:id20:\(own)e1:t0:1:y1:re"),
+      ("d1:ad2:id20:\(id20)e1:q4:ping1:t8:abcdefgh1:y1:qe", "d1:rd2:id20:\(own)e1:t8:abcdefgh1:y1:re"),
+      ("d1:ad2:id20:\(id20)e1:q4:ping1:y1:qe", "d1:rd2:id20:\(own)e1:y1:re"),
+      ("d1:y1:q1:q4:ping1:t2:aa1:ad2:id20:\(id20)ee", "d1:rd2:id20:\(own)e1:t2:aa1:y1:re"),
+      ("d1:ad2:id20:\(id20)e1:q4:ping1:t2:aa1:y1:qetrailing", "d1:rd2:id20:\(own)e1:t2:aa1:y1:re"),
+      (
+        "d1:ad2:id20:\(id20)6:target20:\(id20)e1:q9:find_node1:t2:aa1:y1:qe",
+        "d1:rd2:id20:\(own)5:nodes0:e1:t2:aa1:y1:re"
+      ),
+      (
+        "d1:ad2:id20:\(id20)e1:q9:find_node1:t2:aa1:y1:qe",
+        "d1:eli203e45:`find_node` missing required `a.target` fielde1:t2:aa1:y1:ee"
+      ),
+      (
+        "d1:ad2:id20:\(id20)e1:q9:get_peers1:t2:aa1:y1:qe",
+        "d1:eli203e48:`get_peers` missing required `a.info_hash` fielde1:t2:aa1:y1:ee"
+      ),
+      (
+        "d1:ad2:id20:\(id20)9:info_hash3:svc4:porti1e5:token1:xe1:q13:announce_peer1:t2:aa1:y1:qe",
+        "d1:eli203e37:cannot `announce_peer` with bad tokene1:t2:aa1:y1:ee"
+      ),
+    ])
+  func answered(_ query: String, _ expected: String) {
+    #expect(answer(query) == expected)
+  }
+
+  @Test(
+    "what is dropped: among it everything that ends an existing grape",
+    arguments: [
+      "", "garbage", "d", "le", "i1e", "d1:y1:qe", "d1:ad2:id20:\(id20)e1:t2:aa1:y1:qe",
+      "d1:ad2:id20:\(id20)6:targeti1ee1:q9:find_node1:t2:aa1:y1:qe",
+      "d1:ad2:id20:\(id20)9:info_hashi1ee1:q9:get_peers1:t2:aa1:y1:qe",
+      "d1:ad2:id20:\(id20)9:info_hashl1:aee1:q9:get_peers1:t2:aa1:y1:qe",
+      "d1:ad2:id20:\(id20)9:info_hash3:svc4:porti1e5:tokeni1ee1:q13:announce_peer1:t2:aa1:y1:qe",
+      "d1:ad2:id20:\(id20)6:targeti1ee1:q3:get1:t2:aa1:y1:qe",
+      "d1:ad2:id20:\(id20)e1:q5:other1:t2:aa1:y1:qe", "d1:q4:ping1:t2:aa1:y1:qe",
+      "d1:ad2:id20:\(id20)e1:q4:ping1:t2:aa1:y1:xe", "d1:ad2:id3:abce1:q4:ping1:t2:aa1:y1:qe",
+      "d1:ad2:idi1ee1:q4:ping1:t2:aa1:y1:qe", "d1:ad2:id20:\(id20)e1:q4:ping1:ti1e1:y1:qe",
+      "d1:ad2:id20:\(id20)9:info_hash3:svc4:porti0e5:token1:xe1:q13:announce_peer1:t2:aa1:y1:qe",
+      "d1:ad2:id20:\(id20)9:info_hash3:svc4:porti70000e5:token1:xe1:q13:announce_peer1:t2:aa1:y1:qe",
+      "d1:ad2:id20:\(id20)9:info_hash3:svc4:porti1ee1:q13:announce_peer1:t2:aa1:y1:qe",
+      "d1:rd2:id20:\(id20)e1:t2:aa1:y1:re", "d1:eli201e1:xe1:t2:aa1:y1:ee",
+      "d1:rd2:id20:\(id20)e1:y1:re", "d1:el1:xe1:t2:aa1:y1:ee", "d1:e1:x1:t2:aa1:y1:ee",
+    ])
+  func dropped(_ datagram: String) {
+    #expect(answer(datagram) == nil)
+  }
+
+  @Test("a token lets its address announce; values or nodes, never both")
+  func announce() throws {
+    var node = makeNode()
+    let ask = bytes("d1:ad2:id20:\(id20)9:info_hash3:svce1:q9:get_peers1:t2:aa1:y1:qe")
+    let first = try #require(answers(ask, node: &node).first { Bencode(decoding: $0.span)?["r"] != nil })
+    let values = try #require(Bencode(decoding: first.span)?["r"])
+    let token = try #require(values["token"]?.bytes)
+    #expect(token.count == 20)
+    #expect(values["nodes"] != nil && values["values"] == nil)
+    let announce =
+      bytes("d1:ad2:id20:\(id20)12:implied_porti0e9:info_hash3:svc4:porti4001e5:token20:") + token
+      + bytes("e1:q13:announce_peer1:t2:\u{0}\u{4}1:y1:qe")
+    let reply = answers(announce, node: &node)
+    #expect(reply.contains(bytes("d1:rd2:id20:\(own)e1:t2:\u{0}\u{4}1:y1:re")))
+    let second = answers(ask, node: &node).compactMap { Bencode(decoding: $0.span)?["r"] }
+    let peers = second.compactMap { $0["values"]?.list }.first
+    #expect(peers == [.bytes([0x7f, 0, 0, 1, 0x0f, 0xa1])])
+    #expect(second.allSatisfy { $0["values"] == nil || $0["nodes"] == nil })
+  }
+
+  @Test("our announcement is the literal that existing grapes send")
+  func outgoing() {
+    let id = NodeID(Array(id20.utf8)) ?? NodeID(prefixOf: [])
+    let query = KRPCQuery.announcePeer(
+      key: Array("svc".utf8), port: 4_001, impliedPort: false,
+      token: [UInt8](repeating: UInt8(ascii: "t"), count: 20))
+    let expected =
+      "d1:ad2:id20:\(id20)12:implied_porti0e9:info_hash3:svc4:porti4001e5:token20:"
+      + "tttttttttttttttttttte1:q13:announce_peer1:t2:\u{0}\u{4}1:y1:qe"
+    #expect(query.encoded(transaction: [0, 4], from: id) == bytes(expected))
+  }
+
+  @Test("a stranger enters the routing table only after it has answered a ping, fix 14")
+  func verification() throws {
+    var node = makeNode()
+    let sent = answers(bytes("d1:ad2:id20:\(id20)e1:q4:ping1:t2:aa1:y1:qe"), node: &node)
+    #expect(sent.count == 2)
+    #expect(node.contactCount == 0)
+    let ping = try #require(sent.compactMap { Bencode(decoding: $0.span) }.first { $0["q"] != nil })
+    let transaction = try #require(ping["t"]?.bytes)
+    let pong = bytes("d1:rd2:id20:\(id20)e1:t2:") + transaction + bytes("1:y1:re")
+    _ = answers(pong, node: &node)
+    #expect(node.contactCount == 1)
+    // The same answer once more is nobody's.
+    _ = answers(pong, node: &node)
+    #expect(node.statistics.unexpectedResponses == 1)
+  }
+
+  @Test("mutated datagrams: no trap, and never more than two answers")
+  func mutations() {
+    var generator = SeededGenerator(seed: 4)
+    var node = makeNode()
+    let vectors = [
+      "d1:ad2:id20:\(id20)9:info_hash3:svce1:q9:get_peers1:t2:aa1:y1:qe",
+      "d1:ad2:id20:\(id20)12:implied_porti0e9:info_hash3:svc4:porti4001e5:token20:\(id20)e"
+        + "1:q13:announce_peer1:t2:aa1:y1:qe",
+      "d1:rd2:id20:\(id20)5:nodes26:\(id20)abcdef5:token2:xx6:valuesl6:abcdefee1:t2:aa1:y1:re",
+    ].map(bytes)
+    for _ in 0..<30_000 {
+      var input = vectors.randomElement(using: &generator) ?? []
+      for _ in 0..<Int.random(in: 1...4, using: &generator) {
+        let index = Int.random(in: 0..<input.count, using: &generator)
+        input[index] = UInt8.random(in: 0...255, using: &generator)
+      }
+      #expect(answers(input, node: &node).count <= 2)
+    }
+  }
+}
+
+@Suite("BEP 3: bencoding")
+struct BencodeTests {
+  @Test(
+    "values, read and written",
+    arguments: ["i0e", "i-1e", "i9223372036854775807e", "0:", "3:abc", "le", "li1e1:ae", "de",
+      "d1:ai1e1:bl1:cee", "d0:0:e"])
+  func roundTrip(_ text: String) {
+    #expect(Bencode(decoding: Array(text.utf8).span)?.encoded == Array(text.utf8))
+  }
+
+  @Test(
+    "what is no value",
+    arguments: [
+      "", "i", "ie", "i-e", "i-0e", "i01e", "i1", "i9223372036854775808e", "i1.0e", "1", "1:",
+      "-1:a", "01:a", "99999999999999999999:a", "l", "d", "d1:a", "d1:ae", "di1e1:ae", "d1:ai1e1:ai2ee",
+      "x", "lllllllllleeeeeeeeee", "i+1e", "5:abc",
+    ])
+  func refused(_ text: String) {
+    #expect(Bencode(decoding: Array(text.utf8).span) == nil)
+  }
+}
+
+@Suite("The store of announcements: limits and age")
+struct PeerStoreTests {
+  @Test("each limit, at it and one past it")
+  func limits() {
+    var configuration = DHTConfiguration()
+    configuration.peersMax = 6
+    configuration.keysMax = 3
+    configuration.peersPerKeyMax = 2
+    configuration.peersPerAddressMax = 4
+    var store = PeerStore(configuration)
+    func insert(_ peer: DHTAddress, for key: [UInt8], now: Duration) -> Bool {
+      store.insert(peer, for: key, now: now)
+    }
+    func peer(_ ip: UInt32, _ port: UInt16) -> DHTAddress { DHTAddress(ip: ip, port: port) }
+    #expect(insert(peer(1, 1), for: [1], now: .zero))
+    #expect(insert(peer(1, 2), for: [1], now: .zero))
+    #expect(!insert(peer(1, 3), for: [1], now: .zero), "per key")
+    #expect(insert(peer(1, 1), for: [1], now: .zero), "renewed")
+    #expect(insert(peer(1, 1), for: [2], now: .zero))
+    #expect(insert(peer(1, 1), for: [3], now: .zero))
+    #expect(!insert(peer(1, 9), for: [3], now: .zero), "per address")
+    #expect(!insert(peer(2, 1), for: [4], now: .zero), "keys")
+    #expect(insert(peer(2, 1), for: [2], now: .zero))
+    #expect(insert(peer(2, 1), for: [3], now: .zero))
+    #expect(store.count == 6)
+    // What has expired makes room.
+    #expect(insert(peer(3, 1), for: [4], now: .seconds(120)))
+    #expect(store.count == 1 && store.keyCount == 1)
+  }
+
+  @Test("tokens are good for two intervals and for one address")
+  func tokens() {
+    var generator = SeededGenerator(seed: 1)
+    var issuer = TokenIssuer(
+      interval: .seconds(300), now: .zero, sha1: fakeSHA1, using: &generator)
+    let one = DHTAddress(ip: 1, port: 1)
+    let token = issuer.token(for: one)
+    #expect(issuer.isValid(token, from: DHTAddress(ip: 1, port: 2)))
+    #expect(!issuer.isValid(token, from: DHTAddress(ip: 2, port: 1)))
+    issuer.advance(to: .seconds(300), using: &generator)
+    #expect(issuer.isValid(token, from: one))
+    issuer.advance(to: .seconds(600), using: &generator)
+    #expect(!issuer.isValid(token, from: one))
+  }
+}

@@ -1,0 +1,263 @@
+import TestSupport
+import Testing
+
+@testable import GrenacheTLS
+
+@Suite("TLS engine: without a socket")
+struct TLSEngineTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  func pair(_ verification: PeerVerification = .name("localhost")) throws -> EnginePair {
+    try EnginePair(
+      client: authority.client(), server: authority.host(), verification: verification)
+  }
+
+  @Test("both sides verify each other and agree on TLS 1.3", arguments: [Int.max, 1, 7, 100])
+  func handshake(_ piece: Int) throws {
+    let pair = try pair()
+    pair.run(piece: piece)
+    #expect(pair.client.isDone && pair.server.isDone)
+    #expect(pair.server.engine.peerIdentity?.names == [.dns("client.test")])
+    #expect(pair.client.engine.peerIdentity?.names.contains(.ip([127, 0, 0, 1])) == true)
+    #expect(pair.client.engine.negotiated?.version == "TLSv1.3")
+    #expect(pair.client.engine.peerIdentity?.fingerprintSHA256.count == 32)
+    #expect(pair.client.engine.peerIdentity?.publicKeySHA256.count == 32)
+  }
+
+  @Test(
+    "plaintext of all sizes arrives as it was sent",
+    arguments: [1, 16_383, 16_384, 16_385, 100_000])
+  func transfer(_ count: Int) throws {
+    let pair = try pair()
+    pair.run()
+    let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+    #expect(count <= pair.client.window.plaintextRoom)
+    try pair.client.send(bytes)
+    pair.run(piece: 1_000)
+    #expect(pair.server.received == bytes)
+    try pair.server.send(bytes)
+    pair.run()
+    #expect(pair.client.received == bytes)
+  }
+
+  @Test("P23 a stream cut at any byte is never taken for a whole one")
+  func truncation() throws {
+    let whole = try pair()
+    whole.run()
+    try whole.client.send(Array("all of it".utf8))
+    whole.client.engine.closeNotify()
+    let length = whole.client.takeOutput().count
+    for cut in 0..<length {
+      let pair = try pair()
+      pair.run()
+      try pair.client.send(Array("all of it".utf8))
+      pair.client.engine.closeNotify()
+      pair.server.feed(Array(pair.client.takeOutput().prefix(cut)))
+      #expect(!pair.server.isClosed)
+      #expect(pair.server.engine.endOfInput()?.code == .truncated)
+    }
+    whole.server.feed([])
+  }
+
+  @Test("close_notify says that everything has been sent")
+  func closing() throws {
+    let pair = try pair()
+    pair.run()
+    try pair.client.send([1, 2, 3])
+    pair.client.engine.closeNotify()
+    pair.run()
+    #expect(pair.server.received == [1, 2, 3])
+    #expect(pair.server.isClosed)
+    #expect(pair.server.engine.endOfInput() == nil)
+  }
+
+  @Test("a record that was changed on the way is refused")
+  func tampering() throws {
+    let pair = try pair()
+    pair.run()
+    try pair.client.send(Array("hello".utf8))
+    var bytes = pair.client.takeOutput()
+    bytes[bytes.count - 1] ^= 1
+    pair.server.feed(bytes)
+    #expect(pair.server.failure?.code == .protocolViolated)
+    #expect(pair.server.received.isEmpty)
+  }
+
+  @Test(
+    "what is not TLS is named so",
+    arguments: ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "\0\0\0\0\0\0\0\0\0"])
+  func garbage(_ text: String) throws {
+    let pair = try pair()
+    pair.server.feed(Array(text.utf8))
+    #expect(pair.server.failure?.code == .notTLS, "\(String(describing: pair.server.failure))")
+  }
+
+  @Test("garbage of all kinds ends the handshake and nothing else")
+  func mutations() throws {
+    var generator = SeededGenerator(seed: 3)
+    let server = try TLSContext(authority.host())
+    let client = try TLSContext(authority.client())
+    for _ in 0..<300 {
+      let one = try EnginePair.End(
+        client, .client(serverName: nil, verification: .name("localhost")))
+      let other = try EnginePair.End(server, .server)
+      one.feed([])
+      var hello = one.takeOutput()
+      for _ in 0..<3 {
+        let index = Int.random(in: 0..<hello.count, using: &generator)
+        hello[index] = UInt8.random(in: 0...255, using: &generator)
+      }
+      other.feed(hello)
+      one.feed(other.takeOutput())
+      #expect(!other.isDone)
+    }
+  }
+}
+
+@Suite("Identity: who may answer is checked in the handshake")
+struct IdentityTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  @Test(
+    "P20 a worker of another service is refused, by name, before a byte is sent",
+    arguments: [
+      (["rpc_test"], true), (["other"], false), (["rpc_*"], true), (["*"], true), ([], false),
+      (["rpc_test2"], false), (["rpc_tes"], false), (["RPC_TEST"], false), (["other", "rpc_test"], true),
+    ])
+  func services(_ services: [String], _ isAccepted: Bool) throws {
+    let server = try authority.authority.configuration(
+      for: .init(commonName: "rpc_test", dnsNames: ["rpc.test"], services: services))
+    let pair = try EnginePair(
+      client: authority.client(), server: server,
+      verification: .service("rpc_test", address: "127.0.0.1"))
+    pair.run()
+    #expect(pair.client.isDone == isAccepted)
+    guard !isAccepted else { return }
+    let failure = pair.client.failure
+    #expect(failure?.code == .nameMismatch)
+    #expect(failure?.expectedNames == ["URI:grenache:rpc_test", "IP:127.0.0.1"])
+    #expect(failure?.presentedNames.first == "DNS:rpc.test")
+    #expect(!pair.server.isDone, "the server must not believe that it was accepted")
+  }
+
+  @Test(
+    "P19 DNS names, RFC 9525",
+    arguments: [
+      ("a.test", "a.test", true), ("A.Test", "a.tEST", true), ("a.test", "b.test", false),
+      ("*.test.org", "a.test.org", true), ("*.test.org", "a.b.test.org", false),
+      ("*.test.org", "test.org", false), ("*.org", "test.org", false), ("*", "a", false),
+      ("a*.test.org", "ab.test.org", false), ("a.*.org", "a.b.org", false),
+      ("a.test", "a.test.", true), ("a.test", "xa.test", false), ("a.test", "a.test.evil", false),
+      ("xn--bcher-kva.test", "bücher.test", false),
+    ])
+  func dns(_ pattern: String, _ host: String, _ matches: Bool) {
+    #expect(PeerVerification.dnsMatches(pattern, host) == matches)
+  }
+
+  @Test(
+    "P19 service URIs: percent-encoding, wildcards, other schemes",
+    arguments: [
+      ("grenache:rest:util:net", "rest:util:net", true), ("grenache:rest:*", "rest:util", true),
+      ("grenache:rest:*", "rest", false), ("grenache:a%20b", "a b", true),
+      ("grenache:a%2A", "a*", true), ("grenache:a%2A", "ab", false), ("GRENACHE:a", "a", true),
+      ("grenache:a*b", "a*b", false), ("grenache:", "", false), ("http:a", "a", false),
+      ("grenache:a%2", "a%2", false), ("grenache:a%zz", "a", false), ("grenache:*", "x", true),
+      ("grenache:caf%C3%A9", "café", true), ("grenache:a#b", "a#b", false),
+    ])
+  func uris(_ uri: String, _ service: String, _ covers: Bool) {
+    #expect((ServicePattern(uri: uri)?.covers(service) ?? false) == covers)
+  }
+
+  @Test("every name survives its way into a URI", arguments: ["a", "a b", "ä/*?%", "rest:x", "*"])
+  func uriRoundTrip(_ name: String) {
+    let pattern = ServicePattern(uri: ServicePattern.uri(for: name))
+    #expect(pattern?.covers(name) == true)
+    #expect(pattern?.covers(name + "x") == false)
+  }
+
+  @Test("pins and fingerprints accept exactly what they name")
+  func pins() throws {
+    let server = try authority.host()
+    let probe = try EnginePair(client: authority.client(), server: server)
+    probe.run()
+    let identity = try #require(probe.client.engine.peerIdentity)
+    let other = [UInt8](repeating: 0, count: 32)
+    for (verification, isAccepted) in [
+      (PeerVerification.publicKeyPins([other, identity.publicKeySHA256]), true),
+      (.publicKeyPins([other]), false),
+      (.certificateFingerprints([identity.fingerprintSHA256]), true),
+      (.certificateFingerprints([other]), false), (.publicKeyPins([]), false),
+    ] {
+      let pair = try EnginePair(
+        client: authority.client(), server: server, verification: verification)
+      pair.run()
+      #expect(pair.client.isDone == isAccepted)
+    }
+  }
+}
+
+@Suite("P17 Bad certificates are refused with the cause named")
+struct BadCertificateTests {
+  @Test(
+    "of a server and of a client",
+    arguments: [
+      ("unknown-ca", TLSError.Code.unknownAuthority), ("self-signed", .selfSigned),
+      ("missing-intermediate", .unknownAuthority), ("revoked", .revoked),
+    ])
+  func causes(_ name: String, _ code: TLSError.Code) throws {
+    let bad = try GeneratedCertificates.configuration(name)
+    let good = try GeneratedCertificates.configuration("checks-revocation")
+    let asServer = try EnginePair(client: good, server: bad)
+    asServer.run()
+    #expect(asServer.client.failure?.code == code, "\(String(describing: asServer.client.failure))")
+    #expect(asServer.client.failure?.depth == 0)
+    #expect(asServer.client.failure?.subject.isEmpty == false)
+    #expect(asServer.server.failure?.code == .refusedByPeer)
+    #expect(asServer.server.failure?.alert?.isFromPeer == true)
+    let asClient = try EnginePair(client: bad, server: good)
+    asClient.run()
+    #expect(asClient.server.failure?.code == code, "\(String(describing: asClient.server.failure))")
+    #expect(asClient.client.failure?.code == .refusedByPeer)
+  }
+
+  @Test("a certificate for the other side of a connection")
+  func usage() throws {
+    let good = try GeneratedCertificates.configuration("client")
+    let clientOnly = try GeneratedCertificates.configuration("client-only")
+    let serverOnly = try GeneratedCertificates.configuration("server-only")
+    let asServer = try EnginePair(client: good, server: clientOnly)
+    asServer.run()
+    #expect(asServer.client.failure?.code == .wrongUsage)
+    let asClient = try EnginePair(client: serverOnly, server: good)
+    asClient.run()
+    #expect(asClient.server.failure?.code == .wrongUsage)
+    let rightWay = try EnginePair(client: clientOnly, server: serverOnly)
+    rightWay.run()
+    #expect(rightWay.client.isDone && rightWay.server.isDone)
+  }
+
+  @Test("an expired certificate of one's own is not even loaded")
+  func expired() throws {
+    let authority = try TestAuthority()
+    var leaf = CertificateAuthority.Leaf(commonName: "old", dnsNames: ["localhost"])
+    leaf.lifetimeSeconds = -100
+    let configuration = try authority.authority.configuration(for: leaf)
+    let error = #expect(throws: TLSConfigurationError.self) { try TLSContext(configuration) }
+    #expect(error?.faults.count == 1)
+    #expect(error?.faults.first?.reason.hasPrefix("expired") == true)
+  }
+
+  @Test("good ones of every kind of key are accepted", arguments: ["rsa", "ed25519", "intermediate"])
+  func good(_ name: String) throws {
+    let peer = try GeneratedCertificates.configuration("client")
+    let one = try GeneratedCertificates.configuration(name)
+    let pair = try EnginePair(
+      client: peer, server: one, verification: .service("rpc_test"))
+    pair.run()
+    #expect(pair.client.isDone && pair.server.isDone, "\(String(describing: pair.client.failure))")
+  }
+}
