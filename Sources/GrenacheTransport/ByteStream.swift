@@ -142,7 +142,8 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     guard isPausedByDelegate else { return }
     isPausedByDelegate = false
     updateReading(on: loop)
-    if !leftover.isEmpty || hasEnded {
+    // Within a pass nobody knows yet what it will leave.
+    if isInPass || !leftover.isEmpty || hasEnded {
       wantsRedelivery = true
       loop.core.markDirty(socket)
     }
@@ -178,7 +179,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       }
     } catch {
       sendAlert(on: loop)
-      end(error, on: loop)
+      end(error, lingers: engine != nil && !hasEnded, on: loop)
     }
   }
 
@@ -369,7 +370,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       }
     } catch {
       sendAlert(on: loop)
-      end(TransportError(error, peer: remoteAddress), on: loop)
+      end(TransportError(error, peer: remoteAddress), lingers: true, on: loop)
     }
   }
 
@@ -489,7 +490,10 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
 
   // MARK: The end
 
-  private func end(_ error: TransportError?, on loop: isolated EventLoop) {
+  /// - Parameter lingers: whether an alert has just been sent, which the peer is to read.
+  private func end(
+    _ error: TransportError?, lingers: Bool = false, on loop: isolated EventLoop
+  ) {
     guard state != .closed else { return }
     countsAsHandshake = false
     state = .closed
@@ -498,7 +502,11 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     buffers.giveBack(&output)
     sealedCount = 0
     leftover = []
-    socket.close(on: loop)
+    if lingers {
+      SocketLinger.close(socket, after: limits.closeDeadline, on: loop)
+    } else {
+      socket.close(on: loop)
+    }
     let delegate = self.delegate
     self.delegate = nil
     delegate?.streamClosed(error, on: loop)

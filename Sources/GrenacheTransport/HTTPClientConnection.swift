@@ -17,6 +17,8 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
   private var promise: LoopPromise<Outcome>?
   private var response: HTTPClientResponse?
   private var keepsAlive = true
+  /// Why the stream has closed: a server may refuse a certificate when the handshake is over already.
+  private var failure: TransportError?
   private lazy var idleTimer = TargetTimer(self)
   /// Whether the current request has been answered in part.
   private(set) var hasReceivedBytes = false
@@ -52,7 +54,7 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
     _ request: HTTPClientRequest, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(TransportError) -> HTTPClientResponse {
     guard let stream, isUsable else {
-      throw .closed("the connection is closed", peer: self.stream?.remoteAddress)
+      throw failure ?? .closed("the connection is closed", peer: self.stream?.remoteAddress)
     }
     loop.core.cancel(idleTimer)
     hasReceivedBytes = false
@@ -190,8 +192,8 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
   func streamClosed(_ error: TransportError?, on loop: isolated EventLoop) {
     keepsAlive = false
     loop.core.cancel(idleTimer)
-    let closed = TransportError.closed("the connection is closed", peer: stream?.remoteAddress)
-    fail(error ?? closed, on: loop)
+    failure = error ?? .closed("the connection is closed", peer: stream?.remoteAddress)
+    if let failure { fail(failure, on: loop) }
   }
 
   private func fail(_ error: TransportError, on loop: isolated EventLoop) {

@@ -28,6 +28,8 @@ final class LoopBuffers {
   private var handshakeSteps = 0
   /// Connections of this loop that are in their TLS handshake.
   var handshakeCount = 0
+  /// Sockets of this loop that wait for their peer to close.
+  var lingeringCount = 0
 
   private init() {
     window = TLSWindow(outputCapacity: Self.sealBytes + (32 << 10))

@@ -12,6 +12,8 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
   private var webSocket: WebSocketConnection?
   private var calls: [UInt64: Call] = [:]
   private var lastID: UInt64 = 0
+  /// What broke the connection.
+  private var failure: TransportError?
   private var lastUse = MonotonicTime(nanoseconds: 0)
   private lazy var idleTimer = TargetTimer(self)
 
@@ -39,7 +41,8 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
     guard let webSocket, webSocket.isOpen else {
-      throw GrenacheError(.workerUnreachable, "the connection to \(worker) has closed")
+      throw GrenacheError(
+        .workerUnreachable, "the connection to \(worker) has closed", cause: failure)
     }
     lastID &+= 1
     let id = lastID
@@ -89,6 +92,7 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
   ) {
     loop.core.cancel(idleTimer)
     webSocket = nil
+    failure = closure.error
     let lost = GrenacheError(
       .connectionLost, "the connection to \(worker) broke before the reply", cause: closure.error)
     for call in calls.values { call.fulfil(.failure(lost), on: loop) }

@@ -1,0 +1,101 @@
+import GrenacheFraming
+import GrenacheGrape
+import GrenacheIO
+import GrenacheTLS
+import GrenacheTransport
+import TestSupport
+import Testing
+
+@Suite("A grape, over real sockets")
+struct GrapeNodeTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  @Test("what is announced at one grape is found at the other")
+  func twoGrapes() async throws {
+    let (host, client) = (try authority.host(), try authority.client())
+    try await withGrape(tls: host) { first in
+      let bootstrap = [Endpoint(first.dht)]
+      try await withGrape(tls: host, bootstrap: bootstrap) { second in
+        let announced = try await post(
+          "{\"rid\":\"1\",\"data\":[\"rpc_test\",1337]}", "/announce", to: second.api, as: client)
+        #expect(announced.status == 200 && announced.body == "1")
+        for grape in [first, second] {
+          let found = try await post(
+            "{\"rid\":\"1\",\"data\":\"rpc_test\"}", "/lookup", to: grape.api, as: client)
+          #expect(found.body == "[\"127.0.0.1:1337\"]")
+          #expect(found.fields == ["Date", "Connection", "Keep-Alive", "Content-Length"])
+        }
+        let own = try await post(
+          "{\"data\":[\"own\",0]}", "/announce", to: first.api, as: client)
+        #expect(own.body == "1")
+        let port = try await post("{\"data\":\"own\"}", "/lookup", to: second.api, as: client)
+        #expect(port.body == "[\"127.0.0.1:\(first.dht.port)\"]")
+      }
+    }
+  }
+
+  @Test("a grape alone: no node to query, but it keeps the announcement itself")
+  func alone() async throws {
+    let client = try authority.client()
+    try await withGrape(tls: try authority.host()) { grape in
+      let announced = try await post(
+        "{\"data\":[\"svc\",1]}", "/announce", to: grape.api, as: client)
+      #expect(announced.status == 200 && announced.body == "\"No nodes to query\"")
+      let found = try await post("{\"data\":\"svc\"}", "/lookup", to: grape.api, as: client)
+      #expect(found.body == "[\"127.0.0.1:1\"]")
+      let none = try await post("{\"data\":\"nobody\"}", "/lookup", to: grape.api, as: client)
+      #expect(none.status == 200 && none.body == "[]")
+    }
+  }
+
+  @Test("a body at the limit is taken, one past it answered with 413")
+  func payloadLimit() async throws {
+    let client = try authority.client()
+    try await withGrape(tls: try authority.host()) { grape in
+      let start = Array("{\"data\":\"svc\",\"x\":\"".utf8)
+      func body(_ count: Int) -> [UInt8] {
+        start + [UInt8](repeating: 0x61, count: count - start.count - 2) + Array("\"}".utf8)
+      }
+      let most = try await post("", "/lookup", to: grape.api, as: client, payload: body(8_192))
+      #expect(most.status == 200 && most.body == "[]")
+      let more = try await post("", "/lookup", to: grape.api, as: client, payload: body(8_193))
+      #expect(more.status == 413 && more.body == "ERR_GRAPE_PAYLOAD_SIZE")
+    }
+  }
+
+  @Test("P26 without a certificate of the authority there is no answer")
+  func strangers() async throws {
+    let stranger = try TestAuthority()
+    let host = try authority.host()
+    var outsider = try stranger.client()
+    outsider.roots = host.roots
+    let client = outsider
+    try await withGrape(tls: host) { grape in
+      let error = await #expect(throws: TransportError.self) {
+        try await post("{\"data\":\"svc\"}", "/lookup", to: grape.api, as: client)
+      }
+      #expect(error?.code == .tlsFailed)
+      #expect(error?.tls?.code == .refusedByPeer)
+    }
+  }
+
+  @Test("garbage datagrams and a dead bootstrap node harm nothing")
+  func garbage() async throws {
+    let client = try authority.client()
+    let dead = Endpoint(host: "127.0.0.1", port: 9)
+    try await withGrape(tls: try authority.host(), bootstrap: [dead]) { grape in
+      let loop = try EventLoopGroup.shared().next()
+      try await loop.run { loop in
+        let socket = try DatagramSocket(.loopback(port: 0))
+        for text in ["", "garbage", "d1:y1:qe", "d1:rd2:id0:e1:t0:1:y1:re"] {
+          socket.send(Array(text.utf8).span, to: grape.dht)
+        }
+        socket.closeDescriptor(on: loop)
+      }
+      let found = try await post("{\"data\":\"svc\"}", "/lookup", to: grape.api, as: client)
+      #expect(found.body == "[]")
+    }
+  }
+}
