@@ -120,15 +120,15 @@ let package = Package(
     .testTarget(
       name: "GrenacheGrapeTests",
       dependencies: [
-        "GrenacheGrape", "GrenacheDHT", "GrenacheTransport", "GrenacheIO", "GrenacheTLS",
-        "TestSupport",
+        "GrenacheGrape", "GrenacheDHT", "GrenacheTransport", "GrenacheFraming", "GrenacheIO",
+        "GrenacheTLS", "TestSupport", logging,
       ],
       swiftSettings: testSettings),
     .testTarget(
       name: "GrenacheTests",
       dependencies: [
-        "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheIO", "GrenacheTLS",
-        "TestSupport",
+        "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheFraming", "GrenacheIO",
+        "GrenacheTLS", "TestSupport", logging,
       ],
       swiftSettings: testSettings),
   ],

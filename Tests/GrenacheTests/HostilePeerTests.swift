@@ -1,0 +1,231 @@
+import Foundation
+import GrenacheFraming
+import GrenacheIO
+import GrenacheTLS
+import GrenacheTransport
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Grenache
+
+/// A TCP server that misbehaves.
+private final class HostileServer: ListenSocketDelegate, StreamSocketDelegate {
+  enum Manner: Sendable {
+    case closesAtOnce
+    case saysNothing
+    case says([UInt8])
+  }
+
+  private let manner: Manner
+  private let listener: ListenSocket
+  private var sockets: [StreamSocket] = []
+  private(set) var received: [UInt8] = []
+
+  init(_ manner: Manner, on loop: isolated EventLoop) throws {
+    self.manner = manner
+    listener = try ListenSocket(.loopback(port: 0))
+    try listener.start(self, on: loop)
+  }
+
+  var endpoint: Endpoint? { listener.localAddress.map(Endpoint.init) }
+
+  func stop(on loop: isolated EventLoop) {
+    listener.stop(on: loop)
+    for socket in sockets { socket.close(on: loop) }
+  }
+
+  func accepted(_ descriptor: Int32, from remote: SocketAddress, on loop: isolated EventLoop) {
+    let socket = StreamSocket(descriptor: descriptor, remoteAddress: remote)
+    sockets.append(socket)
+    switch manner {
+    case .closesAtOnce:
+      socket.close(on: loop)
+    case .saysNothing:
+      socket.delegate = self
+    case .says(let bytes):
+      socket.delegate = self
+      try? socket.setReading(true, on: loop)
+      bytes.withUnsafeBytes { try? socket.send($0, on: loop) }
+    }
+  }
+
+  func socketReadable(on loop: isolated EventLoop) {
+    var buffer = [UInt8](repeating: 0, count: 4_096)
+    for socket in sockets where !socket.isClosed {
+      let outcome = buffer.withUnsafeMutableBytes { try? socket.receive(into: $0) }
+      switch outcome {
+      case .bytes(let count): received += buffer[..<count]
+      case .endOfStream, nil: socket.close(on: loop)
+      case .wouldBlock: break
+      }
+    }
+  }
+
+  func socketDrained(on loop: isolated EventLoop) {}
+  func socketTurnEnded(on loop: isolated EventLoop) {}
+  func socketFailed(_ error: SystemCallError, on loop: isolated EventLoop) {}
+}
+
+private func withHostileServer(
+  _ manner: HostileServer.Manner, _ body: (Endpoint) async throws -> Void
+) async throws {
+  let loop = try EventLoopGroup.shared().next()
+  let server = try await loop.run { loop in
+    LoopBound(try HostileServer(manner, on: loop), on: loop)
+  }
+  let endpoint = await loop.run { loop in server.get(on: loop).endpoint }
+  try await body(try #require(endpoint))
+  await loop.run { loop in server.get(on: loop).stop(on: loop) }
+}
+
+@Suite("P2 A dead or hostile peer fails only that call")
+struct HostilePeerTests {
+  let authority: TestAuthority
+  let hello = Array("\"hello\"".utf8)
+
+  init() throws { authority = try TestAuthority() }
+
+  private func error(
+    calling worker: Endpoint, within timeout: Duration = .seconds(5)
+  ) async throws -> (GrenacheError?, Duration) {
+    let client = try await directClient(try authority.client())
+    let start = ContinuousClock.now
+    let error = await #expect(throws: GrenacheError.self) {
+      try await client.requestRaw("rpc_test", hello, to: worker, within: timeout)
+    }
+    return (error, ContinuousClock.now - start)
+  }
+
+  @Test("nobody listens")
+  func refused() async throws {
+    let (error, _) = try await error(calling: Endpoint(host: "127.0.0.1", port: 1))
+    #expect(error?.code == .workerUnreachable)
+    #expect(error?.isRetryable == true)
+    #expect(error?.cause?.stage == .connect)
+  }
+
+  @Test("a black hole: connected, and then nothing, for as long as the deadline says")
+  func blackHole() async throws {
+    try await withHostileServer(.saysNothing) { worker in
+      let (error, took) = try await error(calling: worker, within: .milliseconds(300))
+      #expect(error?.code == .deadlineExceeded)
+      #expect(took >= .milliseconds(290))
+    }
+  }
+
+  @Test("a peer that closes at once")
+  func closes() async throws {
+    try await withHostileServer(.closesAtOnce) { worker in
+      let (error, _) = try await error(calling: worker)
+      #expect(error?.cause != nil)
+      #expect([.workerUnreachable, .workerNotTrusted].contains(error?.code))
+    }
+  }
+
+  @Test(
+    "garbage in place of TLS",
+    arguments: ["HTTP/1.1 400 Bad Request\r\n\r\n", "\u{0}\u{1}\u{2}garbage", "SSH-2.0-x\r\n"])
+  func garbage(_ text: String) async throws {
+    try await withHostileServer(.says(Array(text.utf8))) { worker in
+      let (error, _) = try await error(calling: worker)
+      #expect(error?.code == .workerNotTrusted)
+      #expect(error?.cause?.tls?.code == .notTLS)
+    }
+  }
+
+  @Test("P20 a worker of another service gets no byte of the call, and is named")
+  func impostor() async throws {
+    let calls = Mutex(0)
+    let service = RPCService(raw: "rpc_test") { request in
+      calls.withLock { $0 += 1 }
+      return request.payload
+    }
+    try await withServer([service], tls: try authority.worker("other")) { worker in
+      let (error, _) = try await error(calling: worker)
+      #expect(error?.code == .workerNotTrusted)
+      let tls = try #require(error?.cause?.tls)
+      #expect(tls.code == .nameMismatch)
+      #expect(tls.expectedNames.first == "URI:grenache:rpc_test")
+      #expect(tls.presentedNames == ["URI:grenache:other"])
+    }
+    #expect(calls.withLock { $0 } == 0)
+  }
+
+  @Test("a worker that closes in the middle of a frame, while others go on")
+  func midFrame() async throws {
+    let context = try TLSContext(authority.worker("rpc_test"))
+    let server = try await HTTPServer(
+      on: .loopback(port: 0), context: context, configuration: HTTPServerConfiguration(),
+      handlers: HTTPServerHandlers(
+        respond: { _ in HTTPServerResponse(.notFound) },
+        openWebSocket: { _, _ in HalfFrameHandler() }),
+      group: EventLoopGroup.shared(), logger: quietLogger)
+    try await withServer([echo], tls: try authority.worker("rpc_test")) { good in
+      let client = try await directClient(try authority.client())
+      async let reply = client.requestRaw("rpc_test", hello, to: good)
+      let (error, _) = try await error(calling: Endpoint(server.localAddress))
+      #expect(error?.code == .connectionLost)
+      #expect(try await reply.result == hello)
+    }
+    await server.shutDown(within: .zero)
+  }
+
+  @Test("a payload that is not JSON is refused before anything is sent")
+  func payload() async throws {
+    let client = try await directClient(try authority.client())
+    for payload in ["", "{", "1 2", "hello", "\"\u{1}\""] {
+      let error = await #expect(throws: GrenacheError.self) {
+        try await client.requestRaw(
+          "x", Array(payload.utf8), to: Endpoint(host: "127.0.0.1", port: 1))
+      }
+      #expect(error?.code == .invalidPayload)
+    }
+  }
+
+  @Test("cancelling the task ends the call at once")
+  func cancellation() async throws {
+    let service = RPCService(raw: "rpc_test") { _ in
+      try await Task.sleep(for: .seconds(3))
+      return Array("1".utf8)
+    }
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      let client = try await directClient(try authority.client())
+      let start = ContinuousClock.now
+      let call = Task { try await client.requestRaw("rpc_test", Array("1".utf8), to: worker) }
+      call.cancel()
+      let error = await #expect(throws: GrenacheError.self) { try await call.value }
+      #expect(error?.code == .cancelled)
+      #expect(ContinuousClock.now - start < .seconds(2))
+    }
+  }
+
+  @Test("a deadline ends a call that a handler does not answer")
+  func deadline() async throws {
+    let service = RPCService(raw: "rpc_test") { _ in
+      try await Task.sleep(for: .seconds(3))
+      return Array("1".utf8)
+    }
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      let (error, _) = try await error(calling: worker, within: .milliseconds(200))
+      #expect(error?.code == .deadlineExceeded)
+    }
+  }
+}
+
+/// Answers with the first half of a frame and closes.
+private final class HalfFrameHandler: WebSocketHandler {
+  func received(
+    _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
+    on loop: isolated EventLoop
+  ) {
+    connection.send(.text, payloadBytes: 100, on: loop) { output in output += [0x5b, 0x22] }
+    connection.close(.normal, on: loop)
+  }
+
+  func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {}
+  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
+  func closed(
+    _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
+  ) {}
+}
