@@ -37,7 +37,6 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
-    .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
   ],
   targets: [
     // The C edges: OpenSSL, and what Glibc's module map leaves out.
@@ -91,7 +90,6 @@ let package = Package(
       dependencies: [
         "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming",
         "GrenacheIO", "GrenacheCommandSupport", argumentParser, logging, lifecycle,
-        .product(name: "Subprocess", package: "swift-subprocess"),
       ],
       swiftSettings: settings),
 
@@ -130,6 +128,9 @@ let package = Package(
         "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheFraming", "GrenacheIO",
         "GrenacheTLS", "TestSupport", logging,
       ],
+      swiftSettings: testSettings),
+    .testTarget(
+      name: "CommandTests", dependencies: ["GrapeCommand", "GrenacheCommand", "TestSupport"],
       swiftSettings: testSettings),
   ],
   cLanguageStandard: .c11

@@ -6,7 +6,6 @@ import GrenacheIO
 import GrenacheTLS
 import Logging
 import ServiceLifecycle
-import Subprocess
 
 /// `grenache serve KEY --port N`
 struct Serve: AsyncParsableCommand {
@@ -86,31 +85,10 @@ struct Serve: AsyncParsableCommand {
     case (nil, true, nil):
       return { $0.payload }
     case (nil, false, let command?):
-      return { try await ShellHandler.run(command, payload: $0.payload) }
+      return { try await ShellCommand(command).run(input: $0.payload) }
     default:
       throw CommandFailure(.usage, "name exactly one of --reply, --echo and --exec.")
     }
-  }
-}
-
-/// Runs a shell command for a call.
-private enum ShellHandler {
-  /// What one command may print.
-  static let outputBytesMax = 1 << 20
-
-  static func run(_ command: String, payload: [UInt8]) async throws -> [UInt8] {
-    let result = try await Subprocess.run(
-      .name("sh"), arguments: ["-c", command], input: .array(payload),
-      output: .bytes(limit: outputBytesMax), error: .discarded)
-    guard result.terminationStatus.isSuccess else {
-      throw RPCFault("ERR_EXEC: the command ended with \(result.terminationStatus)")
-    }
-    let output = result.standardOutput
-    let isJSON =
-      (try? JSONSerialization.jsonObject(with: Data(output), options: .fragmentsAllowed)) != nil
-    if isJSON { return output }
-    let text = String(decoding: output, as: UTF8.self)
-    return JSONLine.string(text.hasSuffix("\n") ? String(text.dropLast()) : text)
   }
 }
 

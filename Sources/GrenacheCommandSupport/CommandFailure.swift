@@ -36,6 +36,8 @@ public struct CommandFailure: Error, CustomStringConvertible {
 public func runCommand(
   mapping: (any Error) -> CommandExit = { _ in .software }, _ body: () async throws -> Void
 ) async throws {
+  // A reader that goes away is an error of the write, not the end of the process.
+  _ = signal(SIGPIPE, SIG_IGN)
   do {
     try await body()
   } catch let exit as ExitCode {

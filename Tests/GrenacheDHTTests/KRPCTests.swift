@@ -43,7 +43,10 @@ struct KRPCAnswerTests {
     arguments: [
       ("d1:ad2:id20:\(id20)e1:q4:ping1:t2:aa1:y1:qe", "d1:rd2:id20:\(own)e1:t2:aa1:y1:re"),
       ("d1:ad2:id20:\(id20)e1:q4:ping1:t0:1:y1:qe", "d1:rd2:id20:\(own)e1:t0:1:y1:re"),
-      ("d1:ad2:id20:\(id20)e1:q4:ping1:t8:abcdefgh1:y1:qe", "d1:rd2:id20:\(own)e1:t8:abcdefgh1:y1:re"),
+      (
+        "d1:ad2:id20:\(id20)e1:q4:ping1:t8:abcdefgh1:y1:qe",
+        "d1:rd2:id20:\(own)e1:t8:abcdefgh1:y1:re"
+      ),
       ("d1:ad2:id20:\(id20)e1:q4:ping1:y1:qe", "d1:rd2:id20:\(own)e1:y1:re"),
       ("d1:y1:q1:q4:ping1:t2:aa1:ad2:id20:\(id20)ee", "d1:rd2:id20:\(own)e1:t2:aa1:y1:re"),
       ("d1:ad2:id20:\(id20)e1:q4:ping1:t2:aa1:y1:qetrailing", "d1:rd2:id20:\(own)e1:t2:aa1:y1:re"),
@@ -94,7 +97,8 @@ struct KRPCAnswerTests {
   func announce() throws {
     var node = makeNode()
     let ask = bytes("d1:ad2:id20:\(id20)9:info_hash3:svce1:q9:get_peers1:t2:aa1:y1:qe")
-    let first = try #require(answers(ask, node: &node).first { Bencode(decoding: $0.span)?["r"] != nil })
+    let first = try #require(
+      answers(ask, node: &node).first { Bencode(decoding: $0.span)?["r"] != nil })
     let values = try #require(Bencode(decoding: first.span)?["r"])
     let token = try #require(values["token"]?.bytes)
     #expect(token.count == 20)
@@ -163,8 +167,10 @@ struct KRPCAnswerTests {
 struct BencodeTests {
   @Test(
     "values, read and written",
-    arguments: ["i0e", "i-1e", "i9223372036854775807e", "0:", "3:abc", "le", "li1e1:ae", "de",
-      "d1:ai1e1:bl1:cee", "d0:0:e"])
+    arguments: [
+      "i0e", "i-1e", "i9223372036854775807e", "0:", "3:abc", "le", "li1e1:ae", "de",
+      "d1:ai1e1:bl1:cee", "d0:0:e",
+    ])
   func roundTrip(_ text: String) {
     #expect(Bencode(decoding: Array(text.utf8).span)?.encoded == Array(text.utf8))
   }
@@ -173,7 +179,8 @@ struct BencodeTests {
     "what is no value",
     arguments: [
       "", "i", "ie", "i-e", "i-0e", "i01e", "i1", "i9223372036854775808e", "i1.0e", "1", "1:",
-      "-1:a", "01:a", "99999999999999999999:a", "l", "d", "d1:a", "d1:ae", "di1e1:ae", "d1:ai1e1:ai2ee",
+      "-1:a", "01:a", "99999999999999999999:a", "l", "d", "d1:a", "d1:ae", "di1e1:ae",
+      "d1:ai1e1:ai2ee",
       "x", "lllllllllleeeeeeeeee", "i+1e", "5:abc",
     ])
   func refused(_ text: String) {

@@ -4,7 +4,8 @@ import Testing
 
 @Suite("The grape's API: what a request asks for")
 struct GrapeRequestTests {
-  private func parse(_ target: String, _ body: String) -> Result<GrapeRequest, GrapeRequest.Refusal> {
+  private func parse(_ target: String, _ body: String) -> Result<GrapeRequest, GrapeRequest.Refusal>
+  {
     GrapeRequest.parse(target: target, body: Array(body.utf8))
   }
 

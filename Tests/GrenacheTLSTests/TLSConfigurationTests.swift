@@ -25,7 +25,8 @@ struct TLSConfigurationTests {
   @Test(
     "what is wrong with a leaf",
     arguments: [
-      ("expired", "expired"), ("not-yet-valid", "is not valid for another"), ("weak-rsa", "too weak"),
+      ("expired", "expired"), ("not-yet-valid", "is not valid for another"),
+      ("weak-rsa", "too weak"),
     ])
   func leaf(_ name: String, _ reason: String) throws {
     let faults = faults(try GeneratedCertificates.configuration(name))

@@ -87,7 +87,9 @@ struct TLSEngineTests {
 
   @Test(
     "what is not TLS is named so",
-    arguments: ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "\0\0\0\0\0\0\0\0\0"])
+    arguments: [
+      "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "\0\0\0\0\0\0\0\0\0",
+    ])
   func garbage(_ text: String) throws {
     let pair = try pair()
     pair.server.feed(Array(text.utf8))
@@ -126,7 +128,8 @@ struct IdentityTests {
     "P20 a worker of another service is refused, by name, before a byte is sent",
     arguments: [
       (["rpc_test"], true), (["other"], false), (["rpc_*"], true), (["*"], true), ([], false),
-      (["rpc_test2"], false), (["rpc_tes"], false), (["RPC_TEST"], false), (["other", "rpc_test"], true),
+      (["rpc_test2"], false), (["rpc_tes"], false), (["RPC_TEST"], false),
+      (["other", "rpc_test"], true),
     ])
   func services(_ services: [String], _ isAccepted: Bool) throws {
     let server = try authority.authority.configuration(
@@ -251,7 +254,8 @@ struct BadCertificateTests {
     #expect(error?.faults.first?.reason.hasPrefix("expired") == true)
   }
 
-  @Test("good ones of every kind of key are accepted", arguments: ["rsa", "ed25519", "intermediate"])
+  @Test(
+    "good ones of every kind of key are accepted", arguments: ["rsa", "ed25519", "intermediate"])
   func good(_ name: String) throws {
     let peer = try GeneratedCertificates.configuration("client")
     let one = try GeneratedCertificates.configuration(name)

@@ -79,7 +79,9 @@ struct WebSocketLimitTests {
   @Test("P9 a message at the limit and one past it, whole and in parts", arguments: roles)
   func bytes(_ role: WebSocketRole) {
     let limits = WebSocketLimits(messageBytesMax: 100)
-    func read(_ input: [UInt8]) -> [WebSocketEvent] { readFrames(input, role: role, limits: limits) }
+    func read(_ input: [UInt8]) -> [WebSocketEvent] {
+      readFrames(input, role: role, limits: limits)
+    }
     let most = [UInt8](repeating: 1, count: 100)
     #expect(read(frame(.binary, most, to: role)) == [.message(.binary, most)])
     // The head alone is enough to refuse it: no byte of the payload has come.

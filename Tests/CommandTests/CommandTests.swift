@@ -1,0 +1,213 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("The commands, as processes")
+struct CommandTests {
+  private func certificates(_ name: String) throws -> String {
+    try GeneratedCertificates.directory(name)
+  }
+
+  private func startGrape(bootstrap: String = "") async throws -> (RunningCommand, String, String) {
+    let grape = try RunningCommand(
+      Programs.grape,
+      [
+        "--dp", "0", "--aph", "0", "--bn", bootstrap, "-b", "127.0.0.1", "--json", "--tls-dir",
+        certificates("grape"),
+      ])
+    let line = await grape.firstLine()
+    return (grape, member("api", of: line), "127.0.0.1:" + port(of: member("dht", of: line)))
+  }
+
+  private func startWorker(
+    _ arguments: String..., certificate: String = "worker"
+  ) async throws -> (RunningCommand, String) {
+    let worker = try RunningCommand(
+      Programs.grenache,
+      ["serve", "rpc_test", "--port", "0", "--json", "--tls-dir", certificates(certificate)]
+        + arguments)
+    let line = await worker.firstLine()
+    return (worker, "127.0.0.1:" + port(of: member("address", of: line)))
+  }
+
+  @Test("announce, lookup and call through two grapes")
+  func story() async throws {
+    let (first, firstAPI, firstDHT) = try await startGrape()
+    let (second, secondAPI, _) = try await startGrape(bootstrap: firstDHT)
+    let client = ["--tls-dir", try certificates("client"), "--grape"]
+    let announced = try await run(
+      Programs.grenache, "announce", "rpc_test,1", client[0], client[1], client[2], firstAPI)
+    #expect(announced.status == 0, "\(announced.errors)")
+    #expect(announced.output == "rpc_test,1 stored on 1")
+    let found = try await run(
+      Programs.grenache, "lookup", "rpc_test", "--json", client[0], client[1], client[2], secondAPI)
+    #expect(found.output == "[\"127.0.0.1:1\"]")
+    let dead = try await run(
+      Programs.grenache, "call", "rpc_test", "hello", client[0], client[1], client[2], secondAPI)
+    #expect(dead.status == 69, "\(dead.errors)")
+    let nobody = try await run(
+      Programs.grenache, "call", "nobody", "hello", client[0], client[1], client[2], secondAPI)
+    #expect(nobody.status == 69)
+    #expect(nobody.errors.contains("no worker announces nobody"))
+    #expect(await second.terminate() == 0)
+    #expect(await first.terminate() == 0)
+  }
+
+  @Test("serve answers with a text, with the payload, and with what a command prints")
+  func serve() async throws {
+    for (arguments, payload, expected) in [
+      (["--reply", "world"], "hello", "world"), (["--echo"], "{\"a\":[1,2]}", "{\"a\":[1,2]}"),
+      (["--exec", "tr a-z A-Z"], "hello", "HELLO"), (["--exec", "echo 42"], "1", "42"),
+    ] {
+      let worker = try RunningCommand(
+        Programs.grenache,
+        [
+          "serve", "rpc_test", "--port", "0", "--json", "--no-announce", "--tls-dir",
+          certificates("worker"),
+        ] + arguments)
+      let address = member("address", of: await worker.firstLine())
+      let reply = try await run(
+        Programs.grenache, "call", "rpc_test", payload, "--to", "127.0.0.1:\(port(of: address))",
+        "--tls-dir", certificates("client"))
+      #expect(reply.status == 0, "\(reply.errors)")
+      #expect(reply.output == expected)
+      #expect(await worker.terminate() == 0)
+    }
+  }
+
+  @Test("an impostor is refused by name, with exit code 77")
+  func impostor() async throws {
+    let (worker, address) = try await startWorker(
+      "--reply", "stolen", "--no-announce", certificate: "other-worker")
+    let reply = try await run(
+      Programs.grenache, "call", "rpc_test", "hello", "--to", address, "--tls-dir",
+      certificates("client"))
+    #expect(reply.status == 77)
+    #expect(reply.output.isEmpty)
+    #expect(reply.errors.contains("expected URI:grenache:rpc_test"))
+    #expect(reply.errors.contains("presented URI:grenache:other"))
+    _ = await worker.terminate()
+  }
+
+  @Test("--tls-crl is enforced")
+  func revocation() async throws {
+    let (worker, address) = try await startWorker(
+      "--reply", "world", "--no-announce", certificate: "revoked")
+    let crl = try certificates("ca") + "/crl.pem"
+    let client = try certificates("client")
+    let trusting = try await run(
+      Programs.grenache, "call", "rpc_test", "hello", "--to", address, "--tls-dir", client)
+    #expect(trusting.output == "world", "\(trusting.errors)")
+    let checking = try await run(
+      Programs.grenache, "call", "rpc_test", "hello", "--to", address, "--tls-dir", client,
+      "--tls-crl", crl)
+    #expect(checking.status == 77)
+    #expect(checking.errors.contains("revoked"))
+    _ = await worker.terminate()
+  }
+
+  @Test("without certificates nothing starts, and what to do is said")
+  func noCertificates() async throws {
+    let grape = try await run(Programs.grape, "--dp", "0", "--aph", "0", "--bn", "")
+    #expect(grape.status == 78)
+    #expect(grape.errors.contains("--tls-dir"))
+    #expect(grape.errors.contains("--insecure-plaintext"))
+    let bad = try await run(
+      Programs.grape, "--dp", "0", "--aph", "0", "--bn", "", "--tls-dir", certificates("expired"))
+    #expect(bad.status == 78)
+    #expect(bad.errors.contains("cert.pem: expired"))
+    let open = try await run(
+      Programs.grape, "--dp", "0", "--aph", "0", "--bn", "", "--insecure-plaintext", "-b", "0.0.0.0"
+    )
+    #expect(open.status == 64)
+    let required = try await run(Programs.grape, "--dp", "0")
+    #expect(required.status == 64)
+  }
+
+  @Test("--insecure-plaintext serves existing peers in the clear, loudly")
+  func plaintext() async throws {
+    let grape = try RunningCommand(
+      Programs.grape, ["--dp", "0", "--aph", "0", "--bn", "", "--json", "--insecure-plaintext"])
+    let api = member("api", of: await grape.firstLine())
+    let answer = try await run(
+      Programs.curl, "-s", "-d", "{\"data\":\"svc\"}", "http://\(api)/lookup")
+    #expect(answer.output == "[]")
+    #expect(grape.errors.contains("plaintext"))
+    _ = await grape.terminate()
+  }
+
+  @Test("curl: announce and lookup as existing grapes answer them; no certificate, no answer")
+  func curl() async throws {
+    let (grape, api, _) = try await startGrape()
+    let client = try certificates("client")
+    let options = [
+      "-s", "--cacert", "\(client)/ca.pem", "--cert", "\(client)/cert.pem", "--key",
+      "\(client)/key.pem",
+    ]
+    let announce = try await run(
+      Programs.curl,
+      options + ["-d", "{\"rid\":\"1\",\"data\":[\"rpc_test\",1337]}", "https://\(api)/announce"])
+    #expect(announce.output == "\"No nodes to query\"")
+    let lookup = try await run(
+      Programs.curl,
+      options + ["-d", "{\"rid\":\"1\",\"data\":\"rpc_test\"}", "https://\(api)/lookup"])
+    #expect(lookup.output == "[\"127.0.0.1:1337\"]")
+    let refused = try await run(
+      Programs.curl,
+      [
+        "-sS", "--cacert", "\(client)/ca.pem", "-d", "{\"data\":\"rpc_test\"}",
+        "https://\(api)/lookup",
+      ])
+    #expect(refused.status != 0)
+    #expect(refused.errors.contains("certificate required"))
+    #expect(await grape.terminate() == 0)
+  }
+
+  @Test("echo: POST bodies and GET over HTTPS, kept alive")
+  func echo() async throws {
+    let echo = try RunningCommand(
+      Programs.grenache,
+      ["echo", "--port", "0", "--threads", "2", "--tls-dir", certificates("grape")])
+    let address = "127.0.0.1:" + port(of: await echo.firstLine())
+    let client = try certificates("client")
+    let answers = try await run(
+      Programs.curl, "-sv", "--cacert", "\(client)/ca.pem", "--cert", "\(client)/cert.pem", "--key",
+      "\(client)/key.pem", "-d", "one", "https://\(address)/a", "https://\(address)/b")
+    #expect(answers.output == "oneone")
+    #expect(answers.errors.contains("Re-using existing connection"))
+    #expect(await echo.terminate() == 0)
+  }
+}
+
+@Suite("Python's websockets, as client and as worker", .enabled(if: Programs.hasPython))
+struct PythonTests {
+  @Test("a Python client calls our worker")
+  func client() async throws {
+    let worker = try RunningCommand(
+      Programs.grenache,
+      [
+        "serve", "rpc_test", "--port", "0", "--json", "--no-announce", "--reply", "world",
+        "--tls-dir", GeneratedCertificates.directory("worker"),
+      ])
+    let address = member("address", of: await worker.firstLine())
+    let reply = try await run(
+      Programs.python, "\(Programs.interop)/ws_client.py", "127.0.0.1", port(of: address),
+      GeneratedCertificates.directory("client"), "[\"some-rid\",\"rpc_test\",\"hello\"]")
+    #expect(reply.output == "[\"some-rid\",null,\"world\"]", "\(reply.errors)")
+    _ = await worker.terminate()
+  }
+
+  @Test("we call a Python worker")
+  func worker() async throws {
+    let server = try RunningCommand(
+      Programs.python,
+      ["\(Programs.interop)/ws_server.py", GeneratedCertificates.directory("worker")])
+    let reply = try await run(
+      Programs.grenache, "call", "rpc_test", "hello", "--to",
+      "127.0.0.1:\(await server.firstLine())",
+      "--tls-dir", GeneratedCertificates.directory("client"))
+    #expect(reply.output == "world", "\(reply.errors)")
+    server.closeInput()
+    #expect(await server.end().status == 0)
+  }
+}

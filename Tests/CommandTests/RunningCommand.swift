@@ -1,0 +1,156 @@
+import Foundation
+import Synchronization
+import TestSupport
+
+/// The programs under test, beside the test's own.
+enum Programs {
+  static let folder = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
+    .deletingLastPathComponent().path
+  static let grape = "\(folder)/grape"
+  static let grenache = "\(folder)/grenache"
+  static let curl = "/usr/bin/curl"
+  static let python = "\(GeneratedCertificates.packageRoot)/.venv/bin/python"
+  static let interop = "\(GeneratedCertificates.packageRoot)/Tests/Interop"
+  static var hasPython: Bool { FileManager.default.isExecutableFile(atPath: python) }
+}
+
+/// What a program that has ended leaves.
+struct Ended {
+  var status: Int32
+  var output: String
+  var errors: String
+}
+
+/// A program that runs beside the test; it is ended with the last reference to it.
+final class RunningCommand: Sendable {
+  private let process: Mutex<Process>
+  private let input = Pipe()
+  private let lines: AsyncStream<String>
+  private let errorText = Transcript()
+  private let errorsEnd: AsyncStream<Never>
+
+  init(_ path: String, _ arguments: [String]) throws {
+    let process = Process()
+    process.executableURL = URL(filePath: path)
+    process.arguments = arguments
+    process.environment = ProcessInfo.processInfo.environment.filter {
+      !$0.key.hasPrefix("GRENACHE_")
+    }
+    process.standardInput = input
+    let output = Pipe()
+    let errors = Pipe()
+    process.standardOutput = output
+    process.standardError = errors
+    let (lines, continuation) = AsyncStream.makeStream(of: String.self)
+    self.lines = lines
+    let (errorsEnd, errorsContinuation) = AsyncStream.makeStream(of: Never.self)
+    self.errorsEnd = errorsEnd
+    self.process = Mutex(process)
+    try process.run()
+    Self.read(output) {
+      continuation.yield($0)
+    } end: {
+      continuation.finish()
+    }
+    Self.read(errors) { [errorText] line in
+      errorText.append(line)
+    } end: {
+      errorsContinuation.finish()
+    }
+  }
+
+  deinit {
+    process.withLock { process in
+      if process.isRunning { process.terminate() }
+    }
+  }
+
+  /// What the program has said on standard error so far.
+  var errors: String { errorText.text }
+
+  /// The first line of standard output; empty when the program ends without one.
+  func firstLine() async -> String {
+    for await line in lines { return line }
+    return ""
+  }
+
+  func closeInput() {
+    try? input.fileHandleForWriting.close()
+  }
+
+  /// Asks the program to end and waits until it has.
+  func terminate() async -> Int32 {
+    process.withLock { $0.terminate() }
+    for await _ in lines {}
+    return process.withLock { process in
+      process.waitUntilExit()
+      return process.terminationStatus
+    }
+  }
+
+  /// Waits for the program's end.
+  func end() async -> Ended {
+    var output: [String] = []
+    for await line in lines { output.append(line) }
+    for await _ in errorsEnd {}
+    let status = process.withLock { process in
+      process.waitUntilExit()
+      return process.terminationStatus
+    }
+    return Ended(status: status, output: output.joined(separator: "\n"), errors: errors)
+  }
+
+  private static func read(
+    _ pipe: Pipe, line: @escaping @Sendable (String) -> Void, end: @escaping @Sendable () -> Void
+  ) {
+    let handle = pipe.fileHandleForReading
+    Thread.detachNewThread {
+      var rest = Data()
+      while true {
+        let data = handle.availableData
+        guard !data.isEmpty else { break }
+        rest += data
+        while let newline = rest.firstIndex(of: 0x0a) {
+          line(String(decoding: rest[..<newline], as: UTF8.self))
+          rest = Data(rest[rest.index(after: newline)...])
+        }
+      }
+      if !rest.isEmpty { line(String(decoding: rest, as: UTF8.self)) }
+      end()
+    }
+  }
+}
+
+/// Lines that a thread writes and others read.
+private final class Transcript: Sendable {
+  private let lines = Mutex("")
+
+  var text: String { lines.withLock { $0 } }
+
+  func append(_ line: String) {
+    lines.withLock { $0 += line + "\n" }
+  }
+}
+
+/// Runs a program to its end.
+func run(_ path: String, _ arguments: String...) async throws -> Ended {
+  try await run(path, arguments)
+}
+
+/// The same, for arguments in a list.
+func run(_ path: String, _ arguments: [String]) async throws -> Ended {
+  let command = try RunningCommand(path, arguments)
+  command.closeInput()
+  return await command.end()
+}
+
+/// A member of one line of JSON.
+func member(_ name: String, of line: String) -> String {
+  let object = try? JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
+  return object?[name] as? String ?? ""
+}
+
+/// The port behind the last colon.
+func port(of address: String) -> String {
+  String(address.split(separator: ":").last ?? "")
+}
