@@ -21,8 +21,9 @@ test: setup ## Run all tests
 demo: build ## One call through two grapes with mutual TLS, step by step
 	@sh scripts/demo.sh
 
-bench: build ## Calls over WSS with mutual TLS: rate, latency, processor time; idle memory
-	@sh Benchmarks/run.sh
+bench: ## Calls over WSS with mutual TLS: rate, latency, processor time; memory of idle connections
+	@sh scripts/setup.sh
+	swift run -c release CallBenchmark
 
 lint: ## Check the format
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks

@@ -93,6 +93,14 @@ let package = Package(
       ],
       swiftSettings: settings),
 
+    .executableTarget(
+      name: "CallBenchmark",
+      dependencies: [
+        "Grenache", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming", "GrenacheIO",
+        argumentParser, logging,
+      ],
+      path: "Benchmarks/CallBenchmark", swiftSettings: testSettings),
+
     // The tests.
     .target(
       name: "TestSupport", dependencies: ["GrenacheTLS"], path: "Tests/TestSupport",

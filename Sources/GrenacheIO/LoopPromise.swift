@@ -33,7 +33,8 @@ package final class LoopPromise<Value: Sendable>: LoopTimer {
     loop.core.arm(self, at: deadline)
     let bound = LoopBound(self, on: loop)
     return await withTaskCancellationHandler {
-      await withCheckedContinuation { continuation in
+      return await withCheckedContinuation { continuation in
+        loop.preconditionIsolated("B")
         if case .over(let outcome) = state {
           continuation.resume(returning: outcome)
         } else {

@@ -23,14 +23,16 @@ package final class WorkerPool<Work: LoopWork> {
 
   /// Starts everything that is queued.
   package func pump(on loop: isolated EventLoop) {
-    while head < queue.count {
+    // Inside a job, a resumed worker runs only with the outer run of the loop's jobs: then each piece
+    // gets a worker, since any of them may suspend.
+    var resumed = 0
+    while head + resumed < queue.count {
       let before = head
       if let worker = unsafe idle.popLast() { unsafe worker.resume() } else { spawn(on: loop) }
       loop.core.runJobs()
-      // Inside a job the outer run of the queue will reach the worker.
-      if head == before { return }
+      if head == before { resumed += 1 }
     }
-    if head > 0 { compact() }
+    if head == queue.count { compact() }
   }
 
   private func next() -> Work? {
