@@ -26,10 +26,10 @@ bench: ## Calls over WSS with mutual TLS: rate, latency, processor time; memory 
 	swift run -c release CallBenchmark
 
 lint: ## Check the format
-	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks Examples
 
 format: ## Format in place
-	swift format --in-place --recursive --parallel Package.swift Sources Tests Benchmarks
+	swift format --in-place --recursive --parallel Package.swift Sources Tests Benchmarks Examples
 
 clean: ## Remove everything that was made
 	rm -rf .build .build-* .venv .demo certs/generated

@@ -23,12 +23,14 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let lifecycle = Target.Dependency.product(
   name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals = Target.Dependency.product(
+  name: "UnixSignals", package: "swift-service-lifecycle")
 
 let package = Package(
   name: "grenache-swift",
   products: [
-    .library(name: "Grenache", targets: ["Grenache", "GrenacheTLS"]),
-    .library(name: "GrenacheGrape", targets: ["GrenacheGrape", "GrenacheTLS"]),
+    .library(name: "Grenache", targets: ["Grenache"]),
+    .library(name: "GrenacheGrape", targets: ["GrenacheGrape"]),
     .executable(name: "grape", targets: ["GrapeCommand"]),
     .executable(name: "grenache", targets: ["GrenacheCommand"]),
   ],
@@ -53,7 +55,7 @@ let package = Package(
     .target(name: "GrenacheIO", dependencies: ["CGrenacheLinux"], swiftSettings: settings),
     .target(
       name: "GrenacheTransport",
-      dependencies: ["GrenacheTLS", "GrenacheFraming", "GrenacheIO", logging, metrics],
+      dependencies: ["GrenacheTLS", "GrenacheFraming", "GrenacheIO", logging],
       swiftSettings: settings),
     .target(
       name: "GrenacheGrape",
@@ -65,8 +67,7 @@ let package = Package(
     .target(
       name: "Grenache",
       dependencies: [
-        "GrenacheTransport", "GrenacheTLS", "GrenacheFraming", "GrenacheIO", logging, metrics,
-        lifecycle,
+        "GrenacheTransport", "GrenacheTLS", "GrenacheFraming", "GrenacheIO", logging, lifecycle,
       ],
       swiftSettings: settings),
 
@@ -74,8 +75,7 @@ let package = Package(
     .target(
       name: "GrenacheCommandSupport",
       dependencies: [
-        "GrenacheTLS", argumentParser, logging, lifecycle,
-        .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+        "GrenacheTLS", argumentParser, logging, lifecycle, unixSignals,
       ],
       swiftSettings: settings),
     .executableTarget(
@@ -100,6 +100,12 @@ let package = Package(
         argumentParser, logging,
       ],
       path: "Benchmarks/CallBenchmark", swiftSettings: testSettings),
+    .executableTarget(
+      name: "HelloWorker", dependencies: ["Grenache", logging, lifecycle, unixSignals],
+      path: "Examples/HelloWorker", swiftSettings: settings),
+    .executableTarget(
+      name: "HelloClient", dependencies: ["Grenache"], path: "Examples/HelloClient",
+      swiftSettings: settings),
 
     // The tests.
     .target(
