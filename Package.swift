@@ -19,6 +19,7 @@ let settings: [SwiftSetting] =
 
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
+let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let lifecycle = Target.Dependency.product(
@@ -36,6 +37,7 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.3.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
@@ -55,7 +57,7 @@ let package = Package(
     .target(name: "GrenacheIO", dependencies: ["CGrenacheLinux"], swiftSettings: settings),
     .target(
       name: "GrenacheTransport",
-      dependencies: ["GrenacheTLS", "GrenacheFraming", "GrenacheIO", logging],
+      dependencies: ["GrenacheTLS", "GrenacheFraming", "GrenacheIO", deque, logging],
       swiftSettings: settings),
     .target(
       name: "GrenacheGrape",

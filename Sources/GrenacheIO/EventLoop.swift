@@ -34,11 +34,6 @@ public actor EventLoop {
     try body(self)
   }
 
-  /// Waits on the loop for `duration`; returns early, without an error, when the task is cancelled.
-  package func wait(for duration: Duration) async {
-    _ = await LoopPromise<Never>().wait(until: core.now + duration, on: self)
-  }
-
   private nonisolated func startThread(named name: String) throws(SystemCallError) {
     let start = ThreadStart(loop: self, name: name)
     var thread = pthread_t()

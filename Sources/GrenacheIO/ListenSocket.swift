@@ -19,9 +19,7 @@ package final class ListenSocket: EventSource, LoopTimerTarget {
   private lazy var resume = TargetTimer(self)
 
   /// Binds to `address` and listens; port 0 lets the kernel choose.
-  ///
-  /// - Parameter sharesPort: lets several loops listen on one port; the kernel spreads connections.
-  package init(_ address: SocketAddress, sharesPort: Bool = false) throws(SystemCallError) {
+  package init(_ address: SocketAddress) throws(SystemCallError) {
     let kind = SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue
     let descriptor = socket(address.family, Int32(kind), 0)
     super.init(descriptor: descriptor)
@@ -29,9 +27,6 @@ package final class ListenSocket: EventSource, LoopTimerTarget {
     var one: Int32 = 1
     var zero: Int32 = 0
     _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, 4)
-    if sharesPort {
-      _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &one, 4)
-    }
     if address.family == AF_INET6 {
       _ = unsafe setsockopt(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &zero, 4)
     }

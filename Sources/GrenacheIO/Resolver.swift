@@ -3,6 +3,10 @@ internal import Synchronization
 
 /// Turns a host name into addresses with the system's resolver.
 package enum Resolver {
+  /// Lookups that may be under way at once, those included whose callers have given up.
+  package static let lookupsMax = 64
+  fileprivate static let lookups = Atomic<Int>(0)
+
   /// Resolves `host`, an IP address or a name, within `deadline`.
   ///
   /// `getaddrinfo` blocks and cannot be ended: it runs on a thread of its own, which is left behind
@@ -104,6 +108,10 @@ private final class ResolverLookup: Sendable {
   }
 
   private func startThread() {
+    guard Resolver.lookups.wrappingAdd(1, ordering: .relaxed).newValue <= Resolver.lookupsMax else {
+      Resolver.lookups.wrappingSubtract(1, ordering: .relaxed)
+      return finish(.failure(ResolutionError(host: host, reason: "too many lookups under way")))
+    }
     var thread = pthread_t()
     let argument = unsafe Unmanaged.passRetained(self).toOpaque()
     let code = unsafe pthread_create(
@@ -112,12 +120,14 @@ private final class ResolverLookup: Sendable {
         guard let argument = unsafe argument else { return nil }
         let lookup = unsafe Unmanaged<ResolverLookup>.fromOpaque(argument).takeRetainedValue()
         lookup.finish(Resolver.look(up: lookup.host, port: lookup.port))
+        Resolver.lookups.wrappingSubtract(1, ordering: .relaxed)
         return nil
       }, argument)
     if code == 0 {
       pthread_detach(thread)
     } else {
       unsafe Unmanaged<ResolverLookup>.fromOpaque(argument).release()
+      Resolver.lookups.wrappingSubtract(1, ordering: .relaxed)
       finish(.failure(ResolutionError(host: host, reason: "no thread for the resolver")))
     }
   }

@@ -21,7 +21,8 @@ public struct HTTPServerConfiguration: Hashable, Sendable {
   public var idleTimeout = Duration.seconds(60)
   /// Open connections of one server, all loops together; more are closed at once (default 20,000).
   public var connectionsMax = 20_000
-  /// TLS handshakes at once on one loop; more wait in the kernel's queue (default 256).
+  /// TLS handshakes at once on one loop; further connections wait for one to end, in the order in
+  /// which they came (default 256).
   public var handshakesMax = 256
 
   /// The defaults.

@@ -67,6 +67,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
 
   func streamOpened(on loop: isolated EventLoop) {
     loop.core.arm(timer, after: configuration.headDeadline)
+    shard.handshakeEnded(on: loop)
   }
 
   func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int {

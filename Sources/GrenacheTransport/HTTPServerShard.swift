@@ -1,3 +1,4 @@
+internal import DequeModule
 internal import GrenacheFraming
 internal import GrenacheIO
 internal import GrenacheTLS
@@ -19,6 +20,8 @@ final class HTTPServerShard: WebSocketOwner {
   private let logger: Logger
   private var connections: [ObjectIdentifier: HTTPServerConnection] = [:]
   private var webSockets: [ObjectIdentifier: WebSocketConnection] = [:]
+  /// Accepted connections that wait for a handshake of another to end.
+  private var waiting: Deque<StreamSocket> = []
   private let workers = WorkerPool<PendingRequest>()
   private var dateCache = HTTPDateCache()
   private var drained: LoopPromise<Void>?
@@ -34,19 +37,33 @@ final class HTTPServerShard: WebSocketOwner {
     self.logger = logger
   }
 
-  var connectionCount: Int { connections.count + webSockets.count }
+  var connectionCount: Int { connections.count + webSockets.count + waiting.count }
 
   // MARK: Connections
 
   func accept(_ descriptor: Int32, _ remote: SocketAddress, on loop: isolated EventLoop) {
     let socket = StreamSocket(descriptor: descriptor, remoteAddress: remote)
-    guard !isDraining, connectionCount < connectionsMax,
-      context == nil || LoopBuffers.of(loop).handshakeCount < configuration.handshakesMax
-    else {
-      // Closed unanswered: a stranger's connection over a limit costs no handshake.
+    guard !isDraining, connectionCount < connectionsMax else {
+      // Closed unanswered: a stranger's connection over the limit costs no handshake.
       logger.debug("connection refused: limit reached", metadata: ["peer": "\(remote)"])
       return socket.close(on: loop)
     }
+    guard mayStartHandshake(on: loop) else { return waiting.append(socket) }
+    start(socket, on: loop)
+  }
+
+  /// The handshake of a connection is over: the next one may begin.
+  func handshakeEnded(on loop: isolated EventLoop) {
+    while !waiting.isEmpty, mayStartHandshake(on: loop), let next = waiting.popFirst() {
+      start(next, on: loop)
+    }
+  }
+
+  private func mayStartHandshake(on loop: isolated EventLoop) -> Bool {
+    context == nil || LoopBuffers.of(loop).handshakeCount < configuration.handshakesMax
+  }
+
+  private func start(_ socket: StreamSocket, on loop: isolated EventLoop) {
     let connection = HTTPServerConnection(shard: self)
     do {
       let window = LoopBuffers.of(loop).window
@@ -60,13 +77,16 @@ final class HTTPServerShard: WebSocketOwner {
       connections[ObjectIdentifier(connection)] = connection
       stream.start(on: loop)
     } catch {
-      logger.warning("connection refused", metadata: ["peer": "\(remote)", "error": "\(error)"])
+      logger.warning(
+        "connection refused",
+        metadata: ["peer": "\(socket.remoteAddress)", "error": "\(error)"])
       socket.close(on: loop)
     }
   }
 
   func remove(_ connection: HTTPServerConnection, on loop: isolated EventLoop) {
     connections[ObjectIdentifier(connection)] = nil
+    handshakeEnded(on: loop)
     if isDraining, connectionCount == 0 { drained?.fulfil((), on: loop) }
   }
 
@@ -138,6 +158,8 @@ final class HTTPServerShard: WebSocketOwner {
 
   func drain(within grace: Duration, on loop: isolated EventLoop) async {
     isDraining = true
+    for socket in waiting { socket.close(on: loop) }
+    waiting = []
     for connection in connections.values { connection.drain(on: loop) }
     guard connectionCount > 0 else { return }
     let drained = LoopPromise<Void>()

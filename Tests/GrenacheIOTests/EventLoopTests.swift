@@ -1,0 +1,215 @@
+import Synchronization
+import Testing
+
+@testable import GrenacheIO
+
+@Suite("Event loop")
+struct EventLoopTests {
+  @Test("code on a loop runs on its thread, whoever enters")
+  func isolation() async throws {
+    let loop = try EventLoopGroup.shared().next()
+    await withTaskGroup(of: Int.self) { group in
+      for number in 0..<1_000 {
+        group.addTask {
+          await loop.run { loop in
+            loop.preconditionIsolated()
+            return number
+          }
+        }
+      }
+      var sum = 0
+      for await number in group { sum += number }
+      #expect(sum == 499_500)
+    }
+  }
+
+  @Test("a group hands out its loops in turn")
+  func turns() throws {
+    let group = try EventLoopGroup(count: 3)
+    let drawn = (0..<6).map { _ in group.next() }
+    #expect(Set(drawn.map(ObjectIdentifier.init)).count == 3)
+    #expect(drawn[0] === drawn[3])
+  }
+
+  @Test("a loop's local object is made once for each loop")
+  func locals() async throws {
+    final class Local {}
+    let group = try EventLoopGroup(count: 2)
+    var made: Set<ObjectIdentifier> = []
+    for loop in group.loops + group.loops {
+      made.insert(
+        await loop.run { loop in ObjectIdentifier(loop.core.local(Local.self) { Local() }) })
+    }
+    #expect(made.count == 2)
+  }
+
+  @Test("timers fire in time, and not when cancelled")
+  func timers() async throws {
+    let loop = try EventLoopGroup.shared().next()
+    let (fired, early) = await Self.fireAndCancel(on: loop)
+    #expect(fired == [true, false])
+    #expect(!early)
+  }
+
+  private static func fireAndCancel(on loop: isolated EventLoop) async -> ([Bool], early: Bool) {
+    let one = LoopPromise<Void>()
+    let other = LoopTimer()
+    let start = MonotonicTime.now()
+    loop.core.arm(other, at: start + .milliseconds(15))
+    loop.core.cancel(other)
+    let outcome = await one.wait(until: start + .milliseconds(20), on: loop)
+    guard case .timedOut = outcome else { return ([false, other.isArmed], false) }
+    return ([true, other.isArmed], MonotonicTime.now() < start + .milliseconds(20))
+  }
+}
+
+@Suite("Promises on a loop")
+struct LoopPromiseTests {
+  private static func wait(
+    _ promise: LoopBound<LoopPromise<Int>>, for time: Duration, on loop: isolated EventLoop
+  ) async -> LoopPromise<Int>.Outcome {
+    await promise.get(on: loop).wait(until: .now() + time, on: loop)
+  }
+
+  private func make(on loop: EventLoop) async -> LoopBound<LoopPromise<Int>> {
+    await loop.run { loop in LoopBound(LoopPromise<Int>(), on: loop) }
+  }
+
+  @Test("every one of many waits, begun by tasks elsewhere, gets its own value")
+  func contention() async throws {
+    let loop = try EventLoopGroup.shared().next()
+    let wrong = await withTaskGroup(of: Int.self) { group in
+      for task in 0..<64 {
+        group.addTask {
+          var wrong = 0
+          for round in 0..<200 {
+            let promise = await make(on: loop)
+            async let outcome = Self.wait(promise, for: .seconds(20), on: loop)
+            await loop.run { loop in
+              promise.get(on: loop).fulfil(task * 1_000 + round, on: loop)
+            }
+            if case .value(task * 1_000 + round) = await outcome {} else { wrong += 1 }
+          }
+          return wrong
+        }
+      }
+      return await group.reduce(0, +)
+    }
+    #expect(wrong == 0)
+  }
+
+  @Test("the first outcome wins; what comes later is dropped")
+  func first() async throws {
+    let loop = try EventLoopGroup.shared().next()
+    let promise = await make(on: loop)
+    await loop.run { loop in
+      promise.get(on: loop).fulfil(1, on: loop)
+      promise.get(on: loop).fulfil(2, on: loop)
+    }
+    guard case .value(1) = await Self.wait(promise, for: .zero, on: loop) else {
+      Issue.record("not the first value")
+      return
+    }
+  }
+
+  @Test("a wait ends when its task is cancelled, before or during it", arguments: [true, false])
+  func cancellation(before: Bool) async throws {
+    let loop = try EventLoopGroup.shared().next()
+    let promise = await make(on: loop)
+    let task = Task {
+      if before { withUnsafeCurrentTask { $0?.cancel() } }
+      return await Self.wait(promise, for: .seconds(20), on: loop)
+    }
+    if !before {
+      await loop.run { _ in }
+      task.cancel()
+    }
+    guard case .cancelled = await task.value else {
+      Issue.record("not cancelled")
+      return
+    }
+  }
+}
+
+@Suite("Worker pool")
+struct WorkerPoolTests {
+  private final class Log {
+    var started: [Int] = []
+    var ended: [Int] = []
+    var gate = LoopPromise<Void>()
+  }
+
+  private struct Work: LoopWork {
+    let number: Int
+    let suspends: Bool
+    let log: Log
+
+    func run(on loop: isolated EventLoop) async {
+      log.started.append(number)
+      if suspends { _ = await log.gate.wait(until: .now() + .seconds(20), on: loop) }
+      log.ended.append(number)
+    }
+  }
+
+  @Test("work starts in order, and what suspends holds up nothing", arguments: [false, true])
+  func order(insideAJob: Bool) async throws {
+    let loop = try EventLoopGroup.shared().next()
+    let log = await loop.run { loop in LoopBound(Log(), on: loop) }
+    let pool = await loop.run { loop in LoopBound(WorkerPool<Work>(), on: loop) }
+    // Twice: first with new tasks, then with those that are parked.
+    for _ in 0..<2 {
+      await Self.fill(pool, log, insideAJob: insideAJob, on: loop)
+      let (started, ended) = await Self.finish(log, on: loop)
+      #expect(started == Array(0..<10))
+      #expect(ended == [0, 1, 2, 4, 5, 6, 7, 8, 9])
+    }
+  }
+
+  /// Runs as a job of the loop; outside of one, from a timer.
+  private static func fill(
+    _ pool: LoopBound<WorkerPool<Work>>, _ log: LoopBound<Log>, insideAJob: Bool,
+    on loop: isolated EventLoop
+  ) async {
+    let pump = Pump(pool.get(on: loop), log.get(on: loop))
+    if insideAJob {
+      pump.fired(on: loop)
+    } else {
+      loop.core.arm(pump, at: .now())
+    }
+    _ = await pump.done.wait(until: .now() + .seconds(20), on: loop)
+  }
+
+  private final class Pump: LoopTimer {
+    let pool: WorkerPool<Work>
+    let log: Log
+    let done = LoopPromise<Void>()
+
+    init(_ pool: WorkerPool<Work>, _ log: Log) {
+      self.pool = pool
+      self.log = log
+    }
+
+    override func fired(on loop: isolated EventLoop) {
+      for number in 0..<10 {
+        pool.submit(Work(number: number, suspends: number == 3, log: log))
+      }
+      pool.pump(on: loop)
+      done.fulfil((), on: loop)
+    }
+  }
+
+  /// What has run after some turns of the loop; then everything is let go and forgotten.
+  private static func finish(
+    _ log: LoopBound<Log>, on loop: isolated EventLoop
+  ) async -> ([Int], [Int]) {
+    let log = log.get(on: loop)
+    for _ in 0..<100 where log.ended.count < 9 { await Task.yield() }
+    let seen = (log.started, log.ended)
+    log.gate.fulfil((), on: loop)
+    while log.ended.count < 10 { await Task.yield() }
+    log.started = []
+    log.ended = []
+    log.gate = LoopPromise()
+    return seen
+  }
+}

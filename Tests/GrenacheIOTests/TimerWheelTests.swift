@@ -1,0 +1,89 @@
+import TestSupport
+import Testing
+
+@testable import GrenacheIO
+
+@Suite("Timer wheel")
+struct TimerWheelTests {
+  private static let tick = TimerWheel.tickNanoseconds
+
+  @Test(
+    "against a sorted list: never early, at most one tick late, cancelled ones never",
+    arguments: 1...20)
+  func model(seed: UInt64) {
+    var generator = SeededGenerator(seed: seed)
+    var now: UInt64 = 1_000_000_000_000
+    var wheel = TimerWheel(now: MonotonicTime(nanoseconds: now))
+    let timers = (0..<200).map { _ in LoopTimer() }
+    var deadlines: [Int: UInt64] = [:]
+    for _ in 0..<3_000 {
+      switch Int.random(in: 0..<10, using: &generator) {
+      case 0..<5:
+        let index = Int.random(in: 0..<timers.count, using: &generator)
+        // From the past to several turns of the wheel ahead.
+        let span = Self.tick * UInt64(TimerWheel.slotCount) * 3
+        let deadline = now - 2 * Self.tick + UInt64.random(in: 0..<span, using: &generator)
+        wheel.arm(timers[index], at: MonotonicTime(nanoseconds: deadline))
+        deadlines[index] = deadline
+      case 5..<7:
+        let index = Int.random(in: 0..<timers.count, using: &generator)
+        wheel.cancel(timers[index])
+        deadlines[index] = nil
+      default:
+        let scale: UInt64 = Bool.random(using: &generator) ? 3 : 900
+        let before = now
+        now += UInt64.random(in: 0..<(Self.tick * scale), using: &generator)
+        var due: [LoopTimer] = []
+        wheel.advance(to: MonotonicTime(nanoseconds: now), due: &due)
+        for timer in due {
+          let index = timers.firstIndex { $0 === timer } ?? -1
+          let deadline = deadlines.removeValue(forKey: index)
+          #expect(deadline != nil, "fired without being armed")
+          // What was armed in the past may wait for the next tick boundary.
+          #expect((deadline ?? .max) <= max(now, before + Self.tick))
+        }
+        for deadline in deadlines.values {
+          #expect(deadline + 2 * Self.tick > now, "overdue by more than a tick")
+        }
+      }
+      #expect(wheel.count == deadlines.count)
+      checkNext(wheel, deadlines, now: now)
+    }
+  }
+
+  /// The wheel never sleeps past the earliest deadline's tick.
+  private func checkNext(_ wheel: TimerWheel, _ deadlines: [Int: UInt64], now: UInt64) {
+    let next = wheel.nextCheck
+    #expect((next == nil) == deadlines.isEmpty)
+    guard let next, let earliest = deadlines.values.min() else { return }
+    #expect(next.nanoseconds <= max(earliest, now) + 2 * Self.tick)
+  }
+
+  @Test("a timer that is armed anew fires once, at the later time")
+  func rearm() {
+    var wheel = TimerWheel(now: MonotonicTime(nanoseconds: 0))
+    let timer = LoopTimer()
+    wheel.arm(timer, at: MonotonicTime(nanoseconds: 2 * Self.tick))
+    wheel.arm(timer, at: MonotonicTime(nanoseconds: 9 * Self.tick))
+    var due: [LoopTimer] = []
+    wheel.advance(to: MonotonicTime(nanoseconds: 8 * Self.tick), due: &due)
+    #expect(due.isEmpty)
+    wheel.advance(to: MonotonicTime(nanoseconds: 9 * Self.tick), due: &due)
+    #expect(due.count == 1)
+    #expect(!timer.isArmed)
+  }
+
+  @Test("the wheel keeps its timers alive and lets go of them when they are cancelled")
+  func lifetime() {
+    var wheel = TimerWheel(now: MonotonicTime(nanoseconds: 0))
+    weak var kept: LoopTimer?
+    do {
+      let timer = LoopTimer()
+      wheel.arm(timer, at: MonotonicTime(nanoseconds: Self.tick))
+      kept = timer
+    }
+    #expect(kept != nil)
+    if let timer = kept { wheel.cancel(timer) }
+    #expect(kept == nil)
+  }
+}
