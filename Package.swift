@@ -128,7 +128,7 @@ let package = Package(
     .testTarget(
       name: "GrenacheTransportTests",
       dependencies: [
-        "GrenacheTransport", "GrenacheIO", "GrenacheTLS", "GrenacheFraming", "TestSupport",
+        "GrenacheTransport", "GrenacheIO", "GrenacheTLS", "GrenacheFraming", "TestSupport", logging,
       ],
       swiftSettings: testSettings),
     .testTarget(

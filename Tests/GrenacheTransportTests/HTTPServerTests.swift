@@ -1,0 +1,353 @@
+import GrenacheFraming
+import GrenacheIO
+import GrenacheTLS
+import TestSupport
+import Testing
+
+@testable import GrenacheTransport
+
+@Suite("HTTP server, RFC 9112 §9: connections")
+struct HTTPServerConnectionTests {
+  private func isDone(_ responses: Int) -> @Sendable ([UInt8], Bool) -> Bool {
+    { bytes, _ in String(decoding: bytes, as: UTF8.self).count(of: "HTTP/1.1 ") >= responses }
+  }
+
+  @Test("§9.3 a connection is kept for the next request, until one asks to close it")
+  func keepAlive() async throws {
+    try await withServer { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      await connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+      let first = await connection.received(until: isDone(1))
+      #expect(first.text.hasPrefix("HTTP/1.1 200 OK\r\n"))
+      #expect(!first.isEnded)
+      await connection.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+      let second = await connection.receivedToEnd()
+      #expect(second.isEnded)
+      #expect(second.text.count(of: "HTTP/1.1 200 OK") == 2)
+    }
+  }
+
+  @Test("§9.3 HTTP/1.0 is answered and closed")
+  func http10() async throws {
+    try await withServer { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      await connection.send("GET / HTTP/1.0\r\n\r\n")
+      let answer = await connection.receivedToEnd()
+      #expect(answer.isEnded)
+      #expect(answer.text.hasPrefix("HTTP/1.1 200 OK\r\n"))
+    }
+  }
+
+  @Test("§9.3.2 pipelined requests are answered in order, however long each takes")
+  func pipelining() async throws {
+    try await withServer(respond: { request in
+      if request.target.hasSuffix("0") { for _ in 0..<20 { await Task.yield() } }
+      return HTTPServerResponse(.ok, body: Array("<\(request.target)>".utf8))
+    }) { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      let requests = (0..<60).map { "GET /\($0) HTTP/1.1\r\nHost: x\r\n\r\n" }.joined()
+      await connection.send(requests)
+      let all = await connection.received { bytes, _ in
+        String(decoding: bytes, as: UTF8.self).count(of: "</59>") == 1
+      }
+      let order = all.text.split(separator: "</").dropFirst().compactMap { part in
+        Int(part.prefix { $0.isNumber })
+      }
+      #expect(order == Array(0..<60))
+    }
+  }
+
+  @Test("RFC 9110 §9.3.2 HEAD gets the fields without the body")
+  func head() async throws {
+    try await withServer(respond: { _ in HTTPServerResponse(.ok, body: [1, 2, 3]) }) { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      await connection.send("HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+      let answer = await connection.receivedToEnd()
+      #expect(answer.text.lowercased().contains("content-length: 3\r\n"))
+      #expect(answer.text.hasSuffix("\r\n\r\n"))
+    }
+  }
+
+  @Test("RFC 9110 §10.1.1 100 (Continue) before the body, then the answer")
+  func expectContinue() async throws {
+    try await withServer { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      await connection.send(
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+      let interim = await connection.received(until: isDone(1))
+      #expect(interim.text == "HTTP/1.1 100 Continue\r\n\r\n")
+      await connection.send("ok")
+      let answer = await connection.received { bytes, _ in bytes.suffix(2) == Array("ok".utf8) }
+      #expect(answer.text.count(of: "HTTP/1.1 200 OK") == 1)
+    }
+  }
+
+  @Test("a handler's field that would split the response is not sent")
+  func splitting() async throws {
+    try await withServer(respond: { _ in
+      HTTPServerResponse(.ok, fields: [("X", "a\r\nSet-Cookie: b")])
+    }) { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      await connection.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+      let answer = await connection.receivedToEnd()
+      #expect(answer.text.hasPrefix("HTTP/1.1 500 "))
+      #expect(!answer.text.contains("Set-Cookie"))
+    }
+  }
+
+  @Test("a client that closes its direction still gets the answer")
+  func halfClose() async throws {
+    try await withServer(tls: nil) { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      await connection.send("POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello")
+      let answer = await connection.receivedToEnd()
+      #expect(answer.text.hasSuffix("hello"))
+    }
+  }
+}
+
+@Suite("HTTP server: what strangers may send, P4 to P6 and P12")
+struct HTTPServerLimitTests {
+  @Test(
+    "P5 P6 a request at the limit is answered, one past it is refused and the connection closed",
+    arguments: [
+      ("head", 431), ("fields", 431), ("line", 414), ("length", 413), ("chunked", 413),
+    ])
+  func limits(_ what: String, _ status: Int) async throws {
+    try await withServer(configure: { configuration in
+      configuration.http = HTTPLimits(
+        headBytesMax: 2_000, fieldsMax: 10, lineBytesMax: 1_000, bodyBytesMax: 500)
+    }) { server in
+      for excess in [0, 1] {
+        let connection = try await RawConnection(to: server.localAddress)
+        await connection.send(Self.request(what, excess: excess))
+        let answer = await connection.receivedToEnd()
+        #expect(answer.isEnded)
+        let expected = excess == 0 ? "HTTP/1.1 200 " : "HTTP/1.1 \(status) "
+        #expect(answer.text.hasPrefix(expected), "\(what) + \(excess): \(answer.text.prefix(40))")
+      }
+    }
+  }
+
+  private static func request(_ what: String, excess: Int) -> String {
+    let close = "Connection: close\r\n"
+    switch what {
+    case "head":
+      let start = "GET / HTTP/1.1\r\nHost: x\r\n\(close)"
+      let some = String(repeating: "a", count: 900)
+      var text = start + "A: \(some)\r\nB: \(some)\r\nC: "
+      text += String(repeating: "b", count: 2_000 - text.utf8.count - 4 + excess)
+      return text + "\r\n\r\n"
+    case "fields":
+      let more = (0..<(8 + excess)).map { "F\($0): x\r\n" }.joined()
+      return "GET / HTTP/1.1\r\nHost: x\r\n\(close)\(more)\r\n"
+    case "line":
+      let path = String(repeating: "p", count: 1_000 - "GET / HTTP/1.1\r\n".utf8.count + excess)
+      return "GET /\(path) HTTP/1.1\r\nHost: x\r\n\(close)\r\n"
+    case "length":
+      let body = String(repeating: "b", count: 500 + excess)
+      return "POST / HTTP/1.1\r\nHost: x\r\n\(close)Content-Length: \(500 + excess)\r\n\r\n\(body)"
+    default:
+      let body = String(repeating: "b", count: 250)
+      let last = String(repeating: "b", count: 250 + excess)
+      return "POST / HTTP/1.1\r\nHost: x\r\n\(close)Transfer-Encoding: chunked\r\n\r\n"
+        + "fa\r\n\(body)\r\n\(String(250 + excess, radix: 16))\r\n\(last)\r\n0\r\n\r\n"
+    }
+  }
+
+  @Test("P6 a length over the limit is refused before the body is sent")
+  func lengthAlone() async throws {
+    try await withServer { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      await connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n")
+      let answer = await connection.receivedToEnd()
+      #expect(answer.text.hasPrefix("HTTP/1.1 413 "))
+    }
+  }
+
+  @Test(
+    "P4 a head or body that does not come is answered with 408",
+    arguments: [
+      "GET / HTTP/1.1\r\nHost: x\r\n", "G",
+      "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
+    ])
+  func slow(_ part: String) async throws {
+    try await withServer(configure: { configuration in
+      configuration.headDeadline = .seconds(1)
+      configuration.bodyGrace = .seconds(1)
+    }) { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      await connection.send(part)
+      let answer = await connection.receivedToEnd()
+      #expect(answer.isEnded)
+      #expect(answer.text.hasPrefix("HTTP/1.1 408 "))
+    }
+  }
+
+  @Test("P4 the deadline of a head is absolute: a byte now and then does not move it")
+  func trickle() async throws {
+    try await withServer(configure: { $0.headDeadline = .milliseconds(100) }) { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      let start = ContinuousClock.now
+      var isEnded = false
+      while !isEnded, ContinuousClock.now - start < .seconds(10) {
+        await connection.send("G")
+        isEnded = await connection.receivedToEnd(within: .milliseconds(10)).isEnded
+      }
+      #expect(isEnded)
+    }
+  }
+
+  @Test("a connection on which nothing is asked is closed without a word")
+  func idle() async throws {
+    try await withServer(configure: { configuration in
+      configuration.headDeadline = .milliseconds(50)
+      configuration.idleTimeout = .milliseconds(50)
+    }) { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      let answer = await connection.receivedToEnd()
+      #expect(answer.isEnded)
+      #expect(answer.text.isEmpty)
+    }
+  }
+
+  @Test("a handler that does not answer is answered for with 503")
+  func handler() async throws {
+    try await withServer(
+      configure: { $0.handlerDeadline = .milliseconds(50) },
+      respond: { _ in
+        try? await Task.sleep(for: .milliseconds(500))
+        return HTTPServerResponse(.ok)
+      }
+    ) { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      await connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+      let answer = await connection.receivedToEnd()
+      #expect(answer.text.hasPrefix("HTTP/1.1 503 "))
+    }
+  }
+
+  @Test("P3 P12 a handshake that does not come is cut off")
+  func handshake() async throws {
+    let tls = try TestAuthority().host()
+    try await withServer(
+      tls: tls, configure: { $0.stream.handshakeDeadline = .milliseconds(50) }
+    ) { server in
+      for start in [[], [0x16, 3, 1], Array("GET / HTTP/1.1\r\n\r\n".utf8)] as [[UInt8]] {
+        let connection = try await RawConnection(to: server.localAddress)
+        await connection.send(start)
+        #expect(await connection.receivedToEnd().isEnded)
+      }
+      #expect(await server.connectionCount == 0)
+    }
+  }
+
+  @Test("connections up to the limit are served, one past it is closed")
+  func connections() async throws {
+    try await withServer(configure: { $0.connectionsMax = 3 }) { server in
+      var held: [RawConnection] = []
+      for _ in 0..<3 {
+        let connection = try await RawConnection(to: server.localAddress)
+        await connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        let answer = await connection.received { bytes, _ in !bytes.isEmpty }
+        #expect(answer.text.hasPrefix("HTTP/1.1 200 "))
+        held.append(connection)
+      }
+      let excess = try await RawConnection(to: server.localAddress)
+      let refused = await excess.receivedToEnd()
+      #expect(refused.isEnded && refused.text.isEmpty)
+      await held[0].close()
+      while await server.connectionCount == 3 { await Task.yield() }
+      let next = try await RawConnection(to: server.localAddress)
+      await next.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+      #expect(await next.receivedToEnd().text.hasPrefix("HTTP/1.1 200 "))
+    }
+  }
+
+  @Test("P3 handshakes over the limit wait their turn, and those who never shake hands make room")
+  func handshakesMax() async throws {
+    let authority = try TestAuthority()
+    try await withServer(
+      tls: try authority.host(),
+      configure: { configuration in
+        configuration.handshakesMax = 2
+        configuration.stream.handshakeDeadline = .milliseconds(200)
+      },
+      openWebSocket: { _, _ in EchoHandler() }
+    ) { server in
+      var silent: [RawConnection] = []
+      for _ in 0..<4 { silent.append(try await RawConnection(to: server.localAddress)) }
+      let tls = try authority.client()
+      try await withThrowingTaskGroup(of: Int.self) { group in
+        for number in 0..<10 {
+          group.addTask {
+            let probe = try await WebSocketProbe(to: server.localAddress, tls: tls)
+            await probe.send([UInt8(number)])
+            return await probe.messages(1).count
+          }
+        }
+        for try await count in group { #expect(count == 1) }
+      }
+      for connection in silent { #expect(await connection.receivedToEnd().isEnded) }
+    }
+  }
+
+  @Test("what arrives in the same read as a refusal is not answered")
+  func refusal() async throws {
+    try await withServer { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      await connection.send("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n")
+      let answer = await connection.receivedToEnd()
+      #expect(answer.text.hasPrefix("HTTP/1.1 400 "))
+      #expect(answer.text.count(of: "HTTP/1.1 ") == 1)
+    }
+  }
+}
+
+@Suite("HTTP server: shutting down")
+struct HTTPServerDrainTests {
+  @Test("what is being answered finishes, what is idle is closed, nothing new is accepted")
+  func drain() async throws {
+    let (asked, continuation) = AsyncStream.makeStream(of: Void.self)
+    try await withServer(
+      loops: 2,
+      respond: { request in
+        if request.target == "/slow" {
+          continuation.yield()
+          try? await Task.sleep(for: .milliseconds(100))
+        }
+        return HTTPServerResponse(.ok, body: Array("done".utf8))
+      }
+    ) { server in
+      let idle = try await RawConnection(to: server.localAddress)
+      await idle.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+      _ = await idle.received { bytes, _ in bytes.suffix(4) == Array("done".utf8) }
+      let busy = try await RawConnection(to: server.localAddress)
+      await busy.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+      for await _ in asked { break }
+      await server.shutDown(within: .seconds(10))
+      let answer = await busy.receivedToEnd()
+      #expect(answer.text.hasSuffix("done"))
+      #expect(answer.text.lowercased().contains("connection: close"))
+      #expect(await idle.receivedToEnd().isEnded)
+      #expect(await server.connectionCount == 0)
+      await #expect(throws: SystemCallError.self) {
+        _ = try await RawConnection(to: server.localAddress)
+      }
+    }
+  }
+
+  @Test("after the grace, what is left is broken off")
+  func grace() async throws {
+    try await withServer(respond: { _ in
+      try? await Task.sleep(for: .seconds(1))
+      return HTTPServerResponse(.ok)
+    }) { server in
+      let busy = try await RawConnection(to: server.localAddress)
+      await busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+      while await server.connectionCount == 0 { await Task.yield() }
+      await server.shutDown(within: .milliseconds(20))
+      #expect(await busy.receivedToEnd().isEnded)
+    }
+  }
+}
