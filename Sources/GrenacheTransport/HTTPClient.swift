@@ -77,18 +77,19 @@ package final class HTTPClient {
         if kept.isUsable { return (kept, true) }
         connectionGone(to: destination, on: loop)
       }
-      let pool = pools[destination, default: Pool()]
-      if pool.count < configuration.connectionsPerDestinationMax {
+      // What is decided here is noted before the next `await`: others may run at each.
+      if pools[destination, default: Pool()].count < configuration.connectionsPerDestinationMax {
+        pools[destination, default: Pool()].count += 1
         return (try await open(to: destination, by: deadline, on: loop), false)
       }
-      try await waitForTurn(destination, by: deadline, on: loop)
+      let turn = try queue(for: destination)
+      try await wait(for: turn, destination, by: deadline, on: loop)
     }
   }
 
   private func open(
     to destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(TransportError) -> HTTPClientConnection {
-    pools[destination, default: Pool()].count += 1
     do {
       return try await HTTPClientConnection.open(
         to: destination, context: context, configuration: configuration, by: deadline, on: loop)
@@ -98,9 +99,9 @@ package final class HTTPClient {
     }
   }
 
-  private func waitForTurn(
-    _ destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
-  ) async throws(TransportError) {
+  private func queue(
+    for destination: Destination
+  ) throws(TransportError) -> LoopPromise<Void> {
     let waiting = pools[destination]?.waiting.count ?? 0
     guard waiting < configuration.waitingMax else {
       throw TransportError(
@@ -109,6 +110,13 @@ package final class HTTPClient {
     }
     let turn = LoopPromise<Void>()
     pools[destination]?.waiting.append(turn)
+    return turn
+  }
+
+  private func wait(
+    for turn: LoopPromise<Void>, _ destination: Destination, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async throws(TransportError) {
     switch await turn.wait(until: deadline, on: loop) {
     case .value: return
     case .timedOut:

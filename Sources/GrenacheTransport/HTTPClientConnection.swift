@@ -83,7 +83,6 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
     on loop: isolated EventLoop
   ) async throws(TransportError) -> Outcome {
     let outcome = await promise.wait(until: deadline, on: loop)
-    self.promise = nil
     let failure: TransportError
     switch outcome {
     case .value(.failed(let error)): failure = error
@@ -94,6 +93,7 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
     case .cancelled:
       failure = .cancelled(stage, peer: stream?.remoteAddress)
     }
+    self.promise = nil
     stream?.fail(failure, on: loop)
     throw failure
   }
@@ -114,7 +114,7 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
   // MARK: From the stream
 
   func streamOpened(on loop: isolated EventLoop) {
-    promise?.fulfil(.opened, on: loop)
+    fulfil(.opened, on: loop)
   }
 
   func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int {
@@ -169,7 +169,7 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
     guard let response else { return }
     self.response = nil
     parser.startNextCycle()
-    promise?.fulfil(.response(response), on: loop)
+    fulfil(.response(response), on: loop)
   }
 
   func streamEnded(on loop: isolated EventLoop) {
@@ -197,6 +197,13 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
   }
 
   private func fail(_ error: TransportError, on loop: isolated EventLoop) {
-    promise?.fulfil(.failed(error), on: loop)
+    fulfil(.failed(error), on: loop)
+  }
+
+  /// From here on nobody waits: whatever else comes was not asked for.
+  private func fulfil(_ outcome: Outcome, on loop: isolated EventLoop) {
+    let promise = self.promise
+    self.promise = nil
+    promise?.fulfil(outcome, on: loop)
   }
 }

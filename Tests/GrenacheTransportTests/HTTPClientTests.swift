@@ -1,0 +1,242 @@
+import GrenacheFraming
+import GrenacheIO
+import GrenacheTLS
+import TestSupport
+import Testing
+
+@testable import GrenacheTransport
+
+/// A client on a loop, for code that is not on it.
+private struct ClientProbe: Sendable {
+  private let bound: LoopBound<HTTPClient>
+  private let destination: Destination
+
+  init(
+    to address: SocketAddress, tls: TLSConfiguration? = nil,
+    configure: (inout HTTPClientConfiguration) -> Void = { _ in }
+  ) async throws {
+    var configuration = HTTPClientConfiguration()
+    configure(&configuration)
+    let context = try tls.map { try TLSContext($0) }
+    let settings = configuration
+    bound = try await EventLoopGroup.shared().next().run { loop in
+      LoopBound(HTTPClient(context: context, configuration: settings), on: loop)
+    }
+    destination = Destination(Endpoint(address), verification: .name("127.0.0.1"))
+  }
+
+  func send(
+    _ request: HTTPClientRequest = .init(.get, "/"), isRetryable: Bool = false,
+    within time: Duration = .seconds(10)
+  ) async throws(TransportError) -> HTTPClientResponse {
+    try await Self.send(
+      request, bound, destination, isRetryable, by: .now() + time, on: bound.loop)
+  }
+
+  private static func send(
+    _ request: HTTPClientRequest, _ bound: LoopBound<HTTPClient>, _ destination: Destination,
+    _ isRetryable: Bool, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(TransportError) -> HTTPClientResponse {
+    try await bound.get(on: loop).send(
+      request, to: destination, by: deadline, isRetryable: isRetryable, on: loop)
+  }
+}
+
+@Suite("HTTP client")
+struct HTTPClientTests {
+  private static let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+  private func withScript<Result>(
+    _ lines: [ScriptedServer.Line], _ body: (ScriptedServer) async throws -> Result
+  ) async throws -> Result {
+    let server = try await ScriptedServer(lines)
+    do {
+      let result = try await body(server)
+      await server.stop()
+      return result
+    } catch {
+      await server.stop()
+      throw error
+    }
+  }
+
+  @Test("over mutual TLS: bodies of all sizes, the server's identity, one connection for all")
+  func requests() async throws {
+    let authority = try TestAuthority()
+    try await withServer(tls: try authority.host()) { server in
+      let client = try await ClientProbe(to: server.localAddress, tls: try authority.client())
+      for size in [0, 1, 16_384, 1 << 20] {
+        let body = [UInt8](repeating: 7, count: size)
+        let response = try await client.send(HTTPClientRequest(.post, "/x", body: body))
+        #expect(response.status == .ok)
+        #expect(response.body == body)
+        #expect(response.identity?.names.isEmpty == false)
+        #expect(response.negotiated?.version == "TLSv1.3")
+      }
+      #expect(await server.connectionCount == 1)
+    }
+  }
+
+  @Test("more requests than connections wait for one, and no more connections are made")
+  func pool() async throws {
+    try await withServer { server in
+      let client = try await ClientProbe(to: server.localAddress) {
+        $0.connectionsPerDestinationMax = 3
+      }
+      try await withThrowingTaskGroup(of: Bool.self) { group in
+        for number in 0..<100 {
+          group.addTask {
+            let body = Array("\(number)".utf8)
+            return try await client.send(HTTPClientRequest(.post, "/", body: body)).body == body
+          }
+        }
+        for try await isRight in group { #expect(isRight) }
+      }
+      #expect(await server.connectionCount == 3)
+    }
+  }
+
+  @Test("requests that wait beyond the limit fail at once, one at the limit waits for its deadline")
+  func waiting() async throws {
+    try await withScript([.saysNothing]) { server in
+      let client = try await ClientProbe(to: server.address) { configuration in
+        configuration.connectionsPerDestinationMax = 1
+        configuration.waitingMax = 1
+      }
+      let codes = await withTaskGroup(of: TransportError.Code?.self) { group in
+        for _ in 0..<3 {
+          group.addTask {
+            do throws(TransportError) {
+              _ = try await client.send(within: .milliseconds(300))
+              return nil
+            } catch {
+              return error.code
+            }
+          }
+        }
+        return await group.reduce(into: [TransportError.Code?: Int]()) { $0[$1, default: 0] += 1 }
+      }
+      #expect(codes == [.timedOut: 2, .limitReached: 1])
+    }
+  }
+
+  @Test(
+    "a kept connection that the server has closed is replaced, for requests that may be repeated")
+  func stale() async throws {
+    try await withScript([.says(Self.ok), .saysAndCloses(""), .says(Self.ok)]) { server in
+      let client = try await ClientProbe(to: server.address)
+      _ = try await client.send(isRetryable: true)
+      let response = try await client.send(isRetryable: true)
+      #expect(response.body == Array("ok".utf8))
+      let counts = await server.counts
+      #expect(counts.connections == 2)
+      #expect(counts.requests == 3)
+    }
+  }
+
+  @Test("a request that must not be repeated is not")
+  func notRepeated() async throws {
+    try await withScript([.says(Self.ok), .saysAndCloses(""), .says(Self.ok)]) { server in
+      let client = try await ClientProbe(to: server.address)
+      _ = try await client.send()
+      let error = await #expect(throws: TransportError.self) { try await client.send() }
+      #expect(error?.code == .connectionClosed)
+      #expect(await server.counts.requests == 2)
+    }
+  }
+
+  @Test("a fresh connection that breaks is not tried again: that could go on for ever")
+  func freshBreaks() async throws {
+    try await withScript([.saysAndCloses(""), .says(Self.ok)]) { server in
+      let client = try await ClientProbe(to: server.address)
+      let error = await #expect(throws: TransportError.self) {
+        try await client.send(isRetryable: true)
+      }
+      #expect(error?.code == .connectionClosed)
+      #expect(await server.counts.requests == 1)
+    }
+  }
+
+  @Test(
+    "RFC 9112 §6.3 a body by length, by chunks, and by the end of the stream",
+    arguments: [
+      ok, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n",
+      "HTTP/1.0 200 OK\r\n\r\nok", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\nok",
+    ])
+  func bodies(_ text: String) async throws {
+    try await withScript([.saysAndCloses(text)]) { server in
+      let client = try await ClientProbe(to: server.address)
+      #expect(try await client.send().body == Array("ok".utf8))
+    }
+  }
+
+  @Test(
+    "P23 an answer that is cut off is an error, never a short body",
+    arguments: [
+      ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", TransportError.Code.protocolViolated),
+      ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", .protocolViolated),
+      ("HTTP/1.1 200 OK\r\nContent-Le", .connectionClosed),
+      ("", .connectionClosed),
+      ("SSH-2.0-OpenSSH\r\n\r\n", .protocolViolated),
+    ])
+  func truncated(_ text: String, _ code: TransportError.Code) async throws {
+    try await withScript([.saysAndCloses(text)]) { server in
+      let client = try await ClientProbe(to: server.address)
+      let error = await #expect(throws: TransportError.self) { try await client.send() }
+      #expect(error?.code == code)
+    }
+  }
+
+  @Test("bytes behind an answer are not taken for the answer of the next request")
+  func smuggled() async throws {
+    let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+    try await withScript([.says(Self.ok + evil), .says(Self.ok)]) { server in
+      let client = try await ClientProbe(to: server.address)
+      for _ in 0..<2 { #expect(try await client.send().body == Array("ok".utf8)) }
+      #expect(await server.counts.connections == 2)
+    }
+  }
+
+  @Test("a body over the limit is refused, one at the limit is not", arguments: [0, 1])
+  func limit(excess: Int) async throws {
+    let body = String(repeating: "x", count: 100 + excess)
+    let text = "HTTP/1.1 200 OK\r\nContent-Length: \(100 + excess)\r\n\r\n\(body)"
+    try await withScript([.says(text)]) { server in
+      let client = try await ClientProbe(to: server.address) { $0.http.bodyBytesMax = 100 }
+      if excess == 0 {
+        #expect(try await client.send().body.count == 100)
+      } else {
+        let error = await #expect(throws: TransportError.self) { try await client.send() }
+        #expect(error?.code == .protocolViolated)
+      }
+    }
+  }
+
+  @Test("a field that would split the request is refused before anything is sent")
+  func splitting() async throws {
+    try await withScript([.says(Self.ok)]) { server in
+      let client = try await ClientProbe(to: server.address)
+      for request in [
+        HTTPClientRequest(.get, "/", fields: [("X", "a\r\nY: b")]),
+        HTTPClientRequest(.get, "/ HTTP/1.1\r\nX: y"),
+      ] {
+        let error = await #expect(throws: TransportError.self) { try await client.send(request) }
+        #expect(error?.code == .invalidRequest)
+      }
+      #expect(await server.counts.requests == 0)
+    }
+  }
+
+  @Test("a server that says nothing costs the deadline, and its connection is not used again")
+  func silent() async throws {
+    try await withScript([.saysNothing, .says(Self.ok)]) { server in
+      let client = try await ClientProbe(to: server.address)
+      let error = await #expect(throws: TransportError.self) {
+        try await client.send(within: .milliseconds(100))
+      }
+      #expect(error?.code == .timedOut)
+      #expect(try await client.send().status == .ok)
+      #expect(await server.counts.connections == 2)
+    }
+  }
+}
