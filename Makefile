@@ -1,5 +1,9 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench lint format clean
+.PHONY: help setup build test demo bench lint imports format clean
+
+# What the tools leave behind stays in the checkout.
+export TMPDIR := $(CURDIR)/.build/tmp
+$(shell mkdir -p $(TMPDIR))
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,10 +27,14 @@ demo: build ## One call through two grapes with mutual TLS, step by step
 
 bench: ## Calls over WSS with mutual TLS: rate, latency, processor time; memory of idle connections
 	@sh scripts/setup.sh
-	swift run -c release CallBenchmark
+	swift build -c release --product grenache
+	swift run -c release CallBenchmark $(BENCH_OPTIONS)
 
 lint: ## Check the format
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks Examples
+
+imports: ## Check that every target imports only what it declares
+	swift build --explicit-target-dependency-import-check error
 
 format: ## Format in place
 	swift format --in-place --recursive --parallel Package.swift Sources Tests Benchmarks Examples

@@ -52,14 +52,14 @@ struct Measure: AsyncParsableCommand {
     try authority.write(
       .init(commonName: "worker", services: ["bench"]), toDirectory: "\(folder)/worker")
     let tls = try authority.configuration(for: .init(commonName: "client", dnsNames: ["client"]))
-    let server = try ServerProcess(certificates: "\(folder)/worker")
+    let server = try ServerProcess.calls(certificates: "\(folder)/worker")
     defer { server.terminate() }
     let worker = Endpoint(host: "127.0.0.1", port: server.port)
     show("load                      calls/s   p50 us   p99 us   server CPU us/call")
     for inFlight in [1, 64] {
       try await measure(inFlight, worker, tls, server)
     }
-    if idle > 0 { try await measureIdle(worker, tls, server) }
+    if idle > 0 { try await measureIdle(tls, certificates: "\(folder)/worker") }
   }
 
   private func measure(
@@ -111,17 +111,23 @@ struct Measure: AsyncParsableCommand {
     }
   }
 
-  private func measureIdle(
-    _ worker: Endpoint, _ tls: TLSConfiguration, _ server: ServerProcess
-  ) async throws {
+  private func measureIdle(_ tls: TLSConfiguration, certificates: String) async throws {
+    let server = try ServerProcess.echo(certificates: certificates)
+    defer { server.terminate() }
+    let worker = Endpoint(host: "127.0.0.1", port: server.port)
     let context = try TLSContext(tls)
     let loop = try EventLoopGroup.shared().next()
+    // The first connection pays for what all share.
+    let first = try await Self.openIdle(1, worker, context, on: loop)
     let before = server.residentBytes
     let count = idle
     let held = try await Self.openIdle(count, worker, context, on: loop)
     let each = Double(server.residentBytes - before) / Double(count) / 1024
-    show(String(format: "%d idle mutual-TLS WSS connections: %.1f KiB resident each", count, each))
-    await loop.run { loop in _ = held.get(on: loop) }
+    show(
+      String(
+        format: "%d idle mutual-TLS WSS connections to grenache echo: %.1f KiB resident each",
+        count, each))
+    await loop.run { loop in _ = (first.get(on: loop), held.get(on: loop)) }
   }
 
   private static func openIdle(

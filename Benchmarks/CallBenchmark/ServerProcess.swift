@@ -8,17 +8,30 @@ final class ServerProcess {
   private let process = Process()
   private let input = Pipe()
 
-  init(certificates: String) throws {
-    process.executableURL = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
-    process.arguments = ["server", "--certificates", certificates]
+  /// This program's own server of calls.
+  static func calls(certificates: String) throws -> ServerProcess {
+    let program = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
+    return try ServerProcess(program, ["server", "--certificates", certificates])
+  }
+
+  /// `grenache echo`, which has been built beside this program.
+  static func echo(certificates: String) throws -> ServerProcess {
+    let program = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
+      .deletingLastPathComponent().appending(path: "grenache")
+    return try ServerProcess(program, ["echo", "--port", "0", "--tls-dir", certificates])
+  }
+
+  private init(_ program: URL, _ arguments: [String]) throws {
+    process.executableURL = program
+    process.arguments = arguments
     let output = Pipe()
     process.standardInput = input
     process.standardOutput = output
     try process.run()
+    // The line ends with the port, by itself or behind an address.
     let line = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
-    guard let port = UInt16(line.trimmingCharacters(in: .whitespacesAndNewlines)) else {
-      throw ExitCode.failure
-    }
+    let digits = line.trimmingCharacters(in: .whitespacesAndNewlines).split(separator: ":").last
+    guard let port = digits.flatMap({ UInt16($0) }) else { throw ExitCode.failure }
     self.port = port
   }
 

@@ -171,7 +171,7 @@ struct WebSocketTests {
       ([0x80, 0x80, 0, 0, 0, 0], 1002),  // nothing to continue
       ([0x09, 0x80, 0, 0, 0, 0], 1002),  // a fragmented ping
       ([0x81, 0x81, 0, 0, 0, 0, 0xff], 1007),  // not UTF-8
-      ([0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0], 1009),  // 2⁶³ − 1 bytes
+      ([0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0], 1009),  // 2⁶³−1
     ] as [([UInt8], Int)])
   func violations(_ bytes: [UInt8], _ code: Int) async throws {
     try await withServer(openWebSocket: { _, _ in EchoHandler() }) { server in
