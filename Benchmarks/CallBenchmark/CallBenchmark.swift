@@ -151,9 +151,4 @@ private final class Silent: WebSocketHandler {
     _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
     on loop: isolated EventLoop
   ) {}
-  func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {}
-  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
-  func closed(
-    _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
-  ) {}
 }

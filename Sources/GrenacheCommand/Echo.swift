@@ -77,10 +77,4 @@ private final class EchoHandler: WebSocketHandler {
   ) {
     connection.send(kind, payload, on: loop)
   }
-
-  func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {}
-  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
-  func closed(
-    _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
-  ) {}
 }

@@ -2,7 +2,8 @@ package import GrenacheFraming
 package import GrenacheIO
 package import GrenacheTLS
 
-/// What speaks over a WebSocket. All calls are on the connection's loop.
+/// What speaks over a WebSocket. All calls are on the connection's loop; all but `received` may be
+/// left out.
 package protocol WebSocketHandler: AnyObject {
   /// A message has come; its bytes are lent for the duration of the call.
   func received(
@@ -15,6 +16,14 @@ package protocol WebSocketHandler: AnyObject {
   /// The connection is closed; nothing follows.
   func closed(
     _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop)
+}
+
+extension WebSocketHandler {
+  package func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {}
+  package func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
+  package func closed(
+    _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
+  ) {}
 }
 
 /// How a WebSocket connection ended.

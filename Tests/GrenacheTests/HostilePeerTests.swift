@@ -222,10 +222,4 @@ private final class HalfFrameHandler: WebSocketHandler {
     connection.send(.text, payloadBytes: 100, on: loop) { output in output += [0x5b, 0x22] }
     connection.close(.normal, on: loop)
   }
-
-  func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {}
-  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
-  func closed(
-    _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
-  ) {}
 }

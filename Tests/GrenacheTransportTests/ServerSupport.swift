@@ -44,12 +44,6 @@ final class EchoHandler: WebSocketHandler {
   ) {
     connection.send(kind, payload, on: loop)
   }
-
-  func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {}
-  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
-  func closed(
-    _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
-  ) {}
 }
 
 /// A WebSocket client for tests: remembers what came.
@@ -74,9 +68,6 @@ struct WebSocketProbe: Sendable {
       messages.append(payload.withUnsafeBufferPointer(Array.init))
       tell(on: loop)
     }
-
-    func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {}
-    func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
     func closed(
       _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
     ) {

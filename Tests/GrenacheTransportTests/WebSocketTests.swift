@@ -224,12 +224,6 @@ private final class CountingHandler: WebSocketHandler {
   ) {
     connection.send(.text, Array("\(payload.count) bytes".utf8).span, on: loop)
   }
-
-  func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {}
-  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
-  func closed(
-    _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
-  ) {}
 }
 
 /// Sends every message back and tells how much output waits then.
@@ -245,10 +239,4 @@ private final class PendingEchoHandler: WebSocketHandler {
     connection.send(kind, payload, on: loop)
     tell(connection.pendingOutputBytes)
   }
-
-  func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {}
-  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
-  func closed(
-    _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
-  ) {}
 }

@@ -83,10 +83,6 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     call.fulfil(.success(reply), on: loop)
   }
 
-  func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {}
-
-  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
-
   func closed(
     _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
   ) {

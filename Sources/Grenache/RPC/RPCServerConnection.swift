@@ -63,8 +63,6 @@ final class RPCServerConnection: WebSocketHandler {
     workers.pump(on: loop)
   }
 
-  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
-
   func closed(
     _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
   ) {

@@ -37,29 +37,20 @@ package struct WebSocketCloseMachine: Sendable {
 
   /// The peer's close frame has come; its code is echoed (§5.5.1).
   package mutating func closeReceived(_ code: WebSocketCloseCode?) -> Action {
-    switch state {
-    case .open:
-      state = .done
-      return .sendCloseAndEnd(code)
-    case .sent:
-      state = .done
-      return .closeTransport
-    case .done:
-      return .none
-    }
+    end(answering: code)
   }
 
   /// The peer broke the rules: it is told why, and nothing of it is read any more (§7.1.7).
   package mutating func violationFound(_ code: WebSocketCloseCode) -> Action {
-    switch state {
-    case .open:
-      state = .done
-      return .sendCloseAndEnd(code)
-    case .sent:
-      state = .done
-      return .closeTransport
-    case .done:
-      return .none
+    end(answering: code)
+  }
+
+  private mutating func end(answering code: WebSocketCloseCode?) -> Action {
+    defer { state = .done }
+    return switch state {
+    case .open: .sendCloseAndEnd(code)
+    case .sent: .closeTransport
+    case .done: .none
     }
   }
 }
