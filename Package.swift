@@ -57,7 +57,7 @@ let package = Package(
     .target(name: "GrenacheIO", dependencies: ["CGrenacheLinux"], swiftSettings: settings),
     .target(
       name: "GrenacheTransport",
-      dependencies: ["GrenacheTLS", "GrenacheFraming", "GrenacheIO", deque, logging],
+      dependencies: ["GrenacheTLS", "GrenacheFraming", "GrenacheIO", deque, logging, metrics],
       swiftSettings: settings),
     .target(
       name: "GrenacheGrape",
@@ -77,7 +77,7 @@ let package = Package(
     .target(
       name: "GrenacheCommandSupport",
       dependencies: [
-        "GrenacheTLS", argumentParser, logging, lifecycle, unixSignals,
+        "GrenacheTransport", "GrenacheTLS", argumentParser, logging, lifecycle, unixSignals,
       ],
       swiftSettings: settings),
     .executableTarget(

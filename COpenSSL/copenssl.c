@@ -154,6 +154,32 @@ int grenache_chain_count(STACK_OF(X509) *chain) { return chain ? sk_X509_num(cha
 
 X509 *grenache_chain_at(STACK_OF(X509) *chain, int index) { return sk_X509_value(chain, index); }
 
+STACK_OF(X509) *grenache_chain_new(void) { return sk_X509_new_null(); }
+
+int grenache_chain_push_der(STACK_OF(X509) *chain, const uint8_t *bytes, size_t size) {
+    X509 *certificate = d2i_X509(NULL, &bytes, (long)size);
+    if (certificate && sk_X509_push(chain, certificate)) return 1;
+    X509_free(certificate);
+    return 0;
+}
+
+void grenache_chain_free(STACK_OF(X509) *chain) { sk_X509_pop_free(chain, X509_free); }
+
+int grenache_verify_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, int is_client) {
+    int code = X509_V_ERR_OUT_OF_MEM;
+    X509_STORE_CTX *verification = X509_STORE_CTX_new();
+    if (!verification || sk_X509_num(chain) == 0) goto done;
+    if (!X509_STORE_CTX_init(verification, SSL_CTX_get_cert_store(ctx), sk_X509_value(chain, 0), chain))
+        goto done;
+    X509_VERIFY_PARAM_set_auth_level(
+        X509_STORE_CTX_get0_param(verification), SSL_CTX_get_security_level(ctx));
+    if (!X509_STORE_CTX_set_default(verification, is_client ? "ssl_client" : "ssl_server")) goto done;
+    code = X509_verify_cert(verification) == 1 ? X509_V_OK : X509_STORE_CTX_get_error(verification);
+done:
+    X509_STORE_CTX_free(verification);
+    return code;
+}
+
 GENERAL_NAMES *grenache_names_of(X509 *certificate) {
     return X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
 }

@@ -86,6 +86,16 @@ int grenache_is_end_of_pem(void);
 int grenache_chain_count(STACK_OF(X509) *chain);
 X509 *grenache_chain_at(STACK_OF(X509) *chain, int index);
 
+STACK_OF(X509) *grenache_chain_new(void);
+int grenache_chain_push_der(STACK_OF(X509) *chain, const uint8_t *bytes, size_t size);
+void grenache_chain_free(STACK_OF(X509) *chain);
+
+/*
+ * Verifies a chain, leaf first, against the store of `ctx` as a handshake would: as that of a client or
+ * of a server. X509_V_OK, or what is wrong.
+ */
+int grenache_verify_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, int is_client);
+
 /* Subject alternative names: the kind is a GEN_* number; the bytes belong to `names`. */
 GENERAL_NAMES *grenache_names_of(X509 *certificate);
 int grenache_names_count(GENERAL_NAMES *names);

@@ -63,7 +63,14 @@ private struct EchoServer: Service {
         openWebSocket: { _, _ in EchoHandler() }),
       group: EventLoopGroup(count: threads), logger: logger)
     printLine("echo at \(server.localAddress)")
-    try? await gracefulShutdown()
+    await withTaskGroup { group in
+      if let context {
+        group.addTask { await TLSReloader(context, role: "echo", logger: logger).run() }
+      }
+      group.addTask { try? await gracefulShutdown() }
+      await group.next()
+      group.cancelAll()
+    }
     await server.closeWebSockets(.goingAway)
     await server.shutDown(within: .seconds(2))
   }

@@ -1,4 +1,5 @@
 public import ArgumentParser
+internal import GrenacheTransport
 public import Logging
 public import ServiceLifecycle
 internal import UnixSignals
@@ -23,11 +24,21 @@ public struct LoggingOptions: ParsableArguments, Sendable {
   }
 }
 
-/// Runs services until one ends, or SIGTERM or SIGINT asks them to.
+/// Has all certificates loaded again at SIGHUP.
+private struct ReloadAtHangUp: Service {
+  func run() async throws {
+    let signals = await UnixSignalsSequence(trapping: [.sighup])
+    for await _ in signals.cancelOnGracefulShutdown() { TLSReload.requestAll() }
+  }
+}
+
+/// Runs services until one ends, or SIGTERM or SIGINT asks them to; SIGHUP has them load their
+/// certificates again.
 public func runServices(_ services: [any Service], logger: Logger) async throws {
   var quiet = logger
   quiet.logLevel = max(logger.logLevel, .notice)
   let group = ServiceGroup(
-    services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet)
+    services: services + [ReloadAtHangUp()], gracefulShutdownSignals: [.sigterm, .sigint],
+    logger: quiet)
   try await group.run()
 }

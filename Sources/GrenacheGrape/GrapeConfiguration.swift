@@ -30,6 +30,8 @@ public struct GrapeConfiguration: Sendable {
   public var payloadBytesMax = 8_192
   /// How long an API request may wait for the DHT (default 5 s).
   public var requestTimeout = Duration.seconds(5)
+  /// Told when certificates have been loaded again, or could not be.
+  public var tlsReloaded: (@Sendable (TLSReloadOutcome) -> Void)?
 
   /// The API over HTTPS with client certificates.
   public init(

@@ -49,7 +49,16 @@ public final class GrapeNode: Service {
       "listening",
       metadata: ["api": "\(api.localAddress)", "dht": "\(dht)", "tls": "\(context != nil)"])
     await started(Addresses(api: api.localAddress, dht: dht))
-    try? await gracefulShutdown()
+    await withTaskGroup { group in
+      if let context {
+        let reloader = TLSReloader(
+          context, role: "grape", logger: logger, report: configuration.tlsReloaded)
+        group.addTask { await reloader.run() }
+      }
+      group.addTask { try? await gracefulShutdown() }
+      await group.next()
+      group.cancelAll()
+    }
     logger.info("shutting down")
     await api.shutDown(within: .seconds(2))
     await driver.loop.run { loop in driver.get(on: loop).stop(on: loop) }

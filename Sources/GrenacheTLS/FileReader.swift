@@ -37,3 +37,23 @@ enum FileReader {
     }
   }
 }
+
+/// What changes when a file is written or replaced, links followed.
+package struct FileStamp: Hashable, Sendable {
+  private let device: UInt
+  private let inode: UInt
+  private let size: Int
+  private let changed: [Int]
+
+  /// `nil` for a file that is not there or may not be looked at.
+  package init?(path: String) {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else { return nil }
+    device = UInt(status.st_dev)
+    inode = UInt(status.st_ino)
+    size = Int(status.st_size)
+    changed = [
+      status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec,
+    ]
+  }
+}

@@ -27,6 +27,11 @@ public struct TLSConfiguration: Hashable, Sendable {
   public var roots: Source
   /// Revocation lists; with any, the peer's certificate is checked against them.
   public var revocationLists: Source?
+  /// How often servers, links and grapes look whether a file has changed, and load it then
+  /// (default 250 ms); `nil` for never.
+  public var reloadInterval: Duration? = .milliseconds(250)
+  /// The folder that all of it comes from, if there is one.
+  private var folder: String?
 
   /// From any mix of files and memory.
   public init(
@@ -51,9 +56,34 @@ public struct TLSConfiguration: Hashable, Sendable {
   /// if it is there.
   public static func directory(_ path: String) -> TLSConfiguration {
     let crl = "\(path)/crl.pem"
-    return .files(
+    var configuration = TLSConfiguration.files(
       certificate: "\(path)/cert.pem", key: "\(path)/key.pem", roots: "\(path)/ca.pem",
       revocationLists: FileReader.exists(crl) ? crl : nil)
+    configuration.folder = path
+    return configuration
+  }
+
+  /// The same, with the folder's `crl.pem` if it has come since. One that has gone is missed, and
+  /// does not turn the check off.
+  var withPresentRevocationLists: TLSConfiguration {
+    guard let folder, revocationLists == nil else { return self }
+    return .directory(folder).reloaded(every: reloadInterval)
+  }
+
+  private func reloaded(every interval: Duration?) -> TLSConfiguration {
+    var copy = self
+    copy.reloadInterval = interval
+    return copy
+  }
+
+  /// The state of the files that it is made of, a `crl.pem` that may come included.
+  package var stamps: [FileStamp?] {
+    let sources = [certificate, key, roots, revocationLists].compactMap { $0 }
+    var paths: [String] = sources.compactMap { source in
+      if case .file(let path) = source { path } else { nil }
+    }
+    if let folder, revocationLists == nil { paths.append("\(folder)/crl.pem") }
+    return paths.map(FileStamp.init(path:))
   }
 
   /// From `GRENACHE_TLS_DIR`, or `GRENACHE_TLS_CERT`, `GRENACHE_TLS_KEY` and `GRENACHE_TLS_CA`, with

@@ -1,127 +1,69 @@
-internal import COpenSSL
+internal import Synchronization
 
-/// A configuration that has been loaded and checked: what connections are made from.
+/// Certificates, keys, roots and revocation lists in use: loaded, checked, and replaced as a whole.
 ///
-/// It does not change after it has been made, and may be used from any thread.
-@safe
+/// A new connection takes what is current; an open one goes on with what it began with, and is closed
+/// when its peer would not be accepted any more.
 public final class TLSContext: Sendable {
-  /// The groups that are offered, the cheapest first (RFC 8446 §4.2.7).
-  static let groups = "X25519:P-256:P-384"
-  /// The only application protocol that is spoken (RFC 7301).
-  static let applicationProtocol = Array("http/1.1".utf8)
-
-  nonisolated(unsafe) let server: OpaquePointer
-  nonisolated(unsafe) let client: OpaquePointer
+  private struct State {
+    var configuration: TLSConfiguration
+    var snapshot: TLSSnapshot
+    var stamps: [FileStamp?]
+    var nextObserver = 0
+    var observers: [Int: @Sendable (TLSSnapshot) -> Void] = [:]
+  }
+  private let state: Mutex<State>
 
   /// Loads and checks `configuration`.
   ///
   /// - Throws: `TLSConfigurationError` with every fault that was found.
   public init(_ configuration: TLSConfiguration) throws(TLSConfigurationError) {
-    let material = try TLSMaterial(configuration)
-    unsafe server = try Self.makeContext(TLS_server_method(), material)
-    do throws(TLSConfigurationError) {
-      unsafe client = try Self.makeContext(TLS_client_method(), material)
-    } catch {
-      unsafe SSL_CTX_free(server)
-      throw error
+    // The stamps come first: a file that changes while it is read is looked at again.
+    let stamps = configuration.stamps
+    let snapshot = try TLSSnapshot(configuration)
+    state = Mutex(State(configuration: configuration, snapshot: snapshot, stamps: stamps))
+  }
+
+  /// What was loaded last.
+  public var configuration: TLSConfiguration { state.withLock { $0.configuration } }
+
+  /// The end of the validity of this side's certificate, in seconds since 1970.
+  public var notAfter: Int64 { current.notAfter }
+
+  /// SHA-256 of this side's certificate.
+  public var fingerprintSHA256: [UInt8] { current.fingerprintSHA256 }
+
+  /// Loads everything again, or another configuration, and replaces what is in use at once.
+  ///
+  /// - Throws: `TLSConfigurationError` with every fault that was found; what is in use stays then.
+  public func reload(_ other: TLSConfiguration? = nil) throws(TLSConfigurationError) {
+    let configuration = other ?? self.configuration.withPresentRevocationLists
+    let stamps = configuration.stamps
+    let snapshot = try TLSSnapshot(configuration)
+    let observers = state.withLock { state in
+      state.configuration = configuration
+      state.stamps = stamps
+      state.snapshot = snapshot
+      return Array(state.observers.values)
     }
-    unsafe SSL_CTX_set_verify(
-      server, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nil)
-    unsafe SSL_CTX_set_verify(client, SSL_VERIFY_PEER, nil)
-    for root in material.roots { unsafe SSL_CTX_add_client_CA(server, root.pointer) }
-    unsafe SSL_CTX_set_alpn_select_cb(server, selectApplicationProtocol, nil)
+    for observer in observers { observer(snapshot) }
   }
 
-  deinit {
-    unsafe SSL_CTX_free(server)
-    unsafe SSL_CTX_free(client)
-  }
+  /// The state of the files as they were loaded.
+  package var stamps: [FileStamp?] { state.withLock { $0.stamps } }
 
-  private static func makeContext(
-    _ method: OpaquePointer?, _ material: TLSMaterial
-  ) throws(TLSConfigurationError) -> OpaquePointer {
-    guard let context = unsafe SSL_CTX_new(method) else { throw failure("SSL_CTX_new") }
-    do throws(TLSConfigurationError) {
-      try unsafe apply(material, to: context)
-      return unsafe context
-    } catch {
-      unsafe SSL_CTX_free(context)
-      throw error
+  package var current: TLSSnapshot { state.withLock { $0.snapshot } }
+
+  /// Calls `body`, on any thread, after each reload, until `endObservation`.
+  package func observe(_ body: @escaping @Sendable (TLSSnapshot) -> Void) -> Int {
+    state.withLock { state in
+      state.nextObserver += 1
+      state.observers[state.nextObserver] = body
+      return state.nextObserver
     }
   }
 
-  private static func apply(
-    _ material: TLSMaterial, to context: OpaquePointer
-  ) throws(TLSConfigurationError) {
-    unsafe grenache_ctx_set_mode(
-      context, grenache_mode_release_buffers | grenache_mode_moving_write_buffer)
-    unsafe SSL_CTX_set_options(
-      context,
-      grenache_option_no_renegotiation | grenache_option_no_compression
-        | grenache_option_no_ticket)
-    unsafe SSL_CTX_set_num_tickets(context, 0)
-    unsafe grenache_ctx_session_cache_off(context)
-    guard unsafe grenache_ctx_set_versions(context, TLS1_2_VERSION, TLS1_3_VERSION) == 1,
-      unsafe grenache_ctx_set_groups(context, groups) == 1
-    else { throw failure("protocol settings") }
-    guard let leaf = material.chain.first, let key = material.key,
-      unsafe SSL_CTX_use_certificate(context, leaf.pointer) == 1,
-      unsafe SSL_CTX_use_PrivateKey(context, key.pointer) == 1
-    else { throw failure("the certificate or key") }
-    for certificate in material.chain.dropFirst() {
-      guard unsafe grenache_ctx_add_chain(context, certificate.pointer) == 1 else {
-        throw failure("the chain")
-      }
-    }
-    guard let store = unsafe SSL_CTX_get_cert_store(context) else { throw failure("the store") }
-    for root in material.roots { unsafe X509_STORE_add_cert(store, root.pointer) }
-    for list in material.revocationLists { unsafe X509_STORE_add_crl(store, list.pointer) }
-    if !material.revocationLists.isEmpty {
-      unsafe X509_STORE_set_flags(store, UInt(X509_V_FLAG_CRL_CHECK))
-    }
-    unsafe SSL_CTX_set_cert_verify_callback(context, verifyPeer, nil)
-  }
-
-  private static func failure(_ what: String) -> TLSConfigurationError {
-    let reasons = takeOpenSSLReasons().joined(separator: "; ")
-    return TLSConfigurationError([
-      TLSConfigurationError.Fault(
-        source: what, reason: "was not accepted by OpenSSL (\(reasons))",
-        remedy: "Check OpenSSL's security level and providers.")
-    ])
-  }
-}
-
-/// Chooses `http/1.1`; a client that offers only other protocols is refused (RFC 7301 §3.2).
-private func selectApplicationProtocol(
-  _: OpaquePointer?, _ chosen: UnsafeMutablePointer<UnsafePointer<UInt8>?>?,
-  _ chosenCount: UnsafeMutablePointer<UInt8>?, _ offered: UnsafePointer<UInt8>?,
-  _ offeredCount: UInt32, _: UnsafeMutableRawPointer?
-) -> Int32 {
-  let bytes = unsafe UnsafeBufferPointer(start: offered, count: Int(offeredCount))
-  let wanted = TLSContext.applicationProtocol
-  var index = 0
-  while index < bytes.count {
-    let count = Int(unsafe bytes[index])
-    let start = index + 1
-    guard start + count <= bytes.count else { break }
-    if unsafe bytes[start..<(start + count)].elementsEqual(wanted) {
-      unsafe chosen?.pointee = unsafe bytes.baseAddress.map { unsafe $0 + start }
-      unsafe chosenCount?.pointee = UInt8(count)
-      return SSL_TLSEXT_ERR_OK
-    }
-    index = start + count
-  }
-  return SSL_TLSEXT_ERR_ALERT_FATAL
-}
-
-/// Verifies the peer's chain, and then, on the same flight, whether it is who was meant: a client
-/// sends nothing that follows, and no byte of a request, to anybody else.
-private func verifyPeer(_ store: OpaquePointer?, _: UnsafeMutableRawPointer?) -> Int32 {
-  guard let store = unsafe store, let ssl = unsafe grenache_store_ctx_ssl(store),
-    let engine = unsafe SSL_get_ex_data(ssl, 0)
-  else { return 0 }
-  return unsafe Unmanaged<TLSEngine>.fromOpaque(engine)._withUnsafeGuaranteedRef { engine in
-    unsafe engine.verify(store) ? 1 : 0
+  package func endObservation(_ number: Int) {
+    state.withLock { $0.observers[number] = nil }
   }
 }

@@ -44,7 +44,9 @@ package final class TLSEngine {
   private let ssl: OpaquePointer
   private let side: TLSError.Side
   private let verification: PeerVerification
-  private let context: TLSContext
+  /// What the connection began with may have been replaced since.
+  package let context: TLSContext
+  private let snapshot: TLSSnapshot
   private let window: TLSWindow
   private var verificationFailure: TLSError?
   private var isEstablished = false
@@ -53,18 +55,20 @@ package final class TLSEngine {
   ///
   /// - Throws: `TLSError` with `internalError` when OpenSSL has no memory.
   package init(context: TLSContext, role: Role, window: TLSWindow) throws(TLSError) {
+    let snapshot = context.current
     self.context = context
+    self.snapshot = snapshot
     self.window = window
     let source: OpaquePointer
     switch role {
     case .client(_, let verification):
       side = .client
       self.verification = verification
-      unsafe source = context.client
+      unsafe source = snapshot.client
     case .server:
       side = .server
       verification = .anyPeerThatTheRootsVouchFor
-      unsafe source = context.server
+      unsafe source = snapshot.server
     }
     guard let ssl = unsafe SSL_new(source) else {
       throw TLSError(.internalError, side: side, stage: .configuration)
@@ -141,6 +145,14 @@ package final class TLSEngine {
     else { return nil }
     return unsafe TLSNegotiation(
       version: String(cString: version), cipherSuite: String(cString: cipher))
+  }
+
+  /// What is wrong with the peer by the certificates, roots and lists that are in use now, if the
+  /// handshake began before they came.
+  package func recheckAfterReload() -> TLSError? {
+    let current = context.current
+    guard current !== snapshot, let peerIdentity else { return nil }
+    return current.recheck(peerIdentity, side: side)
   }
 
   // MARK: Verification

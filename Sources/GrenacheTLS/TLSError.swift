@@ -55,6 +55,8 @@ public struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
     case read
     case write
     case close
+    /// Of an open connection, after certificates, roots or revocation lists have changed.
+    case recheck
   }
 
   /// An alert (RFC 8446 §6).

@@ -366,6 +366,8 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
         identity = engine.peerIdentity
         loop.core.cancel(timer)
         countsAsHandshake = false
+        buffers.register(self, of: engine.context, on: loop)
+        if let error = engine.recheckAfterReload() { throw error }
         if state == .handshaking { open(on: loop) }
       }
     } catch {
@@ -496,6 +498,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   ) {
     guard state != .closed else { return }
     countsAsHandshake = false
+    if let engine { buffers.forget(self, of: engine.context) }
     state = .closed
     loop.core.cancel(timer)
     buffers.window.dropOutput()

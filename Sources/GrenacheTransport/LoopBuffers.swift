@@ -30,6 +30,7 @@ final class LoopBuffers {
   var handshakeCount = 0
   /// Sockets of this loop that wait for their peer to close.
   var lingeringCount = 0
+  private var registries: [ObjectIdentifier: TLSStreamRegistry] = [:]
 
   private init() {
     window = TLSWindow(outputCapacity: Self.sealBytes + (32 << 10))
@@ -71,6 +72,19 @@ final class LoopBuffers {
       outputs.append(output)
     }
     output = []
+  }
+
+  /// Notes an open TLS stream, until `forget`.
+  func register(_ stream: ByteStream, of context: TLSContext, on loop: isolated EventLoop) {
+    let registry = registries[ObjectIdentifier(context)] ?? TLSStreamRegistry(context)
+    registries[ObjectIdentifier(context)] = registry
+    registry.add(stream, on: loop)
+  }
+
+  func forget(_ stream: ByteStream, of context: TLSContext) {
+    guard let registry = registries[ObjectIdentifier(context)] else { return }
+    registry.remove(stream)
+    if registry.isEmpty { registries[ObjectIdentifier(context)] = nil }
   }
 
   /// Whether one more handshake may take a step in this turn.

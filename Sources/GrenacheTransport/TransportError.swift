@@ -84,7 +84,12 @@ extension TransportError {
   }
 
   init(_ error: TLSError, peer: SocketAddress?) {
-    self.init(.tlsFailed, stage: .handshake, message: error.description, peer: peer, tls: error)
+    let stage: Stage =
+      switch error.stage {
+      case .configuration, .handshake: .handshake
+      case .read, .write, .close, .recheck: .transfer
+      }
+    self.init(.tlsFailed, stage: stage, message: error.description, peer: peer, tls: error)
   }
 
   init(_ error: HTTPError, peer: SocketAddress?) {

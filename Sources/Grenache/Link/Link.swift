@@ -3,12 +3,13 @@ public import GrenacheIO
 package import GrenacheTLS
 public import GrenacheTransport
 public import Logging
+public import ServiceLifecycle
 
 /// The connection of a service or a client to the grapes: looks services up and announces them.
 ///
 /// A link lives on one event loop and keeps its connections to the grapes open. Lookups are cached,
 /// and callers that ask for the same service at the same time share one request.
-public final class Link: Sendable {
+public final class Link: Service {
   /// How the link was set up.
   public let configuration: LinkConfiguration
 
@@ -86,6 +87,28 @@ public final class Link: Sendable {
 
   /// After this an announcement that has failed is tried again.
   private static let retryInterval = Duration.seconds(2)
+
+  /// Loads the certificates again when their files change, until the task is cancelled or a graceful
+  /// shutdown begins.
+  ///
+  /// A server with this link does that as well: it is for processes that only call.
+  public func run() async throws {
+    await withTaskGroup { group in
+      group.addTask { await self.keepCertificatesFresh() }
+      group.addTask { try? await gracefulShutdown() }
+      await group.next()
+      group.cancelAll()
+    }
+  }
+
+  func keepCertificatesFresh() async {
+    guard let context else {
+      try? await gracefulShutdown()
+      return
+    }
+    await TLSReloader(context, role: "link", logger: logger, report: configuration.tlsReloaded)
+      .run()
+  }
 
   /// Closes the connections to the grapes.
   public func close() async {

@@ -18,6 +18,8 @@ public struct LinkConfiguration: Sendable {
   /// The mean time between two announcements of a service, each 25 % sooner or later by chance
   /// (default 40 s, a third of the time after which grapes forget).
   public var announceInterval = Duration.seconds(40)
+  /// Told when certificates have been loaded again, or could not be.
+  public var tlsReloaded: (@Sendable (TLSReloadOutcome) -> Void)?
 
   /// Mutual TLS towards grapes and workers.
   public init(grapes: [Endpoint], tls: TLSConfiguration) {

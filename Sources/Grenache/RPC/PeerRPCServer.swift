@@ -19,6 +19,8 @@ public struct PeerRPCServerConfiguration: Sendable {
   public var callsInFlightMax = 100
   /// How long a shutdown waits for calls that are being answered (default 30 s).
   public var drainDeadline = Duration.seconds(30)
+  /// Told when certificates have been loaded again, or could not be.
+  public var tlsReloaded: (@Sendable (TLSReloadOutcome) -> Void)?
 
   /// Mutual TLS: callers prove who they are.
   public init(port: UInt16, tls: TLSConfiguration) {
@@ -69,15 +71,22 @@ public final class PeerRPCServer: Service {
 
   /// The same, telling `started` the address that the server listens on.
   public func run(started: @Sendable (SocketAddress) async -> Void) async throws {
-    let server = try await listen()
+    let context = try configuration.tls.map { try TLSContext($0) }
+    let server = try await listen(context)
     await started(server.localAddress)
     let port = server.localAddress.port
     await withTaskGroup { group in
       for name in link == nil ? [] : services.names {
         group.addTask { [link] in await link?.keepAnnouncing(name, port: port) }
       }
+      if let context {
+        let reloader = TLSReloader(
+          context, role: "server", logger: logger, report: configuration.tlsReloaded)
+        group.addTask { await reloader.run() }
+      }
+      if let link { group.addTask { await link.keepCertificatesFresh() } }
       group.addTask { await Self.waitForShutdown() }
-      // Announcing never ends by itself: the first to end is the wait, or all are cancelled.
+      // The others never end by themselves: the first to end is the wait, or all are cancelled.
       await group.next()
       group.cancelAll()
     }
@@ -86,8 +95,7 @@ public final class PeerRPCServer: Service {
     await server.shutDown(within: configuration.drainDeadline)
   }
 
-  private func listen() async throws -> HTTPServer {
-    let context = try configuration.tls.map { try TLSContext($0) }
+  private func listen(_ context: TLSContext?) async throws -> HTTPServer {
     guard let address = SocketAddress(ip: configuration.host, port: configuration.port) else {
       throw GrenacheError(
         .invalidConfiguration, "the host to listen on must be an IP address: \(configuration.host)")

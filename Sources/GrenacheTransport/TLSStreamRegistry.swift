@@ -1,0 +1,65 @@
+internal import GrenacheIO
+internal import GrenacheTLS
+
+/// The open TLS streams of one context on one loop, whose peers are looked at again after each reload.
+final class TLSStreamRegistry {
+  /// How long one turn of the loop may be taken up by looking: established connections wait for it.
+  static let turnBudget = Duration.milliseconds(2)
+
+  private let context: TLSContext
+  private var streams: [ObjectIdentifier: ByteStream] = [:]
+  private var observation: Int?
+
+  init(_ context: TLSContext) {
+    self.context = context
+  }
+
+  var isEmpty: Bool { streams.isEmpty }
+
+  func add(_ stream: ByteStream, on loop: isolated EventLoop) {
+    streams[ObjectIdentifier(stream)] = stream
+    guard observation == nil else { return }
+    let registry = LoopBound(self, on: loop)
+    observation = context.observe { snapshot in
+      Task { await TLSStreamRegistry.recheck(registry, against: snapshot, on: registry.loop) }
+    }
+  }
+
+  func remove(_ stream: ByteStream) {
+    streams[ObjectIdentifier(stream)] = nil
+    guard streams.isEmpty, let observation else { return }
+    context.endObservation(observation)
+    self.observation = nil
+  }
+
+  private static func recheck(
+    _ registry: LoopBound<TLSStreamRegistry>, against snapshot: TLSSnapshot,
+    on loop: isolated EventLoop
+  ) async {
+    await registry.get(on: loop).recheck(against: snapshot, on: loop)
+  }
+
+  /// Looks at every stream, each certificate once; a later reload overtakes an earlier one.
+  private func recheck(against snapshot: TLSSnapshot, on loop: isolated EventLoop) async {
+    var verdicts: [[UInt8]: TLSError?] = [:]
+    var turnEnd = MonotonicTime.now() + Self.turnBudget
+    for stream in Array(streams.values) {
+      guard context.current === snapshot else { return }
+      guard stream.isOpen, let peer = stream.identity else { continue }
+      let verdict: TLSError?
+      if let known = verdicts[peer.fingerprintSHA256] {
+        verdict = known
+      } else {
+        verdict = snapshot.recheck(peer, side: stream.side == .server ? .server : .client)
+        verdicts[peer.fingerprintSHA256] = .some(verdict)
+      }
+      if let verdict {
+        stream.fail(TransportError(verdict, peer: stream.remoteAddress), on: loop)
+      }
+      if MonotonicTime.now() > turnEnd {
+        await Task.yield()
+        turnEnd = .now() + Self.turnBudget
+      }
+    }
+  }
+}

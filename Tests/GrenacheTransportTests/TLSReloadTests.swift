@@ -1,0 +1,150 @@
+import Foundation
+import GrenacheFraming
+import GrenacheIO
+import GrenacheTLS
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import GrenacheTransport
+
+/// Something that happens once, seen from anywhere.
+private final class Flag: Sendable {
+  private let value = Atomic<Bool>(false)
+  var isSet: Bool { value.load(ordering: .acquiring) }
+  func set() { value.store(true, ordering: .releasing) }
+}
+
+@Suite("TLS reload on a running server")
+struct TLSReloadTests {
+  /// Runs an echo server with `context`, and its reloader, while `body` runs.
+  private func withEcho<Result: Sendable>(
+    _ context: TLSContext, outcomes: (@Sendable (TLSReloadOutcome) -> Void)? = nil,
+    _ body: (HTTPServer) async throws -> Result
+  ) async throws -> Result {
+    let server = try await HTTPServer(
+      on: .loopback(port: 0), context: context, configuration: HTTPServerConfiguration(),
+      handlers: HTTPServerHandlers(
+        respond: { _ in HTTPServerResponse(.ok) }, openWebSocket: { _, _ in EchoHandler() }),
+      group: EventLoopGroup(count: 2), logger: quietLogger)
+    let reloader = TLSReloader(context, role: "test", logger: quietLogger, report: outcomes)
+    let task = Task { await reloader.run() }
+    do {
+      let result = try await body(server)
+      task.cancel()
+      await server.shutDown(within: .zero)
+      return result
+    } catch {
+      task.cancel()
+      await server.shutDown(within: .zero)
+      throw error
+    }
+  }
+
+  @Test("P21 1,000 reloads under load: every message comes back, every handshake succeeds")
+  func underLoad() async throws {
+    let authority = try TestAuthority()
+    let client = try authority.client()
+    let context = try TLSContext(authority.host())
+    try await withEcho(context) { server in
+      let isOver = Flag()
+      try await withThrowingTaskGroup(of: Int.self) { group in
+        for _ in 0..<4 {
+          group.addTask {
+            let probe = try await WebSocketProbe(to: server.localAddress, tls: client)
+            var count = 0
+            while !isOver.isSet {
+              await probe.send([UInt8(truncatingIfNeeded: count)])
+              count += 1
+              let messages = await probe.messages(count)
+              guard messages.last == [UInt8(truncatingIfNeeded: count - 1)] else { return -1 }
+            }
+            return count
+          }
+          group.addTask {
+            var count = 0
+            while !isOver.isSet {
+              let probe = try await WebSocketProbe(to: server.localAddress, tls: client)
+              await probe.send([1])
+              guard await probe.messages(1) == [[1]] else { return -1 }
+              await probe.close(.normal)
+              count += 1
+            }
+            return count
+          }
+        }
+        let sets = try (0..<4).map { _ in try authority.host() }
+        for number in 0..<1_000 {
+          try context.reload(sets[number % sets.count])
+          if number % 10 == 0 { await Task.yield() }
+        }
+        isOver.set()
+        for try await count in group { #expect(count > 0) }
+      }
+    }
+  }
+
+  @Test("P22 a peer whose certificate gets revoked loses its connection, the others keep theirs")
+  func revocation() async throws {
+    let source = try GeneratedCertificates.directory("checks-revocation")
+    let folder = try TemporaryFolder(copying: source)
+    try folder.remove("crl.pem")
+    let context = try TLSContext(.directory(folder.path))
+    try await withEcho(context) { server in
+      let revoked = try await WebSocketProbe(
+        to: server.localAddress, tls: try GeneratedCertificates.configuration("revoked"))
+      let good = try await WebSocketProbe(
+        to: server.localAddress, tls: try GeneratedCertificates.configuration("client"))
+      await revoked.send([1])
+      #expect(await revoked.messages(1) == [[1]])
+      try folder.copy("\(source)/crl.pem")
+      #expect(await revoked.closure()?.error != nil)
+      await good.send([2])
+      #expect(await good.messages(1) == [[2]])
+      await #expect(throws: TransportError.self) {
+        let again = try await WebSocketProbe(
+          to: server.localAddress, tls: try GeneratedCertificates.configuration("revoked"))
+        await again.send([1])
+        if let error = await again.closure()?.error { throw error }
+      }
+    }
+  }
+
+  @Test("P21 files that change are served soon, and files that cannot be used are reported once")
+  func files() async throws {
+    let authority = try TestAuthority()
+    let folder = try TemporaryFolder()
+    let leaf = CertificateAuthority.Leaf(
+      commonName: "host", dnsNames: ["localhost"], ipAddresses: ["127.0.0.1"])
+    try authority.authority.write(leaf, toDirectory: folder.path)
+    let context = try TLSContext(.directory(folder.path))
+    let (outcomes, continuation) = AsyncStream.makeStream(of: TLSReloadOutcome.self)
+    try await withEcho(context, outcomes: { continuation.yield($0) }) { server in
+      var iterator = outcomes.makeAsyncIterator()
+      let before = context.fingerprintSHA256
+      try authority.authority.write(leaf, toDirectory: folder.path)
+      guard case .loaded = await iterator.next() else {
+        Issue.record("not loaded")
+        return
+      }
+      #expect(context.fingerprintSHA256 != before)
+      let current = context.fingerprintSHA256
+      try "no key".write(toFile: "\(folder.path)/key.pem", atomically: true, encoding: .utf8)
+      guard case .failed(let error) = await iterator.next() else {
+        Issue.record("not refused")
+        return
+      }
+      #expect(error.faults.first?.source == "\(folder.path)/key.pem")
+      #expect(context.fingerprintSHA256 == current)
+      let probe = try await WebSocketProbe(
+        to: server.localAddress, tls: try authority.client())
+      await probe.send([1])
+      #expect(await probe.messages(1) == [[1]])
+      try authority.authority.write(leaf, toDirectory: folder.path)
+      guard case .loaded = await iterator.next() else {
+        Issue.record("not loaded again")
+        return
+      }
+    }
+  }
+}
