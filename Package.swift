@@ -22,6 +22,7 @@ let argumentParser = Target.Dependency.product(
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
+let yaml = Target.Dependency.product(name: "Yams", package: "Yams")
 let lifecycle = Target.Dependency.product(
   name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let unixSignals = Target.Dependency.product(
@@ -41,6 +42,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
   ],
   targets: [
     // The C edges: OpenSSL, and what Glibc's module map leaves out.
@@ -60,16 +62,20 @@ let package = Package(
       dependencies: ["GrenacheTLS", "GrenacheFraming", "GrenacheIO", deque, logging, metrics],
       swiftSettings: settings),
     .target(
+      name: "GrenacheAccess", dependencies: ["GrenacheTransport", "GrenacheTLS", logging, yaml],
+      swiftSettings: settings),
+    .target(
       name: "GrenacheGrape",
       dependencies: [
-        "GrenacheDHT", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming", "GrenacheIO",
-        logging, metrics, lifecycle,
+        "GrenacheDHT", "GrenacheTransport", "GrenacheAccess", "GrenacheTLS", "GrenacheFraming",
+        "GrenacheIO", logging, metrics, lifecycle,
       ],
       swiftSettings: settings),
     .target(
       name: "Grenache",
       dependencies: [
-        "GrenacheTransport", "GrenacheTLS", "GrenacheFraming", "GrenacheIO", logging, lifecycle,
+        "GrenacheTransport", "GrenacheAccess", "GrenacheTLS", "GrenacheFraming", "GrenacheIO",
+        logging, metrics, lifecycle,
       ],
       swiftSettings: settings),
 
@@ -77,21 +83,22 @@ let package = Package(
     .target(
       name: "GrenacheCommandSupport",
       dependencies: [
-        "GrenacheTransport", "GrenacheTLS", argumentParser, logging, lifecycle, unixSignals,
+        "GrenacheTransport", "GrenacheAccess", "GrenacheTLS", argumentParser, logging, lifecycle,
+        unixSignals,
       ],
       swiftSettings: settings),
     .executableTarget(
       name: "GrapeCommand",
       dependencies: [
-        "GrenacheGrape", "GrenacheTransport", "GrenacheIO", "GrenacheCommandSupport",
-        argumentParser, logging, lifecycle,
+        "GrenacheGrape", "GrenacheAccess", "GrenacheTransport", "GrenacheIO",
+        "GrenacheCommandSupport", argumentParser, logging, lifecycle,
       ],
       swiftSettings: settings),
     .executableTarget(
       name: "GrenacheCommand",
       dependencies: [
-        "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming",
-        "GrenacheIO", "GrenacheCommandSupport", argumentParser, logging, lifecycle,
+        "Grenache", "GrenacheGrape", "GrenacheAccess", "GrenacheTransport", "GrenacheTLS",
+        "GrenacheFraming", "GrenacheIO", "GrenacheCommandSupport", argumentParser, logging, lifecycle,
       ],
       swiftSettings: settings),
 
@@ -123,6 +130,9 @@ let package = Package(
       name: "GrenacheTLSTests", dependencies: ["GrenacheTLS", "TestSupport"],
       swiftSettings: testSettings),
     .testTarget(
+      name: "GrenacheAccessTests", dependencies: ["GrenacheAccess", "GrenacheTLS", "TestSupport"],
+      swiftSettings: testSettings),
+    .testTarget(
       name: "GrenacheIOTests", dependencies: ["GrenacheIO", "TestSupport"],
       swiftSettings: testSettings),
     .testTarget(
@@ -134,15 +144,15 @@ let package = Package(
     .testTarget(
       name: "GrenacheGrapeTests",
       dependencies: [
-        "GrenacheGrape", "GrenacheDHT", "GrenacheTransport", "GrenacheFraming", "GrenacheIO",
-        "GrenacheTLS", "TestSupport", logging,
+        "GrenacheGrape", "GrenacheDHT", "GrenacheTransport", "GrenacheAccess", "GrenacheFraming",
+        "GrenacheIO", "GrenacheTLS", "TestSupport", logging,
       ],
       swiftSettings: testSettings),
     .testTarget(
       name: "GrenacheTests",
       dependencies: [
-        "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheFraming", "GrenacheIO",
-        "GrenacheTLS", "TestSupport", logging,
+        "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheAccess", "GrenacheFraming",
+        "GrenacheIO", "GrenacheTLS", "TestSupport", logging,
       ],
       swiftSettings: testSettings),
     .testTarget(

@@ -51,6 +51,8 @@ struct GrapeCommand: AsyncParsableCommand {
   @Flag(help: "Say where the grape listens as JSON.")
   var json = false
   @OptionGroup var tls: TLSOptions
+  @Option(help: "YAML file with who may announce and look up what.")
+  var accessPolicy: String?
   @OptionGroup var logging: LoggingOptions
 
   func run() async throws {
@@ -74,7 +76,9 @@ struct GrapeCommand: AsyncParsableCommand {
       configuration = GrapeConfiguration(
         apiPort: apiPort, dhtPort: dhtPort, bootstrap: bootstrap, tls: tls)
       configuration.host = bind
+      if let accessPolicy { configuration.access = try AccessControl(file: accessPolicy) }
     } else {
+      try tls.checkNoPolicy(accessPolicy)
       configuration = .insecurePlaintext(
         apiPort: apiPort, dhtPort: dhtPort, bootstrap: bootstrap)
       let host = bind ?? "127.0.0.1"

@@ -27,6 +27,8 @@ public struct GrenacheError: Error, Hashable, Sendable, CustomStringConvertible 
     public static let cancelled = Code(name: "cancelled", isRetryable: false)
     /// The worker answered with an error; `message` is the worker's.
     public static let remoteError = Code(name: "remoteError", isRetryable: false)
+    /// The worker's or grape's access policy does not allow it to this side's certificate.
+    public static let notPermitted = Code(name: "notPermitted", isRetryable: false)
     /// The worker's answer is not what was asked for.
     public static let invalidReply = Code(name: "invalidReply", isRetryable: false)
     /// The payload cannot be encoded as JSON.

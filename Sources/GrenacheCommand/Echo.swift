@@ -65,7 +65,7 @@ private struct EchoServer: Service {
     printLine("echo at \(server.localAddress)")
     await withTaskGroup { group in
       if let context {
-        group.addTask { await TLSReloader(context, role: "echo", logger: logger).run() }
+        group.addTask { await FileReloader(context, role: "echo", logger: logger).run() }
       }
       group.addTask { try? await gracefulShutdown() }
       await group.next()

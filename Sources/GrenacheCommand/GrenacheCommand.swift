@@ -64,7 +64,7 @@ func commandExit(for error: any Error) -> CommandExit {
   switch error.code {
   case .serviceNotFound, .workerUnreachable: return .unavailable
   case .grapeUnreachable: return error.cause?.tls == nil ? .unavailable : .notPermitted
-  case .workerNotTrusted: return .notPermitted
+  case .workerNotTrusted, .notPermitted: return .notPermitted
   case .deadlineExceeded: return .temporary
   case .invalidPayload: return .usage
   case .invalidConfiguration: return .configuration

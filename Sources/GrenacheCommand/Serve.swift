@@ -29,6 +29,8 @@ struct Serve: AsyncParsableCommand {
   var exec: String?
   @Option(help: "The address to listen on.")
   var bind: String?
+  @Option(help: "YAML file with who may call what.")
+  var accessPolicy: String?
   @Flag(help: "Do not announce.")
   var noAnnounce = false
   @Flag(help: "Say where the service listens as JSON.")
@@ -51,6 +53,7 @@ struct Serve: AsyncParsableCommand {
 
   private func serverConfiguration() throws -> PeerRPCServerConfiguration {
     guard let tls = try grapes.tls.configuration() else {
+      try grapes.tls.checkNoPolicy(accessPolicy)
       let host = bind ?? "127.0.0.1"
       guard let address = SocketAddress(ip: host, port: port) else {
         throw CommandFailure(.usage, "--bind: \(host) is not an IP address.")
@@ -62,6 +65,7 @@ struct Serve: AsyncParsableCommand {
     }
     var configuration = PeerRPCServerConfiguration(port: port, tls: tls)
     if let bind { configuration.host = bind }
+    if let accessPolicy { configuration.access = try AccessControl(file: accessPolicy) }
     return configuration
   }
 

@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import Foundation
+internal import GrenacheAccess
 internal import GrenacheTLS
 
 /// What a command ends with, after sysexits(3).
@@ -46,6 +47,9 @@ public func runCommand(
     printError("error: \(failure)")
     throw ExitCode(failure.exit.rawValue)
   } catch let error as TLSConfigurationError {
+    printError("error: \(error)")
+    throw ExitCode(CommandExit.configuration.rawValue)
+  } catch let error as AccessPolicyError {
     printError("error: \(error)")
     throw ExitCode(CommandExit.configuration.rawValue)
   } catch {

@@ -28,7 +28,7 @@ public struct LoggingOptions: ParsableArguments, Sendable {
 private struct ReloadAtHangUp: Service {
   func run() async throws {
     let signals = await UnixSignalsSequence(trapping: [.sighup])
-    for await _ in signals.cancelOnGracefulShutdown() { TLSReload.requestAll() }
+    for await _ in signals.cancelOnGracefulShutdown() { Reload.requestAll() }
   }
 }
 

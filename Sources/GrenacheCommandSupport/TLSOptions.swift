@@ -66,6 +66,13 @@ public struct TLSOptions: ParsableArguments, Sendable {
       """)
   }
 
+  /// Refuses an access policy that could not be enforced.
+  public func checkNoPolicy(_ file: String?) throws {
+    guard insecurePlaintext, file != nil else { return }
+    throw CommandFailure(
+      .usage, "--access-policy needs certificates: without TLS nobody proves who they are.")
+  }
+
   private static let missing = CommandFailure(
     .configuration,
     """

@@ -1,3 +1,4 @@
+public import GrenacheAccess
 public import GrenacheTLS
 public import GrenacheTransport
 
@@ -30,6 +31,9 @@ public struct GrapeConfiguration: Sendable {
   public var payloadBytesMax = 8_192
   /// How long an API request may wait for the DHT (default 5 s).
   public var requestTimeout = Duration.seconds(5)
+  /// Who may announce and look up what (default: announce what one's certificate names, look up
+  /// anything); `nil` only through `insecurePlaintext`, where anybody may do anything.
+  public var access: AccessControl? = AccessControl()
   /// Told when certificates have been loaded again, or could not be.
   public var tlsReloaded: (@Sendable (TLSReloadOutcome) -> Void)?
 
@@ -48,6 +52,7 @@ public struct GrapeConfiguration: Sendable {
     self.dhtPort = dhtPort
     bootstrap = plaintextBootstrap
     tls = nil
+    access = nil
   }
 
   /// The API in the clear: anybody may announce anything. For networks of existing plaintext peers

@@ -1,3 +1,4 @@
+internal import GrenacheAccess
 internal import GrenacheDHT
 internal import GrenacheFraming
 public import GrenacheIO
@@ -51,8 +52,12 @@ public final class GrapeNode: Service {
     await started(Addresses(api: api.localAddress, dht: dht))
     await withTaskGroup { group in
       if let context {
-        let reloader = TLSReloader(
+        let reloader = FileReloader(
           context, role: "grape", logger: logger, report: configuration.tlsReloaded)
+        group.addTask { await reloader.run() }
+      }
+      if let access = configuration.access, access.file != nil {
+        let reloader = FileReloader(access, role: "grape", logger: logger)
         group.addTask { await reloader.run() }
       }
       group.addTask { try? await gracefulShutdown() }

@@ -33,6 +33,25 @@ package enum Digest {
     }
     return String(decoding: text, as: UTF8.self)
   }
+
+  /// The bytes of `count` pairs of hexadecimal digits in either case; `nil` for anything else.
+  package static func bytes(hex text: String, count: Int) -> [UInt8]? {
+    let digits = text.utf8.map { byte -> UInt8? in
+      switch byte {
+      case 0x30...0x39: byte - 0x30
+      case 0x41...0x46: byte - 0x37
+      case 0x61...0x66: byte - 0x57
+      default: nil
+      }
+    }
+    guard digits.count == 2 * count else { return nil }
+    var bytes: [UInt8] = []
+    for index in stride(from: 0, to: digits.count, by: 2) {
+      guard let high = digits[index], let low = digits[index + 1] else { return nil }
+      bytes.append(high << 4 | low)
+    }
+    return bytes
+  }
 }
 
 /// Random bytes from OpenSSL's generator.

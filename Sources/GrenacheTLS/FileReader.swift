@@ -1,17 +1,17 @@
 internal import Glibc
 
 /// Reads small files whole.
-enum FileReader {
+package enum FileReader {
   /// More than this is no PEM file.
   static let bytesMax = 16 << 20
 
-  struct Failure: Error {
-    var reason: String
+  package struct Failure: Error {
+    package var reason: String
   }
 
   static func exists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
 
-  static func read(_ path: String) throws(Failure) -> [UInt8] {
+  package static func read(_ path: String) throws(Failure) -> [UInt8] {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw Failure(reason: reason(of: errno)) }
     defer { _ = close(descriptor) }

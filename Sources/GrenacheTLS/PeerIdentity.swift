@@ -36,6 +36,8 @@ public struct PeerIdentity: Hashable, Sendable {
   public let issuer: String
   /// The end of validity, in seconds since 1970.
   public let notAfter: Int64
+  /// SHA-256 of the public keys of the authorities above the certificate, as it was verified.
+  public let issuerPublicKeysSHA256: [[UInt8]]
   /// The certificates that the peer presented, leaf first, as DER.
   public let chain: [[UInt8]]
 
@@ -55,7 +57,8 @@ public struct PeerIdentity: Hashable, Sendable {
     return names.first?.description ?? subject
   }
 
-  init(certificate: OpaquePointer, chain: [[UInt8]]) {
+  init(certificate: OpaquePointer, chain: [[UInt8]], issuers: [OpaquePointer] = unsafe []) {
+    issuerPublicKeysSHA256 = unsafe issuers.map { unsafe Digest.sha256(publicKeyInfo(of: $0)) }
     names = unsafe subjectAlternativeNames(of: certificate)
     self.chain = chain
     fingerprintSHA256 = unsafe Digest.sha256(chain.first ?? certificateDER(certificate))

@@ -80,7 +80,7 @@ public struct PeerVerification: Hashable, Sendable {
   }
 
   /// RFC 9525 §6.3: ASCII letters in either case; `*` stands for exactly one left-most label.
-  static func dnsMatches(_ pattern: String, _ host: String) -> Bool {
+  package static func dnsMatches(_ pattern: String, _ host: String) -> Bool {
     let name = host.hasSuffix(".") ? String(host.dropLast()) : host
     let wanted = labels(name)
     let given = labels(pattern)

@@ -171,7 +171,12 @@ package final class TLSEngine {
         chain.append(unsafe certificateDER(certificate))
       }
     }
-    let identity = unsafe PeerIdentity(certificate: leaf, chain: chain)
+    var issuers: [OpaquePointer] = unsafe []
+    let verified = unsafe X509_STORE_CTX_get0_chain(store)
+    for index in 1..<max(1, unsafe grenache_chain_count(verified)) {
+      if let issuer = unsafe grenache_chain_at(verified, index) { unsafe issuers.append(issuer) }
+    }
+    let identity = unsafe PeerIdentity(certificate: leaf, chain: chain, issuers: issuers)
     guard verification.accepts(identity) else {
       verificationFailure = nameFailure(identity)
       unsafe X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH)

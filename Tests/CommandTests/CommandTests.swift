@@ -36,9 +36,14 @@ struct CommandTests {
     let (second, secondAPI, _) = try await startGrape(bootstrap: firstDHT)
     let client = ["--tls-dir", try certificates("client"), "--grape"]
     let announced = try await run(
-      Programs.grenache, "announce", "rpc_test,1", client[0], client[1], client[2], firstAPI)
+      Programs.grenache, "announce", "rpc_test,1", "--tls-dir", try certificates("worker"),
+      "--grape", firstAPI)
     #expect(announced.status == 0, "\(announced.errors)")
     #expect(announced.output == "rpc_test,1 stored on 1")
+    let denied = try await run(
+      Programs.grenache, "announce", "rpc_test,1", client[0], client[1], client[2], firstAPI)
+    #expect(denied.status == 77)
+    #expect(denied.errors.contains("ERR_GRAPE_NOT_PERMITTED"), "\(denied.errors)")
     let found = try await run(
       Programs.grenache, "lookup", "rpc_test", "--json", client[0], client[1], client[2], secondAPI)
     #expect(found.output == "[\"127.0.0.1:1\"]")
@@ -139,7 +144,7 @@ struct CommandTests {
   @Test("curl: announce and lookup as existing grapes answer them; no certificate, no answer")
   func curl() async throws {
     let (grape, api, _) = try await startGrape()
-    let client = try certificates("client")
+    let client = try certificates("worker")
     let options = [
       "-s", "--cacert", "\(client)/ca.pem", "--cert", "\(client)/cert.pem", "--key",
       "\(client)/key.pem",

@@ -1,3 +1,4 @@
+import GrenacheAccess
 import GrenacheFraming
 import GrenacheGrape
 import GrenacheIO
@@ -14,7 +15,7 @@ struct GrapeNodeTests {
 
   @Test("what is announced at one grape is found at the other")
   func twoGrapes() async throws {
-    let (host, client) = (try authority.host(), try authority.client())
+    let (host, client) = (try authority.host(), try authority.worker("rpc_test", "own"))
     try await withGrape(tls: host) { first in
       let bootstrap = [Endpoint(first.dht)]
       try await withGrape(tls: host, bootstrap: bootstrap) { second in
@@ -38,7 +39,7 @@ struct GrapeNodeTests {
 
   @Test("a grape alone: no node to query, but it keeps the announcement itself")
   func alone() async throws {
-    let client = try authority.client()
+    let client = try authority.worker("svc")
     try await withGrape(tls: try authority.host()) { grape in
       let announced = try await post(
         "{\"data\":[\"svc\",1]}", "/announce", to: grape.api, as: client)
@@ -62,6 +63,48 @@ struct GrapeNodeTests {
       #expect(most.status == 200 && most.body == "[]")
       let more = try await post("", "/lookup", to: grape.api, as: client, payload: body(8_193))
       #expect(more.status == 413 && more.body == "ERR_GRAPE_PAYLOAD_SIZE")
+    }
+  }
+
+  @Test("P26 only a certificate that names a service may announce it; looking up is open")
+  func announcers() async throws {
+    let client = try authority.client()
+    let worker = try authority.worker("svc", "rest:*")
+    try await withGrape(tls: try authority.host()) { grape in
+      for (service, tls, isAllowed) in [
+        ("svc", client, false), ("svc", worker, true), ("rest:a", worker, true),
+        ("rest", worker, false), ("svc2", worker, false),
+      ] {
+        let answer = try await post(
+          "{\"data\":[\"\(service)\",1]}", "/announce", to: grape.api, as: tls)
+        if isAllowed {
+          #expect(answer.body == "\"No nodes to query\"")
+        } else {
+          #expect(answer.status == 403 && answer.body == "ERR_GRAPE_NOT_PERMITTED")
+        }
+      }
+      let stolen = try await post("{\"data\":\"svc2\"}", "/lookup", to: grape.api, as: client)
+      #expect(stolen.body == "[]")
+    }
+  }
+
+  @Test("P26 a policy of the grape's own decides, from the next request on")
+  func policy() async throws {
+    let client = try authority.client()
+    let access = AccessControl(
+      AccessPolicy([
+        .init("all", allow: [.announce], on: .patterns(["a*"]), to: [.dns("client.test")])
+      ]))
+    try await withGrape(tls: try authority.host(), configure: { $0.access = access }) { grape in
+      let allowed = try await post("{\"data\":[\"ab\",1]}", "/announce", to: grape.api, as: client)
+      #expect(allowed.status == 200)
+      let denied = try await post("{\"data\":\"ab\"}", "/lookup", to: grape.api, as: client)
+      #expect(denied.status == 403)
+      access.policy = .byCertificate
+      let found = try await post("{\"data\":\"ab\"}", "/lookup", to: grape.api, as: client)
+      #expect(found.body == "[\"127.0.0.1:1\"]")
+      let again = try await post("{\"data\":[\"ab\",1]}", "/announce", to: grape.api, as: client)
+      #expect(again.status == 403)
     }
   }
 

@@ -76,7 +76,7 @@ struct TLSConfigurationTests {
     #expect(try TLSConfiguration.environment([:]) == nil)
     #expect(
       try TLSConfiguration.environment(["GRENACHE_TLS_DIR": "/d"])
-        == .files(certificate: "/d/cert.pem", key: "/d/key.pem", roots: "/d/ca.pem"))
+        == .directory("/d"))
     let error = #expect(throws: TLSConfigurationError.self) {
       try TLSConfiguration.environment(["GRENACHE_TLS_CERT": "c"])
     }

@@ -1,5 +1,6 @@
 import Foundation
 import Grenache
+import GrenacheAccess
 import GrenacheTLS
 import GrenacheTransport
 import TestSupport
@@ -75,6 +76,36 @@ struct RPCTests {
       }
       let reply = try await client.requestRaw("rpc_test", [0x33], to: worker)
       #expect(reply.result == [0x33])
+    }
+  }
+
+  @Test("P26 a policy decides for each service, and a change counts from the next call on")
+  func policy() async throws {
+    let access = AccessControl(
+      AccessPolicy([
+        .init("one", allow: [.call], on: .patterns(["one"]), to: [.dns("client.test")])
+      ]))
+    let services = ["one", "two"].map { name in RPCService(raw: name) { $0.payload } }
+    let client = try await directClient(try authority.client())
+    try await withServer(
+      services, tls: try authority.worker("*"), configure: { $0.access = access }
+    ) { worker in
+      let payload = Array("1".utf8)
+      let one = try await client.requestRaw("one", payload, to: worker)
+      #expect(one.result == payload)
+      let denied = await #expect(throws: GrenacheError.self) {
+        try await client.requestRaw("two", payload, to: worker)
+      }
+      #expect(denied?.code == .notPermitted)
+      #expect(denied?.message == "ERR_NOT_PERMITTED: two")
+      access.policy = .byCertificate
+      let two = try await client.requestRaw("two", payload, to: worker)
+      #expect(two.result == payload)
+      access.policy = AccessPolicy([])
+      let none = await #expect(throws: GrenacheError.self) {
+        try await client.requestRaw("one", payload, to: worker)
+      }
+      #expect(none?.code == .notPermitted)
     }
   }
 }

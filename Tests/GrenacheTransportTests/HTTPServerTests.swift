@@ -309,12 +309,12 @@ struct HTTPServerDrainTests {
   @Test("what is being answered finishes, what is idle is closed, nothing new is accepted")
   func drain() async throws {
     let (asked, continuation) = AsyncStream.makeStream(of: Void.self)
+    let (gate, opening) = AsyncStream.makeStream(of: Void.self)
     try await withServer(
-      loops: 2,
       respond: { request in
         if request.target == "/slow" {
           continuation.yield()
-          try? await Task.sleep(for: .milliseconds(100))
+          for await _ in gate {}
         }
         return HTTPServerResponse(.ok, body: Array("done".utf8))
       }
@@ -325,11 +325,13 @@ struct HTTPServerDrainTests {
       let busy = try await RawConnection(to: server.localAddress)
       await busy.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
       for await _ in asked { break }
-      await server.shutDown(within: .seconds(10))
+      async let end: Void = server.shutDown(within: .seconds(10))
+      #expect(await idle.receivedToEnd().isEnded)
+      opening.finish()
       let answer = await busy.receivedToEnd()
       #expect(answer.text.hasSuffix("done"))
       #expect(answer.text.lowercased().contains("connection: close"))
-      #expect(await idle.receivedToEnd().isEnded)
+      await end
       #expect(await server.connectionCount == 0)
       await #expect(throws: SystemCallError.self) {
         _ = try await RawConnection(to: server.localAddress)

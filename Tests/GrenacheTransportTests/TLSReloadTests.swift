@@ -27,7 +27,7 @@ struct TLSReloadTests {
       handlers: HTTPServerHandlers(
         respond: { _ in HTTPServerResponse(.ok) }, openWebSocket: { _, _ in EchoHandler() }),
       group: EventLoopGroup(count: 2), logger: quietLogger)
-    let reloader = TLSReloader(context, role: "test", logger: quietLogger, report: outcomes)
+    let reloader = FileReloader(context, role: "test", logger: quietLogger, report: outcomes)
     let task = Task { await reloader.run() }
     do {
       let result = try await body(server)

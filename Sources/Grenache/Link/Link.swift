@@ -106,7 +106,7 @@ public final class Link: Service {
       try? await gracefulShutdown()
       return
     }
-    await TLSReloader(context, role: "link", logger: logger, report: configuration.tlsReloaded)
+    await FileReloader(context, role: "link", logger: logger, report: configuration.tlsReloaded)
       .run()
   }
 

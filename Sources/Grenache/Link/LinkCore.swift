@@ -103,7 +103,10 @@ package final class LinkCore {
         return answer
       } catch {
         failure = error
-        if error.code == .cancelled || error.code == .grapeRefused { throw error }
+        switch error.code {
+        case .cancelled, .grapeRefused, .notPermitted: throw error
+        default: break
+        }
         if let deadline, deadline <= .now() {
           throw GrenacheError(
             .deadlineExceeded, "no grape answered in time", cause: error.cause)
@@ -130,7 +133,8 @@ package final class LinkCore {
     }
     guard (200..<300).contains(response.status.code) else {
       let text = String(decoding: response.body.prefix(200), as: UTF8.self)
-      throw GrenacheError(.grapeRefused, "grape \(grape) answered \(response.status.code): \(text)")
+      let code: GrenacheError.Code = response.status.code == 403 ? .notPermitted : .grapeRefused
+      throw GrenacheError(code, "grape \(grape) answered \(response.status.code): \(text)")
     }
     return response.body
   }

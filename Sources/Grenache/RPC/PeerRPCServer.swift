@@ -1,3 +1,4 @@
+public import GrenacheAccess
 internal import GrenacheFraming
 public import GrenacheIO
 public import GrenacheTLS
@@ -19,6 +20,9 @@ public struct PeerRPCServerConfiguration: Sendable {
   public var callsInFlightMax = 100
   /// How long a shutdown waits for calls that are being answered (default 30 s).
   public var drainDeadline = Duration.seconds(30)
+  /// Who may call what (default: whoever the roots vouch for may call everything); `nil` only
+  /// through `insecurePlaintext`, where anybody may.
+  public var access: AccessControl? = AccessControl()
   /// Told when certificates have been loaded again, or could not be.
   public var tlsReloaded: (@Sendable (TLSReloadOutcome) -> Void)?
 
@@ -31,6 +35,7 @@ public struct PeerRPCServerConfiguration: Sendable {
   private init(plaintextPort: UInt16) {
     port = plaintextPort
     tls = nil
+    access = nil
   }
 
   /// No TLS at all: anybody may call, and everybody on the way reads and changes what is said. For
@@ -80,8 +85,12 @@ public final class PeerRPCServer: Service {
         group.addTask { [link] in await link?.keepAnnouncing(name, port: port) }
       }
       if let context {
-        let reloader = TLSReloader(
+        let reloader = FileReloader(
           context, role: "server", logger: logger, report: configuration.tlsReloaded)
+        group.addTask { await reloader.run() }
+      }
+      if let access = configuration.access, access.file != nil {
+        let reloader = FileReloader(access, role: "server", logger: logger)
         group.addTask { await reloader.run() }
       }
       if let link { group.addTask { await link.keepCertificatesFresh() } }
@@ -105,8 +114,8 @@ public final class PeerRPCServer: Service {
       on: address, context: context, configuration: configuration.transport,
       handlers: HTTPServerHandlers(
         respond: { _ in HTTPServerResponse(.upgradeRequired) },
-        openWebSocket: { [services, logger] request, loop in
-          RPCServerConnection(services: services, limits: limits, logger: logger)
+        openWebSocket: { [services, logger, access = configuration.access] request, loop in
+          RPCServerConnection(services: services, access: access, limits: limits, logger: logger)
         }),
       group: try group ?? EventLoopGroup.shared(), logger: logger)
     if context == nil {

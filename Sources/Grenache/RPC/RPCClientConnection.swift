@@ -74,7 +74,9 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
       let id = envelope.ridNumber(in: payload), let call = calls[id]
     else { return }
     if let message = envelope.errorMessage(in: payload) {
-      call.fulfil(.failure(GrenacheError(.remoteError, message)), on: loop)
+      let isDenial = message.hasPrefix(RPCFault.notPermittedCode)
+      let code: GrenacheError.Code = isDenial ? .notPermitted : .remoteError
+      call.fulfil(.failure(GrenacheError(code, message)), on: loop)
       return
     }
     let reply = RPCReply(

@@ -29,6 +29,9 @@ public struct RPCRequest: Sendable {
 ///
 /// Any other error is logged, and the caller learns only that the call failed.
 public struct RPCFault: Error, Hashable, Sendable, CustomStringConvertible {
+  /// What the message of a call begins with that the access policy does not allow.
+  static let notPermittedCode = "ERR_NOT_PERMITTED"
+
   /// What the caller reads.
   public var message: String
 

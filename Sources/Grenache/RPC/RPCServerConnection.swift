@@ -1,7 +1,9 @@
+internal import GrenacheAccess
 internal import GrenacheFraming
 internal import GrenacheIO
 internal import GrenacheTransport
 internal import Logging
+internal import Metrics
 
 /// The limits of one connection to a server.
 struct RPCConnectionLimits: Sendable {
@@ -26,14 +28,18 @@ final class RPCServerConnection: WebSocketHandler {
   }
 
   private let services: RPCServiceTable
+  private var calls: CallPermissions?
   private let limits: RPCConnectionLimits
   private let logger: Logger
   private let workers = WorkerPool<Call>()
   private var connection: WebSocketConnection?
   private var callsInFlight = 0
 
-  init(services: RPCServiceTable, limits: RPCConnectionLimits, logger: Logger) {
+  init(
+    services: RPCServiceTable, access: AccessControl?, limits: RPCConnectionLimits, logger: Logger
+  ) {
     self.services = services
+    calls = access.map(CallPermissions.init)
     self.limits = limits
     self.logger = logger
   }
@@ -50,6 +56,9 @@ final class RPCServerConnection: WebSocketHandler {
     guard let service = services.service(for: envelope, in: payload) else {
       let name = envelope.keyString(in: payload) ?? "null"
       return reply(rid, fault: "ERR_SERVICE_NOT_FOUND: \(name.prefix(200))", on: loop)
+    }
+    if calls?.allow(service.name, by: connection.identity) == false {
+      return deny(rid, service.name, connection, on: loop)
     }
     let request = RPCRequest(
       service: service.name, payload: envelope.payload.bytes(in: payload),
@@ -70,6 +79,19 @@ final class RPCServerConnection: WebSocketHandler {
     if let error = closure.error {
       logger.debug("connection lost", metadata: ["error": "\(error)"])
     }
+  }
+
+  /// Answers a call that the access policy does not allow; counted and logged.
+  private func deny(
+    _ rid: [UInt8], _ service: String, _ connection: WebSocketConnection,
+    on loop: isolated EventLoop
+  ) {
+    Counter(label: "grenache_denials_total", dimensions: [("right", "call")]).increment()
+    let who = connection.identity?.displayName ?? "\(connection.remoteAddress)"
+    logger.notice(
+      "denied: no rule of the access policy allows it",
+      metadata: ["right": "call", "service": "\(service)", "by": "\(who)"])
+    reply(rid, fault: "\(RPCFault.notPermittedCode): \(service)", on: loop)
   }
 
   /// Runs the handler; whatever it throws answers this call and touches no other.

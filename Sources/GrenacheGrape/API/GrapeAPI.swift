@@ -1,4 +1,5 @@
 internal import Foundation
+internal import GrenacheAccess
 internal import GrenacheDHT
 internal import GrenacheFraming
 internal import GrenacheIO
@@ -19,6 +20,8 @@ struct GrapeAPI: Sendable {
   let ownHost: SocketAddress.Host?
   let logger: Logger
 
+  /// The answer to what the access policy does not allow.
+  private static let notPermitted = "ERR_GRAPE_NOT_PERMITTED"
   private static let announces = Counter(label: "grenache_grape_announces_total")
   private static let lookups = Counter(label: "grenache_grape_lookups_total")
   private static let refusals = Counter(label: "grenache_grape_refused_requests_total")
@@ -28,6 +31,10 @@ struct GrapeAPI: Sendable {
       return bare(413, "ERR_GRAPE_PAYLOAD_SIZE")
     }
     switch GrapeRequest.parse(target: request.target, body: request.body) {
+    case .success(.announce(let key, _)) where !may(.announce, key, request):
+      return bare(403, Self.notPermitted)
+    case .success(.lookup(let key)) where !may(.lookup, key, request):
+      return bare(403, Self.notPermitted)
     case .success(.announce(let key, let port)):
       Self.announces.increment()
       return await announce(key, port, request)
@@ -41,6 +48,20 @@ struct GrapeAPI: Sendable {
       Self.refusals.increment()
       return bare(status, text)
     }
+  }
+
+  /// Asks the access policy; a denial is counted and logged.
+  private func may(
+    _ right: AccessPolicy.Right, _ key: [UInt8], _ request: HTTPServerRequest
+  ) -> Bool {
+    guard let access = configuration.access else { return true }
+    let name = String(decoding: key, as: UTF8.self)
+    if access.decide(right, on: name, by: request.identity).isAllowed { return true }
+    Counter(label: "grenache_denials_total", dimensions: [("right", right.rawValue)]).increment()
+    logger.notice(
+      "denied: no rule of the access policy allows it",
+      metadata: ["right": "\(right.rawValue)", "service": "\(text(key))", "by": "\(who(request))"])
+    return false
   }
 
   // MARK: Operations

@@ -1,0 +1,30 @@
+internal import GrenacheAccess
+internal import GrenacheTLS
+
+/// What the peer of one connection may call, decided once for each service and version of the policy.
+struct CallPermissions {
+  private let access: AccessControl
+  private var version: Int
+  private var isOpen: Bool
+  private var decided: [String: Bool] = [:]
+
+  init(_ access: AccessControl) {
+    self.access = access
+    version = access.version
+    isOpen = access.policy.isOpen(.call)
+  }
+
+  /// Whether `peer`, the same one at each call, may call `service`, one of the server's own.
+  mutating func allow(_ service: String, by peer: PeerIdentity?) -> Bool {
+    if version != access.version {
+      version = access.version
+      isOpen = access.policy.isOpen(.call)
+      decided = [:]
+    }
+    if isOpen, peer != nil { return true }
+    if let known = decided[service] { return known }
+    let isAllowed = access.decide(.call, on: service, by: peer).isAllowed
+    decided[service] = isAllowed
+    return isAllowed
+  }
+}

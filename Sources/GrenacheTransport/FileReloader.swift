@@ -1,0 +1,94 @@
+internal import GrenacheIO
+package import GrenacheTLS
+package import Logging
+internal import Metrics
+internal import Synchronization
+
+/// Asks for what comes from files to be loaded again.
+public enum Reload: Sendable {
+  fileprivate static let requests = Atomic<Int>(0)
+
+  /// Has every server, link and grape of this process that runs load its certificates and access
+  /// policies again, whether their files have changed or not, within a quarter of a second: for a
+  /// handler of SIGHUP.
+  public static func requestAll() {
+    requests.wrappingAdd(1, ordering: .relaxed)
+  }
+}
+
+/// Keeps what comes from files fresh: loads it again when they have changed, or when that is asked for.
+package struct FileReloader: Sendable {
+  /// How often requests are looked for when files are not watched.
+  static let requestInterval = Duration.milliseconds(250)
+
+  /// What is loaded and who uses it, for logs and metrics.
+  package var what: String
+  package var role: String
+  package var logger: Logger
+  /// How often to look; `nil` for only when it is asked for.
+  package var interval: Duration?
+  /// The files as they are, and as they were when they were loaded.
+  package var present: @Sendable () -> [FileStamp?]
+  package var loaded: @Sendable () -> [FileStamp?]
+  package var reload: @Sendable () throws -> Void
+  /// Told of what has come of it: `nil`, or why what was there before stays in use.
+  package var report: @Sendable ((any Error)?) -> Void
+
+  package init(
+    _ what: String, role: String, logger: Logger, interval: Duration?,
+    present: @escaping @Sendable () -> [FileStamp?],
+    loaded: @escaping @Sendable () -> [FileStamp?],
+    reload: @escaping @Sendable () throws -> Void,
+    report: @escaping @Sendable ((any Error)?) -> Void = { _ in }
+  ) {
+    self.what = what
+    self.role = role
+    self.logger = logger
+    self.interval = interval
+    self.present = present
+    self.loaded = loaded
+    self.reload = reload
+    self.report = report
+  }
+
+  /// Runs until its task is cancelled.
+  package func run() async {
+    var requests = Reload.requests.load(ordering: .relaxed)
+    var failed: [FileStamp?]?
+    var isReported = false
+    while (try? await Task.sleep(for: interval ?? Self.requestInterval)) != nil {
+      let requested = Reload.requests.load(ordering: .relaxed)
+      let isRequested = requested != requests
+      requests = requested
+      let stamps = present()
+      let isChanged = interval != nil && stamps != loaded()
+      if !isRequested, !isChanged || (stamps == failed && isReported) { continue }
+      do {
+        try reload()
+        failed = nil
+        isReported = false
+        tell(nil)
+      } catch {
+        // A set of files is not written at once: only what is still wrong at the next look is told.
+        isReported = isRequested || stamps == failed
+        failed = stamps
+        if isReported { tell(error) }
+      }
+    }
+  }
+
+  private func tell(_ error: (any Error)?) {
+    if let error {
+      logger.error(
+        "\(what) cannot be loaded; what was loaded before stays in use",
+        metadata: ["role": "\(role)", "error": "\(error)"])
+    } else {
+      logger.info("\(what) loaded", metadata: ["role": "\(role)"])
+    }
+    Counter(
+      label: "grenache_reloads_total",
+      dimensions: [("what", what), ("role", role), ("result", error == nil ? "loaded" : "failed")]
+    ).increment()
+    report(error)
+  }
+}

@@ -1,0 +1,197 @@
+import Foundation
+import GrenacheAccess
+import GrenacheTLS
+import TestSupport
+import Testing
+
+@Suite("Access policy: what no rule allows is denied")
+struct AccessPolicyTests {
+  typealias Right = AccessPolicy.Right
+
+  @Test("P26 without a policy: announce what the certificate names, look up and call anything")
+  func byCertificate() throws {
+    let policy = AccessPolicy.byCertificate
+    let worker = try PeerIdentity.of(services: ["rpc_test", "rest:*"])
+    for (key, isAllowed) in [
+      ("rpc_test", true), ("rest:util", true), ("rest:", true), ("rest", false),
+      ("rpc_test2", false), ("RPC_TEST", false), ("", false), ("other", false),
+    ] {
+      #expect(policy.decide(.announce, on: key, by: worker).isAllowed == isAllowed, "\(key)")
+      #expect(policy.decide(.publish, on: key, by: worker).isAllowed == isAllowed)
+    }
+    let client = try PeerIdentity.of(dnsNames: ["client.test"])
+    for right in [Right.lookup, .call, .subscribe] {
+      #expect(policy.decide(right, on: "anything", by: client).isAllowed)
+    }
+    for right in [Right.announce, .put, .publish] {
+      #expect(!policy.decide(right, on: "anything", by: client).isAllowed)
+    }
+    for right in Right.allCases { #expect(!policy.decide(right, on: "x", by: nil).isAllowed) }
+  }
+
+  @Test("identities: URI and DNS names, keys, issuers")
+  func identities() throws {
+    let peer = try PeerIdentity.of(
+      dnsNames: ["a.ops.test"], services: ["billing"])
+    let other = [UInt8](repeating: 0, count: 32)
+    for (who, matches) in [
+      (AccessPolicy.Who.anyone, true), (.uri("grenache:billing"), true),
+      (.uri("grenache:*"), true), (.uri("grenache:bill"), false), (.uri("billing"), false),
+      (.dns("a.ops.test"), true), (.dns("*.ops.test"), true), (.dns("*.test"), false),
+      (.dns("billing"), false), (.publicKey(peer.publicKeySHA256), true),
+      (.publicKey(other), false), (.publicKey([]), false),
+      (.issuer(peer.issuerPublicKeysSHA256[0]), true), (.issuer(peer.publicKeySHA256), false),
+      (.issuer(other), false),
+    ] {
+      let policy = AccessPolicy([
+        .init("only", allow: [.call], on: .patterns(["*"]), to: [who])
+      ])
+      let expected: AccessPolicy.Decision = matches ? .allowed(by: "only") : .denied
+      #expect(policy.decide(.call, on: "x", by: peer) == expected, "\(who)")
+    }
+  }
+
+  @Test("the first rule that allows something is named; rights and keys must both fit")
+  func rules() throws {
+    let peer = try PeerIdentity.of(dnsNames: ["client.test"])
+    let policy = AccessPolicy([
+      .init("exact", allow: [.call], on: .patterns(["a", "b"]), to: [.anyone]),
+      .init("prefix", allow: [.call, .lookup], on: .patterns(["b*"]), to: [.anyone]),
+      .init("nobody", allow: [.put], on: .patterns(["*"]), to: []),
+    ])
+    for (right, key, rule) in [
+      (Right.call, "a", "exact"), (.call, "b", "exact"), (.call, "bb", "prefix"),
+      (.lookup, "b", "prefix"), (.lookup, "a", nil), (.call, "ab", nil), (.put, "a", nil),
+    ] as [(Right, String, String?)] {
+      let expected = rule.map { AccessPolicy.Decision.allowed(by: $0) } ?? .denied
+      #expect(policy.decide(right, on: key, by: peer) == expected)
+    }
+    #expect(!policy.isOpen(.call))
+    #expect(AccessPolicy.byCertificate.isOpen(.call))
+    #expect(!AccessPolicy.byCertificate.isOpen(.announce))
+  }
+
+  @Test("a policy's file says the same as its value")
+  func file() throws {
+    let hex = String(repeating: "0a", count: 32)
+    let text = """
+      # who may do what
+      rules:
+        - name: workers
+          allow: [announce, publish]
+          keys: certificate
+          to: anyone
+        - allow: call
+          keys: ["rest:*", billing]
+          to:
+            - uri: spiffe://example.org/shop/*
+            - dns: "*.ops.example.org"
+            - spki: \(hex)
+            - issuer: \(hex.uppercased())
+      """
+    let digest = [UInt8](repeating: 10, count: 32)
+    #expect(
+      try AccessPolicy(yaml: text, source: "p.yaml")
+        == AccessPolicy([
+          .init("workers", allow: [.announce, .publish], on: .namedByCertificate, to: [.anyone]),
+          .init(
+            "rule 2", allow: [.call], on: .patterns(["rest:*", "billing"]),
+            to: [
+              .uri("spiffe://example.org/shop/*"), .dns("*.ops.example.org"), .publicKey(digest),
+              .issuer(digest),
+            ]),
+        ]))
+    #expect(try AccessPolicy(yaml: "rules: []", source: "p").rules.isEmpty)
+  }
+
+  @Test(
+    "what is wrong is named with its line, all of it at once",
+    arguments: [
+      ("", nil, "is not a mapping"), ("rules", 1, "is not a mapping"),
+      ("rules: x", 1, "is not a list"), ("other: []", 1, "is no field"),
+      ("rules: [", 2, "is not YAML"), ("rules:\n  - 5", 2, "is not a mapping"),
+      ("rules:\n  - allow: fly\n    keys: [a]\n    to: anyone", 2, "'fly' is no right"),
+      ("rules:\n  - keys: [a]\n    to: anyone", 2, "allow names no right"),
+      ("rules:\n  - allow: call\n    keys: [a*b]\n    to: anyone", 3, "is no key pattern"),
+      ("rules:\n  - allow: call\n    keys: []\n    to: anyone", 3, "keys names no key"),
+      ("rules:\n  - allow: call\n    keys: [a]\n    to: []", 4, "to names nobody"),
+      ("rules:\n  - allow: call\n    keys: [a]\n    to:\n      - spki: 12", 5, "is no identity"),
+      ("rules:\n  - allow: call\n    keys: [a]\n    to:\n      - cn: x", 5, "is no field"),
+      ("rules:\n  - allow: call\n    keys: [a]\n    to: anyone\n    deny: b", 5, "is no field"),
+    ] as [(String, Int?, String)])
+  func faults(_ text: String, _ line: Int?, _ reason: String) {
+    let error = #expect(throws: AccessPolicyError.self) {
+      try AccessPolicy(yaml: text, source: "p.yaml")
+    }
+    let fault = error?.faults.first
+    #expect(fault?.reason.contains(reason) == true, "\(String(describing: error))")
+    #expect(fault?.line == line, "\(String(describing: error))")
+    #expect(fault?.remedy.isEmpty == false)
+  }
+
+  @Test("two faults are two lines; a file that is not there is named")
+  func several() {
+    let text =
+      "rules:\n  - allow: fly\n    keys: [a]\n    to: anyone\n  - allow: call\n    to: anyone"
+    let error = #expect(throws: AccessPolicyError.self) {
+      try AccessPolicy(yaml: text, source: "p.yaml")
+    }
+    #expect(error?.faults.count == 2)
+    #expect(error?.description.contains("p.yaml:2") == true)
+    let missing = #expect(throws: AccessPolicyError.self) {
+      try AccessPolicy(file: "/nowhere/p.yaml")
+    }
+    #expect(missing?.description.contains("/nowhere/p.yaml: does not exist") == true)
+  }
+
+  @Test("mutated files give faults and never end the process", arguments: 1...4)
+  func mutations(seed: UInt64) {
+    let text =
+      "rules:\n  - name: a\n    allow: [call, lookup]\n    keys: [\"a*\"]\n    to:\n      - dns: b\n"
+    var generator = SeededGenerator(seed: seed)
+    for _ in 0..<500 {
+      var bytes = Array(text.utf8)
+      for _ in 0..<Int.random(in: 1...4, using: &generator) {
+        let index = Int.random(in: 0..<bytes.count, using: &generator)
+        bytes[index] = UInt8.random(in: 0...255, using: &generator)
+      }
+      _ = try? AccessPolicy(yaml: String(decoding: bytes, as: UTF8.self), source: "p")
+    }
+  }
+
+  @Test("a policy in use is replaced as a whole; a bad file changes nothing")
+  func control() throws {
+    let folder = try TemporaryFolder()
+    let path = "\(folder.path)/policy.yaml"
+    func write(_ text: String) throws {
+      try text.write(toFile: path, atomically: true, encoding: .utf8)
+    }
+    try write("rules:\n  - allow: call\n    keys: [a]\n    to: anyone\n")
+    let control = try AccessControl(file: path)
+    let peer = try PeerIdentity.of(dnsNames: ["client.test"])
+    #expect(control.decide(.call, on: "a", by: peer).isAllowed)
+    let version = control.version
+    try write("rules: 5")
+    #expect(throws: AccessPolicyError.self) { try control.reload() }
+    #expect(control.decide(.call, on: "a", by: peer).isAllowed)
+    #expect(control.version == version)
+    try write("rules: []")
+    try control.reload()
+    #expect(!control.decide(.call, on: "a", by: peer).isAllowed)
+    #expect(control.version != version)
+  }
+}
+
+extension PeerIdentity {
+  /// The identity of a certificate with these names, as a handshake gives it.
+  fileprivate static func of(
+    dnsNames: [String] = [], services: [String] = []
+  ) throws -> PeerIdentity {
+    let authority = try CertificateAuthority()
+    let peer = try TLSContext(
+      authority.configuration(
+        for: .init(commonName: "peer", dnsNames: dnsNames, services: services)))
+    let here = try TLSContext(authority.configuration(for: .init(commonName: "here")))
+    return try #require(try peerIdentity(of: peer, seenBy: here))
+  }
+}
