@@ -85,7 +85,6 @@ int grenache_ssl_attach(SSL *ssl, struct grenache_window *window) {
 const uint64_t grenache_option_no_renegotiation = SSL_OP_NO_RENEGOTIATION;
 const uint64_t grenache_option_no_compression = SSL_OP_NO_COMPRESSION;
 const uint64_t grenache_option_no_ticket = SSL_OP_NO_TICKET;
-const uint64_t grenache_option_server_preference = SSL_OP_CIPHER_SERVER_PREFERENCE;
 const long grenache_mode_release_buffers = SSL_MODE_RELEASE_BUFFERS;
 const long grenache_mode_moving_write_buffer = SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER;
 
@@ -128,6 +127,14 @@ static int no_passphrase(char *buffer, int size, int writing, void *user) {
     return -1;
 }
 
+static int give_passphrase(char *buffer, int size, int writing, void *user) {
+    (void)writing;
+    size_t count = user ? strlen(user) : 0;
+    if (!user || count > (size_t)size) return -1;
+    memcpy(buffer, user, count);
+    return (int)count;
+}
+
 X509 *grenache_read_certificate(BIO *bio) {
     return PEM_read_bio_X509(bio, NULL, no_passphrase, NULL);
 }
@@ -137,9 +144,69 @@ X509_CRL *grenache_read_crl(BIO *bio) {
 }
 
 EVP_PKEY *grenache_read_key(BIO *bio, const char *passphrase) {
-    if (passphrase) return PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)(uintptr_t)passphrase);
-    return PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
+    return PEM_read_bio_PrivateKey(bio, NULL, give_passphrase, (void *)(uintptr_t)passphrase);
 }
+
+static int take_info(
+    OSSL_STORE_INFO *info, STACK_OF(X509) *certificates, EVP_PKEY **key, STACK_OF(X509_CRL) *lists) {
+    switch (OSSL_STORE_INFO_get_type(info)) {
+    case OSSL_STORE_INFO_CERT: {
+        X509 *certificate = OSSL_STORE_INFO_get1_CERT(info);
+        if (certificate && sk_X509_push(certificates, certificate)) return 1;
+        X509_free(certificate);
+        return 0;
+    }
+    case OSSL_STORE_INFO_PKEY:
+        if (key && !*key) *key = OSSL_STORE_INFO_get1_PKEY(info);
+        return 1;
+    case OSSL_STORE_INFO_CRL: {
+        X509_CRL *list = lists ? OSSL_STORE_INFO_get1_CRL(info) : NULL;
+        if (!lists || (list && sk_X509_CRL_push(lists, list))) return 1;
+        X509_CRL_free(list);
+        return 0;
+    }
+    default:
+        return 1;
+    }
+}
+
+int grenache_load_store(
+    BIO *bio, const char *uri, const char *passphrase, STACK_OF(X509) *certificates, EVP_PKEY **key,
+    STACK_OF(X509_CRL) *lists) {
+    int done = 0;
+    void *user = (void *)(uintptr_t)passphrase;
+    UI_METHOD *ui = UI_UTIL_wrap_read_pem_callback(give_passphrase, 0);
+    OSSL_STORE_CTX *store = NULL;
+    if (!ui) return 0;
+    store = bio ? OSSL_STORE_attach(bio, "file", NULL, NULL, ui, user, NULL, NULL, NULL)
+                : OSSL_STORE_open(uri, ui, user, NULL, NULL);
+    if (store) {
+        int rounds = 0;
+        done = 1;
+        while (done && !OSSL_STORE_eof(store) && rounds++ < 1000) {
+            OSSL_STORE_INFO *info = OSSL_STORE_load(store);
+            if (info) {
+                done = take_info(info, certificates, key, lists);
+                OSSL_STORE_INFO_free(info);
+            } else if (OSSL_STORE_error(store) && ERR_peek_error()) {
+                done = 0; /* the end of some stores counts as an error without a reason */
+            }
+        }
+        OSSL_STORE_close(store);
+    }
+    UI_destroy_method(ui);
+    return done;
+}
+
+STACK_OF(X509_CRL) *grenache_lists_new(void) { return sk_X509_CRL_new_null(); }
+
+int grenache_lists_count(STACK_OF(X509_CRL) *lists) { return lists ? sk_X509_CRL_num(lists) : 0; }
+
+X509_CRL *grenache_lists_at(STACK_OF(X509_CRL) *lists, int index) {
+    return sk_X509_CRL_value(lists, index);
+}
+
+void grenache_lists_free(STACK_OF(X509_CRL) *lists) { sk_X509_CRL_pop_free(lists, X509_CRL_free); }
 
 int grenache_is_end_of_pem(void) {
     unsigned long error = ERR_peek_last_error();

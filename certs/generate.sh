@@ -16,10 +16,11 @@ if [ "${1:-}" = "--if-missing" ]; then
     if_missing=yes
     shift
 fi
+version=2 # of what is made: another one is made anew
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 target=${1:-$here/generated}
 
-if [ "$if_missing" = yes ] && [ -f "$target/complete" ] &&
+if [ "$if_missing" = yes ] && [ "$(cat "$target/complete" 2>/dev/null)" = "$version" ] &&
     openssl x509 -in "$target/server/cert.pem" -noout -checkend 604800 >/dev/null 2>&1; then
     exit 0
 fi
@@ -123,6 +124,15 @@ cat issuer/cert.pem >>intermediate/cert.pem
 cp ca/cert.pem intermediate/ca.pem
 cp ca/cert.pem missing-intermediate/ca.pem
 
+# The server's in other formats; the passphrase is "secret".
+mkdir formats
+openssl x509 -in server/cert.pem -outform DER -out formats/cert.der
+openssl pkcs8 -topk8 -nocrypt -in server/key.pem -outform DER -out formats/key.der
+openssl pkcs8 -topk8 -in server/key.pem -passout pass:secret -out formats/key-encrypted.pem
+openssl pkcs12 -export -in intermediate/cert.pem -inkey intermediate/key.pem \
+    -passout pass:secret -out formats/bundle.p12
+chmod 600 formats/*
+
 # ---- bad ones ----------------------------------------------------------------------------------
 
 leaf expired ca ec "$host,URI:grenache:rpc_test" "" 20200101000000Z 20200201000000Z
@@ -153,7 +163,7 @@ cp ca/crl.pem checks-revocation/crl.pem
 
 rm -rf stranger issuer ca/newcerts ca/index.txt* ca/serial* ca/crlnumber* ca/ca.cnf
 cp ca/cert.pem ca/ca.pem
-date -u >complete
+echo "$version" >complete
 chmod 755 .
 cd /
 rm -rf "$target"

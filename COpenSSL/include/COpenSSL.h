@@ -10,6 +10,8 @@
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
+#include <openssl/store.h>
+#include <openssl/ui.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 #include <stddef.h>
@@ -67,7 +69,6 @@ int grenache_ssl_group(SSL *ssl);
 extern const uint64_t grenache_option_no_renegotiation;
 extern const uint64_t grenache_option_no_compression;
 extern const uint64_t grenache_option_no_ticket;
-extern const uint64_t grenache_option_server_preference;
 extern const long grenache_mode_release_buffers;
 extern const long grenache_mode_moving_write_buffer;
 
@@ -79,6 +80,19 @@ X509 *grenache_read_certificate(BIO *bio);
 X509_CRL *grenache_read_crl(BIO *bio);
 /* `passphrase` may be NULL: an encrypted key then fails instead of asking a terminal. */
 EVP_PKEY *grenache_read_key(BIO *bio, const char *passphrase);
+/*
+ * Loads what a store holds, in its order: DER or PKCS#12 in `bio`, or, without one, what `uri` names
+ * (OSSL_STORE, which asks the providers). `key` and `lists` may be NULL. 1, or 0 with the reason in the
+ * queue. `passphrase` may be NULL: what is encrypted then fails instead of asking a terminal.
+ */
+int grenache_load_store(
+    BIO *bio, const char *uri, const char *passphrase, STACK_OF(X509) *certificates, EVP_PKEY **key,
+    STACK_OF(X509_CRL) *lists);
+STACK_OF(X509_CRL) *grenache_lists_new(void);
+int grenache_lists_count(STACK_OF(X509_CRL) *lists);
+X509_CRL *grenache_lists_at(STACK_OF(X509_CRL) *lists, int index);
+void grenache_lists_free(STACK_OF(X509_CRL) *lists);
+
 /* Whether the queue says only that the input has no more PEM blocks; empties the queue then. */
 int grenache_is_end_of_pem(void);
 

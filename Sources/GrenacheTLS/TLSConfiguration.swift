@@ -3,28 +3,55 @@
 ///
 /// It only says where things are; `TLSContext` loads and checks all of it at once.
 public struct TLSConfiguration: Hashable, Sendable {
-  /// Where PEM text comes from.
+  /// Where certificates, keys and lists come from.
   public enum Source: Hashable, Sendable, CustomStringConvertible {
-    /// A file.
+    /// A file: PEM, DER or PKCS#12.
     case file(String)
-    /// The text itself.
+    /// PEM text itself.
     case pem(String)
+    /// DER or PKCS#12 itself.
+    case der([UInt8])
+    /// What a URI names in a store of OpenSSL's providers, `pkcs11:…` for example.
+    case store(String)
 
-    /// The file's name; never the text, which may be a key.
+    /// The file's name or the URI; never the content, which may be a key.
     public var description: String {
       switch self {
       case .file(let path): path
       case .pem: "PEM in memory"
+      case .der: "DER in memory"
+      case .store(let uri): uri
       }
     }
+  }
+
+  /// What a server wants of its clients.
+  public enum ClientCertificates: Hashable, Sendable {
+    /// Who has none is refused in the handshake.
+    case required
+    /// Who has one must have a good one; who has none is nobody in particular, to whom no access
+    /// policy allows anything.
+    case optional
+    /// No client is asked: everybody is nobody in particular.
+    case none
   }
 
   /// The leaf certificate and the chain above it, leaf first.
   public var certificate: Source
   /// The key of the leaf.
   public var key: Source
-  /// The authorities that vouch for peers.
-  public var roots: Source
+  /// The authorities that vouch for peers; `nil` for only those of the system, which
+  /// `usesSystemRoots` asks for.
+  public var roots: Source?
+  /// Whether the authorities of the system's trust store vouch for peers, too (default: no).
+  /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name another store.
+  public var usesSystemRoots = false
+  /// Gives the passphrase of what is encrypted.
+  public var passphrase: TLSPassphrase?
+  /// Versions, cipher suites and groups (default `intermediate`).
+  public var protocols = TLSProtocols.intermediate
+  /// Whether a server asks its clients for certificates (default: they must have one).
+  public var clientCertificates = ClientCertificates.required
   /// Revocation lists; with any, the peer's certificate is checked against them.
   public var revocationLists: Source?
   /// How often servers, links and grapes look whether a file has changed, and load it then
@@ -35,7 +62,7 @@ public struct TLSConfiguration: Hashable, Sendable {
 
   /// From any mix of files and memory.
   public init(
-    certificate: Source, key: Source, roots: Source, revocationLists: Source? = nil
+    certificate: Source, key: Source, roots: Source?, revocationLists: Source? = nil
   ) {
     self.certificate = certificate
     self.key = key
@@ -67,12 +94,8 @@ public struct TLSConfiguration: Hashable, Sendable {
   /// does not turn the check off.
   var withPresentRevocationLists: TLSConfiguration {
     guard let folder, revocationLists == nil else { return self }
-    return .directory(folder).reloaded(every: reloadInterval)
-  }
-
-  private func reloaded(every interval: Duration?) -> TLSConfiguration {
     var copy = self
-    copy.reloadInterval = interval
+    copy.revocationLists = TLSConfiguration.directory(folder).revocationLists
     return copy
   }
 

@@ -17,10 +17,15 @@ public final class TLSContext: Sendable {
   /// Loads and checks `configuration`.
   ///
   /// - Throws: `TLSConfigurationError` with every fault that was found.
-  public init(_ configuration: TLSConfiguration) throws(TLSConfigurationError) {
+  public convenience init(_ configuration: TLSConfiguration) throws(TLSConfigurationError) {
+    try self.init(configuration, isChecked: true)
+  }
+
+  /// - Parameter isChecked: see `TLSSnapshot`.
+  init(_ configuration: TLSConfiguration, isChecked: Bool) throws(TLSConfigurationError) {
     // The stamps come first: a file that changes while it is read is looked at again.
     let stamps = configuration.stamps
-    let snapshot = try TLSSnapshot(configuration)
+    let snapshot = try TLSSnapshot(configuration, isChecked: isChecked)
     state = Mutex(State(configuration: configuration, snapshot: snapshot, stamps: stamps))
   }
 

@@ -10,16 +10,27 @@ struct TLSMaterial {
 
   private typealias Fault = TLSConfigurationError.Fault
   private var faults: [Fault] = []
+  private let passphrase: TLSPassphrase?
 
   /// Loads everything and reports every fault found.
-  init(_ configuration: TLSConfiguration) throws(TLSConfigurationError) {
+  ///
+  /// - Parameter isChecked: whether faults are thrown; tests present what they must not.
+  init(_ configuration: TLSConfiguration, isChecked: Bool) throws(TLSConfigurationError) {
+    passphrase = configuration.passphrase
     chain = loadCertificates(configuration.certificate, "certificate")
     loadKey(configuration.key)
-    roots = loadCertificates(configuration.roots, "certificate of an authority")
+    if let source = configuration.roots {
+      roots = loadCertificates(source, "certificate of an authority")
+    } else if !configuration.usesSystemRoots {
+      faults.append(
+        Fault(
+          source: "roots", reason: "are not set, so that nobody could be trusted",
+          remedy: "Name the authorities, or those of the system."))
+    }
     if let lists = configuration.revocationLists { loadRevocationLists(lists) }
     checkLeaf(configuration)
     checkChain(configuration)
-    guard faults.isEmpty else { throw TLSConfigurationError(faults) }
+    guard faults.isEmpty || !isChecked else { throw TLSConfigurationError(faults) }
   }
 
   private mutating func report(
@@ -30,15 +41,29 @@ struct TLSMaterial {
 
   // MARK: Loading
 
-  private mutating func bytes(of source: TLSConfiguration.Source) -> [UInt8]? {
+  /// What a source holds, by its format.
+  private enum Content {
+    case pem([UInt8])
+    case der([UInt8])
+    case store(String)
+  }
+
+  private mutating func content(of source: TLSConfiguration.Source) -> Content? {
     switch source {
     case .pem(let text):
-      return Array(text.utf8)
+      return .pem(Array(text.utf8))
+    case .der(let bytes):
+      return .der(bytes)
+    case .store(let uri):
+      return .store(uri)
     case .file(let path):
       do {
-        return try FileReader.read(path)
+        let bytes = try FileReader.read(path)
+        // DER begins with a SEQUENCE, which no text does that holds PEM.
+        let isDER = bytes.first == 0x30 && !bytes.containsPEM
+        return isDER ? .der(bytes) : .pem(bytes)
       } catch {
-        report(source, error.reason, "Name a readable PEM file.")
+        report(source, error.reason, "Name a readable PEM, DER or PKCS#12 file.")
         return nil
       }
     }
@@ -47,12 +72,16 @@ struct TLSMaterial {
   private mutating func loadCertificates(
     _ source: TLSConfiguration.Source, _ kind: String
   ) -> [OpenSSLHandle] {
-    guard let bytes = bytes(of: source) else { return [] }
+    guard let content = content(of: source) else { return [] }
     var certificates: [OpenSSLHandle] = []
-    unsafe readPEM(bytes, source, "\(kind) \(1)") { bio in
-      guard let certificate = unsafe grenache_read_certificate(bio) else { return false }
-      unsafe certificates.append(.certificate(certificate))
-      return true
+    if case .pem(let bytes) = content {
+      unsafe readPEM(bytes, source) { bio in
+        guard let certificate = unsafe grenache_read_certificate(bio) else { return false }
+        unsafe certificates.append(.certificate(certificate))
+        return true
+      }
+    } else {
+      certificates = readStore(content, source).certificates
     }
     if certificates.isEmpty, faults.last?.source != source.description {
       report(source, "holds no \(kind)", "Put PEM text (-----BEGIN CERTIFICATE-----) there.")
@@ -61,12 +90,16 @@ struct TLSMaterial {
   }
 
   private mutating func loadRevocationLists(_ source: TLSConfiguration.Source) {
-    guard let bytes = bytes(of: source) else { return }
+    guard let content = content(of: source) else { return }
     var lists: [OpenSSLHandle] = []
-    unsafe readPEM(bytes, source, "revocation list") { bio in
-      guard let list = unsafe grenache_read_crl(bio) else { return false }
-      unsafe lists.append(.crl(list))
-      return true
+    if case .pem(let bytes) = content {
+      unsafe readPEM(bytes, source) { bio in
+        guard let list = unsafe grenache_read_crl(bio) else { return false }
+        unsafe lists.append(.crl(list))
+        return true
+      }
+    } else {
+      lists = readStore(content, source).lists
     }
     revocationLists = lists
     if lists.isEmpty, faults.last?.source != source.description {
@@ -75,31 +108,96 @@ struct TLSMaterial {
   }
 
   private mutating func loadKey(_ source: TLSConfiguration.Source) {
-    guard let bytes = bytes(of: source) else { return }
+    guard let content = content(of: source) else { return }
+    guard case .pem(let bytes) = content else {
+      key = readStore(content, source).key
+      if key == nil, faults.last?.source != source.description {
+        report(source, "holds no key", "Name what holds the key of the certificate.")
+      }
+      return
+    }
     ERR_clear_error()
+    let isEncrypted = String(decoding: bytes, as: UTF8.self).contains("ENCRYPTED")
+    let phrase = isEncrypted ? passphrase?(source) : nil
     let loaded: OpaquePointer? = unsafe bytes.withUnsafeBytes { buffer in
       guard let bio = unsafe BIO_new_mem_buf(buffer.baseAddress, Int32(buffer.count)) else {
         return nil
       }
       defer { unsafe BIO_free(bio) }
-      return unsafe grenache_read_key(bio, nil)
+      return unsafe grenache_read_key(bio, phrase)
     }
     if let loaded = unsafe loaded {
       key = unsafe OpenSSLHandle.key(loaded)
       return
     }
     let reasons = takeOpenSSLReasons().joined(separator: "; ")
-    let isEncrypted = String(decoding: bytes, as: UTF8.self).contains("ENCRYPTED")
-    report(
-      source, isEncrypted ? "holds an encrypted key" : "holds no key that can be read (\(reasons))",
-      isEncrypted
-        ? "Decrypt it: openssl pkey -in \(source) -out key.pem."
-        : "Put the PEM text of the key (-----BEGIN PRIVATE KEY-----) there.")
+    switch (isEncrypted, phrase) {
+    case (true, nil):
+      report(
+        source, "holds an encrypted key",
+        "Give its passphrase, or decrypt it: openssl pkey -in \(source) -out key.pem.")
+    case (true, _?):
+      report(source, "cannot be decrypted (\(reasons))", "Give the right passphrase.")
+    case (false, _):
+      report(
+        source, "holds no key that can be read (\(reasons))",
+        "Put the PEM text of the key (-----BEGIN PRIVATE KEY-----) there.")
+    }
+  }
+
+  /// Reads DER, PKCS#12 or a provider's store.
+  private mutating func readStore(
+    _ content: Content, _ source: TLSConfiguration.Source
+  ) -> (certificates: [OpenSSLHandle], key: OpenSSLHandle?, lists: [OpenSSLHandle]) {
+    guard let certificates = unsafe grenache_chain_new(), let lists = unsafe grenache_lists_new()
+    else { return ([], nil, []) }
+    defer {
+      unsafe grenache_chain_free(certificates)
+      unsafe grenache_lists_free(lists)
+    }
+    ERR_clear_error()
+    var key: OpaquePointer?
+    let phrase = passphrase?(source)
+    let code: Int32
+    if case .der(let bytes) = content {
+      unsafe code = bytes.withUnsafeBytes { buffer in
+        guard let bio = unsafe BIO_new_mem_buf(buffer.baseAddress, Int32(buffer.count)) else {
+          return 0
+        }
+        defer { unsafe BIO_free(bio) }
+        return unsafe grenache_load_store(bio, nil, phrase, certificates, &key, lists)
+      }
+    } else {
+      unsafe code = grenache_load_store(nil, source.description, phrase, certificates, &key, lists)
+    }
+    let keyHandle = unsafe key.map { unsafe OpenSSLHandle.key($0) }
+    guard code == 1 else {
+      let reasons = takeOpenSSLReasons().joined(separator: "; ")
+      report(
+        source, "cannot be read (\(reasons))",
+        phrase == nil
+          ? "Write it anew, or give its passphrase if it is encrypted."
+          : "Write it anew, or give the right passphrase.")
+      return ([], nil, [])
+    }
+    ERR_clear_error()
+    var found: ([OpenSSLHandle], [OpenSSLHandle]) = ([], [])
+    for index in 0..<(unsafe grenache_chain_count(certificates)) {
+      guard let one = unsafe grenache_chain_at(certificates, index), unsafe X509_up_ref(one) == 1
+      else { continue }
+      unsafe found.0.append(.certificate(one))
+    }
+    for index in 0..<(unsafe grenache_lists_count(lists)) {
+      guard let one = unsafe grenache_lists_at(lists, index), unsafe X509_CRL_up_ref(one) == 1
+      else { continue }
+      unsafe found.1.append(.crl(one))
+    }
+    return (found.0, keyHandle, found.1)
   }
 
   /// Calls `read` until the input has no more PEM blocks; a block that cannot be read is a fault.
   private mutating func readPEM(
-    _ bytes: [UInt8], _ source: TLSConfiguration.Source, _ kind: String,
+    _ bytes: [UInt8], _ source: TLSConfiguration.Source,
     _ read: (OpaquePointer) -> Bool
   ) {
     ERR_clear_error()
@@ -173,5 +271,12 @@ struct TLSMaterial {
       }
     }
     ERR_clear_error()
+  }
+}
+
+extension [UInt8] {
+  /// Whether a PEM block begins somewhere.
+  fileprivate var containsPEM: Bool {
+    firstRange(of: Array("-----BEGIN ".utf8)) != nil
   }
 }

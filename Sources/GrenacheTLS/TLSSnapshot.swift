@@ -6,8 +6,6 @@ internal import COpenSSL
 /// one that they began with.
 @safe
 package final class TLSSnapshot: Sendable {
-  /// The groups that are offered, the cheapest first (RFC 8446 §4.2.7).
-  static let groups = "X25519:P-256:P-384"
   /// The only application protocol that is spoken (RFC 7301).
   static let applicationProtocol = Array("http/1.1".utf8)
 
@@ -20,21 +18,24 @@ package final class TLSSnapshot: Sendable {
 
   /// Loads and checks `configuration`.
   ///
+  /// - Parameter isChecked: whether what is wrong with it is found; tests present to their peers what
+  ///   no checked configuration would.
   /// - Throws: `TLSConfigurationError` with every fault that was found.
-  init(_ configuration: TLSConfiguration) throws(TLSConfigurationError) {
-    let material = try TLSMaterial(configuration)
-    guard let leaf = material.chain.first else { throw Self.failure("the certificate") }
-    notAfter = unsafe grenache_time(X509_get0_notAfter(leaf.pointer))
-    fingerprintSHA256 = unsafe Digest.sha256(certificateDER(leaf.pointer))
-    unsafe server = try Self.makeContext(TLS_server_method(), material)
+  init(
+    _ configuration: TLSConfiguration, isChecked: Bool = true
+  ) throws(TLSConfigurationError) {
+    let material = try TLSMaterial(configuration, isChecked: isChecked)
+    let leaf = material.chain.first
+    notAfter = leaf.map { unsafe grenache_time(X509_get0_notAfter($0.pointer)) } ?? 0
+    fingerprintSHA256 = leaf.map { unsafe Digest.sha256(certificateDER($0.pointer)) } ?? []
+    unsafe server = try Self.makeContext(TLS_server_method(), material, configuration, isChecked)
     do throws(TLSConfigurationError) {
-      unsafe client = try Self.makeContext(TLS_client_method(), material)
+      unsafe client = try Self.makeContext(TLS_client_method(), material, configuration, isChecked)
     } catch {
       unsafe SSL_CTX_free(server)
       throw error
     }
-    unsafe SSL_CTX_set_verify(
-      server, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nil)
+    unsafe SSL_CTX_set_verify(server, configuration.clientCertificates.verifyMode, nil)
     unsafe SSL_CTX_set_verify(client, SSL_VERIFY_PEER, nil)
     for root in material.roots { unsafe SSL_CTX_add_client_CA(server, root.pointer) }
     unsafe SSL_CTX_set_alpn_select_cb(server, selectApplicationProtocol, nil)
@@ -75,11 +76,13 @@ package final class TLSSnapshot: Sendable {
   }
 
   private static func makeContext(
-    _ method: OpaquePointer?, _ material: TLSMaterial
+    _ method: OpaquePointer?, _ material: TLSMaterial, _ configuration: TLSConfiguration,
+    _ isChecked: Bool
   ) throws(TLSConfigurationError) -> OpaquePointer {
     guard let context = unsafe SSL_CTX_new(method) else { throw failure("SSL_CTX_new") }
+    if !isChecked { unsafe SSL_CTX_set_security_level(context, 0) }
     do throws(TLSConfigurationError) {
-      try unsafe apply(material, to: context)
+      try unsafe apply(material, configuration, to: context)
       return unsafe context
     } catch {
       unsafe SSL_CTX_free(context)
@@ -88,7 +91,7 @@ package final class TLSSnapshot: Sendable {
   }
 
   private static func apply(
-    _ material: TLSMaterial, to context: OpaquePointer
+    _ material: TLSMaterial, _ configuration: TLSConfiguration, to context: OpaquePointer
   ) throws(TLSConfigurationError) {
     unsafe grenache_ctx_set_mode(
       context, grenache_mode_release_buffers | grenache_mode_moving_write_buffer)
@@ -98,16 +101,21 @@ package final class TLSSnapshot: Sendable {
         | grenache_option_no_ticket)
     unsafe SSL_CTX_set_num_tickets(context, 0)
     unsafe grenache_ctx_session_cache_off(context)
-    guard unsafe grenache_ctx_set_versions(context, TLS1_2_VERSION, TLS1_3_VERSION) == 1,
-      unsafe grenache_ctx_set_groups(context, groups) == 1
-    else { throw failure("protocol settings") }
-    guard let leaf = material.chain.first, let key = material.key,
-      unsafe SSL_CTX_use_certificate(context, leaf.pointer) == 1,
-      unsafe SSL_CTX_use_PrivateKey(context, key.pointer) == 1
-    else { throw failure("the certificate or key") }
+    let faults = unsafe configuration.protocols.apply(to: context)
+    guard faults.isEmpty else { throw TLSConfigurationError(faults) }
+    if let leaf = material.chain.first, let key = material.key {
+      guard unsafe SSL_CTX_use_certificate(context, leaf.pointer) == 1,
+        unsafe SSL_CTX_use_PrivateKey(context, key.pointer) == 1
+      else { throw failure("the certificate or key") }
+    }
     for certificate in material.chain.dropFirst() {
       guard unsafe grenache_ctx_add_chain(context, certificate.pointer) == 1 else {
         throw failure("the chain")
+      }
+    }
+    if configuration.usesSystemRoots {
+      guard unsafe SSL_CTX_set_default_verify_paths(context) == 1 else {
+        throw failure("the system's trust store")
       }
     }
     guard let store = unsafe SSL_CTX_get_cert_store(context) else { throw failure("the store") }
@@ -126,6 +134,16 @@ package final class TLSSnapshot: Sendable {
         source: what, reason: "was not accepted by OpenSSL (\(reasons))",
         remedy: "Check OpenSSL's security level and providers.")
     ])
+  }
+}
+
+extension TLSConfiguration.ClientCertificates {
+  fileprivate var verifyMode: Int32 {
+    switch self {
+    case .required: SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+    case .optional: SSL_VERIFY_PEER
+    case .none: SSL_VERIFY_NONE
+    }
   }
 }
 

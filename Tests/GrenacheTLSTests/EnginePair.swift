@@ -70,6 +70,11 @@ final class EnginePair {
     self.server = try End(TLSContext(server), .server)
   }
 
+  init(client: End, server: End) {
+    self.client = client
+    self.server = server
+  }
+
   init(client: TLSContext, server: TLSContext) throws {
     self.client = try End(
       client, .client(serverName: nil, verification: .anyPeerThatTheRootsVouchFor))

@@ -1,0 +1,247 @@
+import Foundation
+import TestSupport
+import Testing
+
+@testable import GrenacheTLS
+
+/// One bad certificate, and what a good peer says of it.
+private struct BadCase: Sendable, CustomTestStringConvertible {
+  var name: String
+  var code: TLSError.Code
+  var version: TLSProtocols.Version
+  var isServer: Bool
+
+  var testDescription: String {
+    "\(name) as \(isServer ? "server" : "client"), \(version == .tls12 ? "TLS 1.2" : "TLS 1.3")"
+  }
+
+  /// Every case of the matrix.
+  static let all: [BadCase] = {
+    let kinds: [(String, TLSError.Code, sides: [Bool])] = [
+      ("expired", .expired, [true, false]), ("not-yet-valid", .notYetValid, [true, false]),
+      ("unknown-ca", .unknownAuthority, [true, false]),
+      ("self-signed", .selfSigned, [true, false]),
+      ("missing-intermediate", .unknownAuthority, [true, false]),
+      ("revoked", .revoked, [true, false]), ("weak-rsa", .tooWeak, [true, false]),
+      ("sha1", .tooWeak, [true, false]), ("client-only", .wrongUsage, [true]),
+      ("server-only", .wrongUsage, [false]), ("no-san", .nameMismatch, [true]),
+      ("other-worker", .nameMismatch, [true]), ("none", .noCertificate, [false]),
+    ]
+    return kinds.flatMap { name, code, sides in
+      sides.flatMap { side in
+        [TLSProtocols.Version.tls12, .tls13].map {
+          BadCase(name: name, code: code, version: $0, isServer: side)
+        }
+      }
+    }
+  }()
+
+  /// The configuration with the bad certificate.
+  func bad() throws -> TLSConfiguration {
+    var configuration = try GeneratedCertificates.configuration(name == "none" ? "client" : name)
+    if name == "none" {
+      configuration.certificate = .pem("")
+      configuration.key = .pem("")
+    }
+    configuration.protocols.maximum = version
+    return configuration
+  }
+}
+
+@Suite("P17 Bad certificates are refused with the cause named: the matrix")
+struct CertificateMatrixTests {
+  @Test("each kind, on each side, in each version", arguments: BadCase.all)
+  private func matrix(_ one: BadCase) throws {
+    let bad = try TLSContext(one.bad(), isChecked: false)
+    let good = try TLSContext(GeneratedCertificates.configuration("checks-revocation"))
+    let windows = try (
+      EnginePair.End(
+        one.isServer ? good : bad,
+        .client(
+          serverName: nil,
+          verification: one.isServer ? .service("rpc_test") : .anyPeerThatTheRootsVouchFor)),
+      EnginePair.End(one.isServer ? bad : good, .server)
+    )
+    let pair = EnginePair(client: windows.0, server: windows.1)
+    pair.run()
+    let judge = one.isServer ? pair.client : pair.server
+    let judged = one.isServer ? pair.server : pair.client
+    let failure = try #require(judge.failure, "\(one.testDescription) was accepted")
+    #expect(failure.code == one.code, "\(failure)")
+    #expect(failure.side == (one.isServer ? .client : .server))
+    #expect(failure.stage == .handshake)
+    #expect(failure.description.count > 40)
+    if one.code != .noCertificate { #expect(!failure.subject.isEmpty) }
+    // The other end is told, and says so; in TLS 1.3 a client may believe that it is done before.
+    #expect(judged.failure?.alert?.isFromPeer == true, "\(String(describing: judged.failure))")
+  }
+
+  @Test("the matrix has at least 40 cases")
+  func count() { #expect(BadCase.all.count >= 40) }
+}
+
+@Suite("TLS configuration: formats, trust, protocols")
+struct TLSFormatTests {
+  private let secret = TLSPassphrase { _ in "secret" }
+
+  private func file(_ name: String) throws -> TLSConfiguration.Source {
+    .file(try GeneratedCertificates.directory("formats") + "/\(name)")
+  }
+
+  private func isAccepted(_ configuration: TLSConfiguration) throws -> Bool {
+    let pair = try EnginePair(
+      client: TLSContext(GeneratedCertificates.configuration("client")),
+      server: TLSContext(configuration))
+    pair.run()
+    return pair.client.isDone && pair.server.isDone
+  }
+
+  @Test("DER, in a file and in memory, and an encrypted key")
+  func der() throws {
+    var configuration = try GeneratedCertificates.configuration("server")
+    configuration.certificate = try file("cert.der")
+    configuration.key = try file("key.der")
+    #expect(try isAccepted(configuration))
+    let path = try GeneratedCertificates.directory("formats") + "/cert.der"
+    configuration.certificate = .der(Array(try Data(contentsOf: URL(filePath: path))))
+    configuration.key = try file("key-encrypted.pem")
+    configuration.passphrase = secret
+    #expect(try isAccepted(configuration))
+  }
+
+  @Test("PKCS#12 holds the leaf, its chain, and the key")
+  func pkcs12() throws {
+    var configuration = try GeneratedCertificates.configuration("intermediate")
+    configuration.certificate = try file("bundle.p12")
+    configuration.key = try file("bundle.p12")
+    configuration.passphrase = secret
+    #expect(try isAccepted(configuration))
+  }
+
+  @Test("a key by the URI of a store")
+  func store() throws {
+    var configuration = try GeneratedCertificates.configuration("server")
+    configuration.key = .store("file:\(try GeneratedCertificates.directory("server"))/key.pem")
+    #expect(try isAccepted(configuration))
+    configuration.key = .store("file:/nowhere/key.pem")
+    let error = #expect(throws: TLSConfigurationError.self) { try TLSContext(configuration) }
+    #expect(error?.faults.first?.source == "file:/nowhere/key.pem")
+  }
+
+  @Test("a wrong passphrase, and none", arguments: ["key-encrypted.pem", "bundle.p12"])
+  func passphrases(_ name: String) throws {
+    var configuration = try GeneratedCertificates.configuration("server")
+    configuration.key = try file(name)
+    for passphrase in [nil, TLSPassphrase { _ in "wrong" }, TLSPassphrase { _ in nil }] {
+      configuration.passphrase = passphrase
+      let error = #expect(throws: TLSConfigurationError.self) { try TLSContext(configuration) }
+      #expect(error?.faults.first?.source.hasSuffix(name) == true)
+      #expect(error?.faults.first?.remedy.contains("passphrase") == true, "\(error as Any)")
+    }
+  }
+
+  @Test(
+    "mutated DER and PKCS#12 give faults and never end the process",
+    arguments: [
+      "cert.der", "key.der", "bundle.p12",
+    ])
+  func mutations(_ name: String) throws {
+    var generator = SeededGenerator(seed: 11)
+    var configuration = try GeneratedCertificates.configuration("server")
+    configuration.passphrase = secret
+    let path = try GeneratedCertificates.directory("formats") + "/\(name)"
+    let bytes = Array(try Data(contentsOf: URL(filePath: path)))
+    for _ in 0..<100 {
+      var mutated = bytes
+      for _ in 0..<Int.random(in: 1...4, using: &generator) {
+        let index = Int.random(in: 0..<mutated.count, using: &generator)
+        mutated[index] = UInt8.random(in: 0...255, using: &generator)
+      }
+      if Bool.random(using: &generator) { mutated.removeLast(mutated.count / 3) }
+      if name == "key.der" {
+        configuration.key = .der(mutated)
+      } else {
+        configuration.certificate = .der(mutated)
+      }
+      _ = try? TLSContext(configuration)
+    }
+  }
+
+  @Test("without roots there is a fault; the system's authorities can be used")
+  func trust() throws {
+    var configuration = try GeneratedCertificates.configuration("server")
+    configuration.roots = nil
+    let error = #expect(throws: TLSConfigurationError.self) { try TLSContext(configuration) }
+    #expect(error?.faults.map(\.source) == ["roots"])
+    configuration.usesSystemRoots = true
+    // Nobody there knows the test's authority.
+    #expect(try !isAccepted(configuration))
+    configuration.roots = try GeneratedCertificates.configuration("server").roots
+    #expect(try isAccepted(configuration))
+  }
+
+  @Test(
+    "versions, suites and groups are what was asked for",
+    arguments: [
+      TLSProtocols.modern, .intermediate,
+    ])
+  func protocols(_ protocols: TLSProtocols) throws {
+    for (maximum, version) in [(TLSProtocols.Version.tls12, "TLSv1.2"), (.tls13, "TLSv1.3")] {
+      var client = try GeneratedCertificates.configuration("client")
+      client.protocols.maximum = maximum
+      var server = try GeneratedCertificates.configuration("server")
+      server.protocols = protocols
+      let pair = try EnginePair(client: TLSContext(client), server: TLSContext(server))
+      pair.run()
+      if maximum == .tls12, protocols == .modern {
+        #expect(pair.server.failure?.code == .nothingShared)
+        #expect(pair.client.failure?.code == .nothingShared)
+      } else {
+        #expect(pair.client.engine.negotiated?.version == version)
+      }
+    }
+  }
+
+  @Test("a name that OpenSSL does not know is a fault that names it")
+  func unknown() throws {
+    for change: (inout TLSProtocols) -> Void in [
+      { $0.cipherSuites = ["TLS_ROT13"] }, { $0.tls12Ciphers = ["ROT13"] }, { $0.groups = ["X"] },
+      {
+        $0.maximum = .tls12; $0.minimum = .tls13
+      },
+    ] {
+      var configuration = try GeneratedCertificates.configuration("server")
+      change(&configuration.protocols)
+      #expect(throws: TLSConfigurationError.self) { try TLSContext(configuration) }
+    }
+  }
+
+  @Test("client certificates: required, optional, none")
+  func clientCertificates() throws {
+    var none = try GeneratedCertificates.configuration("client")
+    none.certificate = .pem("")
+    none.key = .pem("")
+    for (mode, withOne, withNone) in [
+      (TLSConfiguration.ClientCertificates.required, true, false), (.optional, true, true),
+      (.none, false, true),
+    ] {
+      var server = try GeneratedCertificates.configuration("server")
+      server.clientCertificates = mode
+      let context = try TLSContext(server)
+      let one = try EnginePair(
+        client: TLSContext(GeneratedCertificates.configuration("client")), server: context)
+      one.run()
+      #expect(one.server.isDone)
+      #expect((one.server.engine.peerIdentity != nil) == withOne)
+      let other = try EnginePair(client: TLSContext(none, isChecked: false), server: context)
+      other.run()
+      #expect(other.server.isDone == withNone)
+      #expect(other.server.engine.peerIdentity == nil)
+      // Whoever shows a certificate must show a good one.
+      let stranger = try EnginePair(
+        client: TLSContext(GeneratedCertificates.configuration("unknown-ca")), server: context)
+      stranger.run()
+      #expect(stranger.server.isDone == (mode == .none))
+    }
+  }
+}
