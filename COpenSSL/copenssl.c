@@ -87,6 +87,7 @@ const uint64_t grenache_option_no_compression = SSL_OP_NO_COMPRESSION;
 const uint64_t grenache_option_no_ticket = SSL_OP_NO_TICKET;
 const long grenache_mode_release_buffers = SSL_MODE_RELEASE_BUFFERS;
 const long grenache_mode_moving_write_buffer = SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER;
+const long grenache_mode_no_auto_chain = SSL_MODE_NO_AUTO_CHAIN;
 
 void grenache_ctx_set_mode(SSL_CTX *ctx, long mode) { SSL_CTX_set_mode(ctx, mode); }
 
@@ -204,6 +205,11 @@ int grenache_lists_count(STACK_OF(X509_CRL) *lists) { return lists ? sk_X509_CRL
 
 X509_CRL *grenache_lists_at(STACK_OF(X509_CRL) *lists, int index) {
     return sk_X509_CRL_value(lists, index);
+}
+
+int grenache_revoked_count(X509_CRL *list) {
+    STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(list);
+    return revoked ? sk_X509_REVOKED_num(revoked) : 0;
 }
 
 void grenache_lists_free(STACK_OF(X509_CRL) *lists) { sk_X509_CRL_pop_free(lists, X509_CRL_free); }

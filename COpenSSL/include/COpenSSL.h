@@ -71,6 +71,7 @@ extern const uint64_t grenache_option_no_compression;
 extern const uint64_t grenache_option_no_ticket;
 extern const long grenache_mode_release_buffers;
 extern const long grenache_mode_moving_write_buffer;
+extern const long grenache_mode_no_auto_chain;
 
 /* The SSL behind a verification in progress. */
 SSL *grenache_store_ctx_ssl(X509_STORE_CTX *ctx);
@@ -91,6 +92,7 @@ int grenache_load_store(
 STACK_OF(X509_CRL) *grenache_lists_new(void);
 int grenache_lists_count(STACK_OF(X509_CRL) *lists);
 X509_CRL *grenache_lists_at(STACK_OF(X509_CRL) *lists, int index);
+int grenache_revoked_count(X509_CRL *list);
 void grenache_lists_free(STACK_OF(X509_CRL) *lists);
 
 /* Whether the queue says only that the input has no more PEM blocks; empties the queue then. */

@@ -18,7 +18,8 @@ struct GrenacheCommand: AsyncParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Announce.self, Lookup.self, Call.self, Serve.self, Certs.self, Dev.self, Echo.self,
+      Announce.self, Lookup.self, Call.self, Serve.self, Certs.self, TLSCommand.self,
+      Dev.self, Echo.self,
     ])
 }
 

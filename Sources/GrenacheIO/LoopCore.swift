@@ -10,7 +10,7 @@ package final class LoopCore {
   package private(set) var now: MonotonicTime
 
   private let executor: LoopExecutor
-  private let poller: Poller
+  let poller: Poller
   private var timers: TimerWheel
   private var due: [LoopTimer] = []
   /// Every registered source by its descriptor: the reference that keeps it alive.
@@ -81,10 +81,6 @@ package final class LoopCore {
   /// Takes `source` out of the epoll set but leaves its descriptor open.
   func forget(_ source: EventSource) {
     poller.forget(source)
-    remove(source)
-  }
-
-  func remove(_ source: EventSource) {
     sources[source.descriptor] = nil
     closed.append(source)
   }

@@ -58,7 +58,9 @@ package class EventSource {
   /// Closes the descriptor; the object lives on until the end of the turn at least.
   package final func closeDescriptor(on loop: isolated EventLoop) {
     guard !isClosed else { return }
-    if isRegistered { loop.core.remove(self) }
+    // Closing alone does not end the registration while a child process, between its fork and exec,
+    // holds a copy of the descriptor: epoll would go on naming an object that is gone.
+    if isRegistered { loop.core.forget(self) }
     _ = Glibc.close(descriptor)
     descriptor = -1
   }
@@ -78,7 +80,7 @@ package class EventSource {
 /// One epoll descriptor and the storage for its events.
 @safe
 final class Poller {
-  private let descriptor: Int32
+  let descriptor: Int32
   private let events: UnsafeMutablePointer<epoll_event>
 
   init(wakeDescriptor: Int32) throws(SystemCallError) {

@@ -20,6 +20,8 @@ public struct TLSNegotiation: Hashable, Sendable, CustomStringConvertible {
   public var version: String
   /// `TLS_AES_256_GCM_SHA384`, for example.
   public var cipherSuite: String
+  /// The group of the key exchange, `x25519` for example.
+  public var group: String
   /// The version and the cipher suite.
   public var description: String { "\(version) \(cipherSuite)" }
 }
@@ -40,6 +42,8 @@ package final class TLSEngine {
 
   /// Who is at the other end, once its chain has been verified.
   package private(set) var peerIdentity: PeerIdentity?
+  /// Who the peer says it is, believed or not: for those who look into a failure.
+  package private(set) var presentedIdentity: PeerIdentity?
 
   private let ssl: OpaquePointer
   private let side: TLSError.Side
@@ -138,13 +142,17 @@ package final class TLSEngine {
     return TLSError(.truncated, side: side, stage: .read)
   }
 
-  /// What has been agreed on.
-  package var negotiated: TLSNegotiation? {
+  /// What has been agreed on; asked for once, since each reply of a client bears it.
+  package private(set) lazy var negotiated: TLSNegotiation? = readNegotiated()
+
+  private func readNegotiated() -> TLSNegotiation? {
     guard isEstablished, let version = unsafe SSL_get_version(ssl),
       let cipher = unsafe SSL_CIPHER_get_name(SSL_get_current_cipher(ssl))
     else { return nil }
     return unsafe TLSNegotiation(
-      version: String(cString: version), cipherSuite: String(cString: cipher))
+      version: String(cString: version), cipherSuite: String(cString: cipher),
+      group: SSL_group_to_name(ssl, grenache_ssl_group(ssl)).map { unsafe String(cString: $0) }
+        ?? "")
   }
 
   /// What is wrong with the peer by the certificates, roots and lists that are in use now, if the
@@ -159,10 +167,6 @@ package final class TLSEngine {
 
   /// Called by OpenSSL in the handshake, with the chain that the peer has presented.
   func verify(_ store: OpaquePointer) -> Bool {
-    guard unsafe X509_verify_cert(store) == 1 else {
-      unsafe verificationFailure = chainFailure(store)
-      return false
-    }
     guard let leaf = unsafe X509_STORE_CTX_get0_cert(store) else { return false }
     var chain: [[UInt8]] = []
     let presented = unsafe X509_STORE_CTX_get0_untrusted(store)
@@ -170,6 +174,11 @@ package final class TLSEngine {
       if let certificate = unsafe grenache_chain_at(presented, index) {
         chain.append(unsafe certificateDER(certificate))
       }
+    }
+    guard unsafe X509_verify_cert(store) == 1 else {
+      unsafe verificationFailure = chainFailure(store)
+      unsafe presentedIdentity = PeerIdentity(certificate: leaf, chain: chain)
+      return false
     }
     var issuers: [OpaquePointer] = unsafe []
     let verified = unsafe X509_STORE_CTX_get0_chain(store)
@@ -179,6 +188,7 @@ package final class TLSEngine {
     let identity = unsafe PeerIdentity(certificate: leaf, chain: chain, issuers: issuers)
     guard verification.accepts(identity) else {
       verificationFailure = nameFailure(identity)
+      presentedIdentity = identity
       unsafe X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH)
       return false
     }

@@ -122,6 +122,13 @@ public struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
 }
 
 extension TLSError.Code {
+  /// Every code, in the order of `docs/tls-errors.md`.
+  static let all: [TLSError.Code] = [
+    .noCertificate, .unknownAuthority, .selfSigned, .expired, .notYetValid, .wrongUsage, .revoked,
+    .revocationUnknown, .tooWeak, .nameMismatch, .badCertificate, .refusedByPeer, .notTLS,
+    .nothingShared, .truncated, .protocolViolated, .internalError,
+  ]
+
   var summary: String {
     switch self {
     case .noCertificate: "the peer presented no certificate"

@@ -280,3 +280,46 @@ extension [UInt8] {
     firstRange(of: Array("-----BEGIN ".utf8)) != nil
   }
 }
+
+extension TLSMaterial {
+  /// Whatever one source holds, for people to look at.
+  struct Everything {
+    var certificates: [OpenSSLHandle] = []
+    var key: OpenSSLHandle?
+    var lists: [OpenSSLHandle] = []
+
+    /// - Throws: `TLSConfigurationError` when there is nothing, or nothing that can be read.
+    init(
+      in source: TLSConfiguration.Source, passphrase: TLSPassphrase?
+    ) throws(TLSConfigurationError) {
+      var loader = TLSMaterial(passphrase: passphrase)
+      guard let content = loader.content(of: source) else {
+        throw TLSConfigurationError(loader.faults)
+      }
+      if case .pem(let bytes) = content {
+        let text = String(decoding: bytes, as: UTF8.self)
+        if text.contains("CERTIFICATE-----") {
+          certificates = loader.loadCertificates(source, "certificate")
+        }
+        if text.contains("PRIVATE KEY-----") {
+          loader.loadKey(source)
+          key = loader.key
+        }
+        if text.contains("X509 CRL-----") {
+          loader.loadRevocationLists(source)
+          lists = loader.revocationLists
+        }
+      } else {
+        (certificates, key, lists) = loader.readStore(content, source)
+      }
+      if loader.faults.isEmpty, certificates.isEmpty, key == nil, lists.isEmpty {
+        loader.report(source, "holds no certificate, key or revocation list", "Name one that does.")
+      }
+      guard loader.faults.isEmpty else { throw TLSConfigurationError(loader.faults) }
+    }
+  }
+
+  private init(passphrase: TLSPassphrase?) {
+    self.passphrase = passphrase
+  }
+}

@@ -93,8 +93,11 @@ package final class TLSSnapshot: Sendable {
   private static func apply(
     _ material: TLSMaterial, _ configuration: TLSConfiguration, to context: OpaquePointer
   ) throws(TLSConfigurationError) {
+    // What the configuration's chain holds is sent, and nothing that OpenSSL finds among the roots.
     unsafe grenache_ctx_set_mode(
-      context, grenache_mode_release_buffers | grenache_mode_moving_write_buffer)
+      context,
+      grenache_mode_release_buffers | grenache_mode_moving_write_buffer
+        | grenache_mode_no_auto_chain)
     unsafe SSL_CTX_set_options(
       context,
       grenache_option_no_renegotiation | grenache_option_no_compression

@@ -99,6 +99,9 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   /// What has been negotiated; `nil` without TLS.
   var negotiated: TLSNegotiation? { engine?.negotiated }
 
+  /// Who the peer says it is, believed or not.
+  var presentedIdentity: PeerIdentity? { engine?.peerIdentity ?? engine?.presentedIdentity }
+
   /// Bytes that wait to be sent.
   var pendingOutputBytes: Int { output.count - sealedCount + socket.backlogBytes }
 

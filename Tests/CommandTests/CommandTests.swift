@@ -94,6 +94,33 @@ struct CommandTests {
     _ = await worker.terminate()
   }
 
+  @Test("tls inspect says what files hold; tls probe says what a connection would meet")
+  func tlsTools() async throws {
+    let server = try certificates("server")
+    let inspected = try await run(
+      Programs.grenache, "tls", "inspect", "\(server)/cert.pem", "\(server)/key.pem",
+      try certificates("expired") + "/cert.pem")
+    #expect(inspected.status == 0)
+    for text in ["URI:grenache:rpc_test", "CN=Grenache test CA", "key EC 256 bits", "EXPIRED"] {
+      #expect(inspected.output.contains(text), "\(text)")
+    }
+    let none = try await run(Programs.grenache, "tls", "inspect", "/nowhere/cert.pem")
+    #expect(none.status == 78)
+    #expect(none.errors.contains("/nowhere/cert.pem: does not exist"))
+    let (worker, address) = try await startWorker("--reply", "world", "--no-announce")
+    let good = try await run(
+      Programs.grenache, "tls", "probe", address, "--service", "rpc_test", "--json", "--tls-dir",
+      try certificates("client"))
+    #expect(good.status == 0)
+    #expect(member("version", of: good.output) == "TLSv1.3")
+    let refused = try await run(
+      Programs.grenache, "tls", "probe", address, "--service", "rpc_test", "--tls-dir",
+      try certificates("unknown-ca"))
+    #expect(refused.status == 77)
+    #expect(refused.errors.contains("unknown CA"), "\(refused.errors)")
+    _ = await worker.terminate()
+  }
+
   @Test("--tls-crl is enforced")
   func revocation() async throws {
     let (worker, address) = try await startWorker(

@@ -1,4 +1,4 @@
-import Glibc
+import Foundation
 import Testing
 
 @testable import GrenacheIO
@@ -291,5 +291,44 @@ struct SocketAddressTests {
       try await Resolver.resolve("no-such-host.invalid", port: 7, within: .seconds(5))
     }
     #expect(error?.host == "no-such-host.invalid")
+  }
+}
+
+@Suite("Descriptors and child processes")
+struct DescriptorTests {
+  @Test("a socket that is closed while a copy of its descriptor lives is not polled any more")
+  func copies() async throws {
+    let loop = try EventLoopGroup(count: 1).next()
+    let (before, open, closed) = try await Self.closeBesideCopy(on: loop)
+    #expect(open == before + 1)
+    #expect(closed == before)
+  }
+
+  /// Closes a socket of which a copy stays, as in a child between fork and exec; returns how many
+  /// descriptors the loop polled before, while it was open, and then.
+  private static func closeBesideCopy(
+    on loop: isolated EventLoop
+  ) async throws -> (before: Int, open: Int, closed: Int) {
+    var pair: [Int32] = [0, 0]
+    let kind = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue)
+    try #require(socketpair(AF_UNIX, kind, 0, &pair) == 0)
+    let copy = dup(pair[0])
+    defer {
+      close(copy)
+      close(pair[1])
+    }
+    let socket = StreamSocket(descriptor: pair[0], remoteAddress: .loopback(port: 0))
+    let before = try polledCount(loop.core.poller)
+    try socket.setReading(true, on: loop)
+    let open = try polledCount(loop.core.poller)
+    socket.close(on: loop)
+    return (before, open, try polledCount(loop.core.poller))
+  }
+
+  /// How many descriptors the kernel has in an epoll set.
+  private static func polledCount(_ poller: Poller) throws -> Int {
+    let path = "/proc/self/fdinfo/\(poller.descriptor)"
+    let text = try String(contentsOfFile: path, encoding: .utf8)
+    return text.split(separator: "\n").filter { $0.hasPrefix("tfd:") }.count
   }
 }

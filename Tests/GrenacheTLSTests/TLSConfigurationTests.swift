@@ -108,6 +108,16 @@ struct TLSConfigurationTests {
     }
   }
 
+  @Test("the catalogue of errors has every code, in order, and no other")
+  func catalogue() throws {
+    let path = GeneratedCertificates.packageRoot + "/docs/tls-errors.md"
+    let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
+    let rows = lines.compactMap { line -> String? in
+      line.hasPrefix("| `") ? String(line.dropFirst(3).prefix { $0 != "`" }) : nil
+    }
+    #expect(rows == TLSError.Code.all.map(\.description))
+  }
+
   @Test("P42 no key in any description")
   func secrets() throws {
     let authority = try TestAuthority()

@@ -271,7 +271,7 @@ struct HTTPServerLimitTests {
       tls: try authority.host(),
       configure: { configuration in
         configuration.handshakesMax = 2
-        configuration.stream.handshakeDeadline = .milliseconds(200)
+        configuration.stream.handshakeDeadline = .seconds(2)
       },
       openWebSocket: { _, _ in EchoHandler() }
     ) { server in

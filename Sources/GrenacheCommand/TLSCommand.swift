@@ -1,0 +1,166 @@
+import ArgumentParser
+import Foundation
+import GrenacheCommandSupport
+import GrenacheIO
+import GrenacheTLS
+import GrenacheTransport
+
+/// `grenache tls`
+struct TLSCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "tls", abstract: "Look into certificates and connections.",
+    subcommands: [Probe.self, Inspect.self])
+}
+
+/// `grenache tls probe`
+struct Probe: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Shake hands with a server and say what it is.",
+    discussion: "Exit code 77 when a connection like this one fails, and why.")
+
+  @Argument(help: "The server, host:port.")
+  var server: String
+  @Option(help: "Expect a worker of this service, in place of the host's name.")
+  var service: String?
+  @Option(name: .shortAndLong, help: "Seconds for the whole of it.")
+  var timeout: Double = 10
+  @Flag(help: "Print a JSON object.")
+  var json = false
+  @OptionGroup var tls: TLSOptions
+
+  func run() async throws {
+    try await runCommand {
+      guard let endpoint = Endpoint(server) else {
+        throw CommandFailure(.usage, "\(server) is not host:port.")
+      }
+      guard timeout > 0, timeout <= 86_400 else {
+        throw CommandFailure(.usage, "--timeout: between 0 and 86400 seconds.")
+      }
+      guard let configuration = try tls.configuration() else {
+        throw CommandFailure(.usage, "there is no TLS to probe with --insecure-plaintext.")
+      }
+      let context = try TLSContext(configuration)
+      let verification: PeerVerification =
+        service.map { .service($0, address: endpoint.host) } ?? .name(endpoint.host)
+      let loop = try EventLoopGroup.shared().next()
+      let report = await TLSProbe.run(
+        Destination(endpoint, verification: verification), context: context,
+        by: .now() + .seconds(timeout), on: loop)
+      printLine(json ? JSONLine.object(Self.object(report)) : Self.text(report))
+      guard let failure = report.failure else { return }
+      if !json { printError("would fail: \(failure)") }
+      throw ExitCode(
+        (failure.tls == nil ? CommandExit.unavailable : .notPermitted).rawValue)
+    }
+  }
+
+  private static func text(_ report: TLSProbe.Report) -> String {
+    var lines: [String] = []
+    if let negotiated = report.negotiated {
+      lines.append("version  \(negotiated.version)")
+      lines.append("cipher   \(negotiated.cipherSuite)")
+      lines.append("group    \(negotiated.group)")
+    }
+    if let peer = report.presented {
+      lines.append("subject  \(peer.subject)")
+      lines.append("issuer   \(peer.issuer)")
+      lines += peer.names.map { "name     \($0)" }
+      lines.append("expires  \(DateText.of(peer.notAfter))")
+      lines.append("spki     \(Digest.hex(peer.publicKeySHA256))")
+      lines.append("chain    \(peer.chain.count) certificates")
+    }
+    return lines.isEmpty ? "no handshake" : lines.joined(separator: "\n")
+  }
+
+  private static func object(_ report: TLSProbe.Report) -> [String: Any] {
+    var object: [String: Any] = ["ok": report.failure == nil]
+    if let negotiated = report.negotiated {
+      object["version"] = negotiated.version
+      object["cipher"] = negotiated.cipherSuite
+      object["group"] = negotiated.group
+    }
+    if let peer = report.presented {
+      object["subject"] = peer.subject
+      object["issuer"] = peer.issuer
+      object["names"] = peer.names.map(\.description)
+      object["notAfter"] = peer.notAfter
+      object["spki"] = Digest.hex(peer.publicKeySHA256)
+      object["chain"] = peer.chain.count
+    }
+    if let failure = report.failure {
+      object["failure"] = failure.description
+      object["code"] = failure.tls?.code.description ?? failure.code.description
+    }
+    return object
+  }
+}
+
+/// `grenache tls inspect`
+struct Inspect: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Say what files of certificates, keys and revocation lists hold.",
+    discussion: "PEM, DER or PKCS#12. Exit code 78 when one of them cannot be read.")
+
+  @Argument(help: "The files.")
+  var files: [String]
+  @Option(help: "File with the passphrase of what is encrypted, in its first line.")
+  var passphraseFile: String?
+
+  func run() async throws {
+    try await runCommand {
+      let passphrase = try passphraseFile.map { file in
+        let text = try String(contentsOfFile: file, encoding: .utf8)
+        let line = text.split(separator: "\n", maxSplits: 1).first.map(String.init) ?? ""
+        return TLSPassphrase { _ in line }
+      }
+      var failed = false
+      for file in files {
+        do {
+          let content = try CertificateFile(file, passphrase: passphrase)
+          printLine(Self.text(file, content))
+        } catch let error as TLSConfigurationError {
+          failed = true
+          for fault in error.faults { printError("error: \(fault)") }
+        }
+      }
+      if failed { throw ExitCode(CommandExit.configuration.rawValue) }
+    }
+  }
+
+  private static func text(_ file: String, _ content: CertificateFile) -> String {
+    var lines = ["\(file):"]
+    for certificate in content.certificates {
+      lines.append(
+        "  certificate \(certificate.subject)\(certificate.isAuthority ? " (authority)" : "")")
+      lines.append("    issuer   \(certificate.issuer)")
+      lines += certificate.names.map { "    name     \($0)" }
+      lines.append(
+        "    valid    \(DateText.of(certificate.notBefore)) to \(DateText.of(certificate.notAfter))"
+          + DateText.warning(certificate.notBefore, certificate.notAfter))
+      lines.append("    key      \(certificate.key)")
+      lines.append("    spki     \(Digest.hex(certificate.publicKeySHA256))")
+      lines.append("    sha256   \(Digest.hex(certificate.fingerprintSHA256))")
+    }
+    if let key = content.key { lines.append("  key \(key)") }
+    for list in content.revocationLists {
+      lines.append("  revocation list of \(list.issuer): \(list.revokedCount) revoked")
+      lines.append("    next     \(DateText.of(list.nextUpdate))")
+    }
+    return lines.joined(separator: "\n")
+  }
+}
+
+/// Dates as people and machines both read them (RFC 3339).
+private enum DateText {
+  static func of(_ seconds: Int64) -> String {
+    Date(timeIntervalSince1970: TimeInterval(seconds)).formatted(.iso8601)
+  }
+
+  static func warning(_ start: Int64, _ end: Int64) -> String {
+    let now = Int64(Date().timeIntervalSince1970)
+    if now > end { return "  EXPIRED" }
+    if now < start { return "  NOT YET VALID" }
+    let days = (end - now) / 86_400
+    return days < 30 ? "  \(days) days left" : ""
+  }
+}
