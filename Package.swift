@@ -98,7 +98,8 @@ let package = Package(
       name: "GrenacheCommand",
       dependencies: [
         "Grenache", "GrenacheGrape", "GrenacheAccess", "GrenacheTransport", "GrenacheTLS",
-        "GrenacheFraming", "GrenacheIO", "GrenacheCommandSupport", argumentParser, logging, lifecycle,
+        "GrenacheFraming", "GrenacheIO", "GrenacheCommandSupport", argumentParser, logging,
+        lifecycle,
       ],
       swiftSettings: settings),
 
