@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench lint imports format clean
+.PHONY: help setup build test demo bench soak lint imports format clean
 
 # What the tools leave behind stays in the checkout.
 export TMPDIR := $(CURDIR)/.build/tmp
@@ -29,6 +29,10 @@ bench: ## Calls over WSS with mutual TLS: rate, latency, processor time; memory 
 	@sh scripts/setup.sh
 	swift build -c release --product grenache
 	swift run -c release CallBenchmark $(BENCH_OPTIONS)
+
+soak: ## A minute of calls while the server's certificates are replaced
+	@sh scripts/setup.sh
+	swift run -c release CallBenchmark soak $(SOAK_OPTIONS)
 
 lint: ## Check the format
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks Examples

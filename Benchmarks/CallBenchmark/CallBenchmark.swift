@@ -12,7 +12,7 @@ import Logging
 @main
 struct CallBenchmark: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "call-benchmark", subcommands: [Measure.self, Server.self],
+    commandName: "call-benchmark", subcommands: [Measure.self, Soak.self, Server.self],
     defaultSubcommand: Measure.self)
 }
 
@@ -36,7 +36,7 @@ struct Server: AsyncParsableCommand {
   }
 }
 
-private let quiet = Logger(label: "benchmark") { _ in SwiftLogNoOpLogHandler() }
+let quiet = Logger(label: "benchmark") { _ in SwiftLogNoOpLogHandler() }
 
 /// The client's process: starts the server, measures, prints a line for each load.
 struct Measure: AsyncParsableCommand {

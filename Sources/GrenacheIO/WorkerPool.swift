@@ -8,13 +8,21 @@ package protocol LoopWork {
 /// Work is queued while a read pass parses; `pump` then resumes one worker, which drains the queue for
 /// as long as the work does not suspend. When it does, the next worker takes the rest, so no piece
 /// waits for another. Starting work this way costs a fifth of a task of its own.
+///
+/// A parked task lives as long as its pool, and keeps it alive: there is one pool of a kind of work for
+/// each loop, which lives as long as the loop.
 @safe
 package final class WorkerPool<Work: LoopWork> {
   private var queue: [Work] = []
   private var head = 0
   private var idle: [UnsafeContinuation<Void, Never>] = unsafe []
 
-  package init() {}
+  init() {}
+
+  /// The pool of `loop` for this kind of work.
+  package static func of(_ loop: isolated EventLoop) -> WorkerPool {
+    loop.core.local(WorkerPool.self) { WorkerPool() }
+  }
 
   /// Queues `work`; it starts with the next `pump`.
   package func submit(_ work: Work) {

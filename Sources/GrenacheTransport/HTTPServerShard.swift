@@ -22,7 +22,6 @@ final class HTTPServerShard: WebSocketOwner {
   private var webSockets: [ObjectIdentifier: WebSocketConnection] = [:]
   /// Accepted connections that wait for a handshake of another to end.
   private var waiting: Deque<StreamSocket> = []
-  private let workers = WorkerPool<PendingRequest>()
   private var dateCache = HTTPDateCache()
   private var drained: LoopPromise<Void>?
 
@@ -96,6 +95,7 @@ final class HTTPServerShard: WebSocketOwner {
     _ request: HTTPServerRequest, for connection: HTTPServerConnection,
     on loop: isolated EventLoop
   ) {
+    let workers = WorkerPool<PendingRequest>.of(loop)
     workers.submit(
       PendingRequest(request: request, connection: connection, respond: handlers.respond))
     workers.pump(on: loop)

@@ -155,7 +155,7 @@ struct WorkerPoolTests {
   func order(insideAJob: Bool) async throws {
     let loop = try EventLoopGroup.shared().next()
     let log = await loop.run { loop in LoopBound(Log(), on: loop) }
-    let pool = await loop.run { loop in LoopBound(WorkerPool<Work>(), on: loop) }
+    let pool = await loop.run { loop in LoopBound(WorkerPool<Work>.of(loop), on: loop) }
     // Twice: first with new tasks, then with those that are parked.
     for _ in 0..<2 {
       await Self.fill(pool, log, insideAJob: insideAJob, on: loop)

@@ -115,7 +115,8 @@ public final class PeerRPCServer: Service {
       handlers: HTTPServerHandlers(
         respond: { _ in HTTPServerResponse(.upgradeRequired) },
         openWebSocket: { [services, logger, access = configuration.access] request, loop in
-          RPCServerConnection(services: services, access: access, limits: limits, logger: logger)
+          RPCServerConnection(
+            services: services, access: access, limits: limits, logger: logger, on: loop)
         }),
       group: try group ?? EventLoopGroup.shared(), logger: logger)
     if context == nil {

@@ -28,17 +28,19 @@ final class RPCServerConnection: WebSocketHandler {
   }
 
   private let services: RPCServiceTable
+  private let workers: WorkerPool<Call>
   private var calls: CallPermissions?
   private let limits: RPCConnectionLimits
   private let logger: Logger
-  private let workers = WorkerPool<Call>()
   private var connection: WebSocketConnection?
   private var callsInFlight = 0
 
   init(
-    services: RPCServiceTable, access: AccessControl?, limits: RPCConnectionLimits, logger: Logger
+    services: RPCServiceTable, access: AccessControl?, limits: RPCConnectionLimits,
+    logger: Logger, on loop: isolated EventLoop
   ) {
     self.services = services
+    workers = .of(loop)
     calls = access.map(CallPermissions.init)
     self.limits = limits
     self.logger = logger
@@ -65,7 +67,8 @@ final class RPCServerConnection: WebSocketHandler {
       identity: connection.identity, remoteAddress: connection.remoteAddress)
     callsInFlight += 1
     if callsInFlight >= limits.callsInFlightMax { connection.pauseReading(on: loop) }
-    workers.submit(Call(owner: self, rid: rid, request: request, service: service))
+    workers.submit(
+      Call(owner: self, rid: rid, request: request, service: service))
   }
 
   func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {
