@@ -322,6 +322,49 @@ int64_t grenache_time(const ASN1_TIME *time) {
     return (int64_t)timegm(&parts);
 }
 
+/* Adds an entry for `serial`, as of now. */
+static int add_revoked(X509_CRL *list, const ASN1_INTEGER *serial, const ASN1_TIME *now) {
+    X509_REVOKED *entry = X509_REVOKED_new();
+    if (entry && X509_REVOKED_set_serialNumber(entry, (ASN1_INTEGER *)(uintptr_t)serial) &&
+        X509_REVOKED_set_revocationDate(entry, (ASN1_TIME *)(uintptr_t)now) &&
+        X509_CRL_add0_revoked(list, entry))
+        return 1;
+    X509_REVOKED_free(entry);
+    return 0;
+}
+
+static int copy_revoked(X509_CRL *list, X509_CRL *old) {
+    STACK_OF(X509_REVOKED) *entries = old ? X509_CRL_get_REVOKED(old) : NULL;
+    for (int index = 0; entries && index < sk_X509_REVOKED_num(entries); index++) {
+        X509_REVOKED *copy = X509_REVOKED_dup(sk_X509_REVOKED_value(entries, index));
+        if (!copy || !X509_CRL_add0_revoked(list, copy)) {
+            X509_REVOKED_free(copy);
+            return 0;
+        }
+    }
+    return 1;
+}
+
+X509_CRL *grenache_revoke(X509_CRL *old, X509 *issuer, EVP_PKEY *key, X509 *revoked, long seconds) {
+    X509_CRL *list = X509_CRL_new();
+    ASN1_TIME *now = X509_gmtime_adj(NULL, 0);
+    ASN1_TIME *next = X509_gmtime_adj(NULL, seconds);
+    X509_REVOKED *known = NULL;
+    const ASN1_INTEGER *serial = X509_get0_serialNumber(revoked);
+    int done = list && now && next && X509_CRL_set_version(list, 1) &&
+               X509_CRL_set_issuer_name(list, X509_get_subject_name(issuer)) &&
+               X509_CRL_set1_lastUpdate(list, now) && X509_CRL_set1_nextUpdate(list, next) &&
+               copy_revoked(list, old) &&
+               (X509_CRL_get0_by_serial(list, &known, (ASN1_INTEGER *)(uintptr_t)serial) == 1 ||
+                add_revoked(list, serial, now)) &&
+               X509_CRL_sort(list) && X509_CRL_sign(list, key, EVP_sha256()) > 0;
+    ASN1_TIME_free(now);
+    ASN1_TIME_free(next);
+    if (done) return list;
+    X509_CRL_free(list);
+    return NULL;
+}
+
 EVP_PKEY *grenache_new_p256(void) { return EVP_EC_gen("P-256"); }
 
 long grenache_bio_bytes(BIO *bio, const uint8_t **bytes) {

@@ -130,6 +130,12 @@ size_t grenache_name_text(const X509_NAME *name, char *buffer, size_t size);
 /* Seconds since 1970 of an ASN.1 time; 0 on failure. */
 int64_t grenache_time(const ASN1_TIME *time);
 
+/*
+ * A new revocation list of `issuer`, signed with its key: what `old` (which may be NULL) revokes, and
+ * `revoked`. NULL on failure.
+ */
+X509_CRL *grenache_revoke(X509_CRL *old, X509 *issuer, EVP_PKEY *key, X509 *revoked, long seconds);
+
 /* A new P-256 key. */
 EVP_PKEY *grenache_new_p256(void);
 

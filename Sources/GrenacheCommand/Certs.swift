@@ -1,14 +1,23 @@
 import ArgumentParser
+import Foundation
 import GrenacheCommandSupport
 import GrenacheTLS
 
 /// `grenache certs`
 struct Certs: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Make a development CA and certificates from it.",
+    abstract: "Make, renew and revoke certificates of a development CA. Not for production.",
+    subcommands: [CertsMake.self, CertsIssue.self, CertsRenew.self, CertsRevoke.self],
+    defaultSubcommand: CertsMake.self)
+}
+
+/// `grenache certs make`
+struct CertsMake: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "make", abstract: "Make a development CA and certificates from it.",
     discussion: """
-      Writes one folder for each of grape, worker and client, each fit for --tls-dir. The key of the CA is \
-      not kept: for more certificates make all of them anew. Not for production.
+      Writes one folder for each of grape, worker and client, each fit for --tls-dir, and the CA \
+      with its key in the folder ca.
       """)
 
   @Option(help: "The folder to write to.")
@@ -26,25 +35,118 @@ struct Certs: AsyncParsableCommand {
   }
 }
 
+/// `grenache certs issue`
+struct CertsIssue: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "issue", abstract: "Issue a certificate into a folder fit for --tls-dir.")
+
+  @Argument(help: "The folder to write to; its name becomes the common name.")
+  var folder: String
+  @Option(help: "The folder of the CA.")
+  var ca: String
+  @Option(parsing: .singleValue, help: "A service that it may announce and answer for.")
+  var service: [String] = []
+  @Option(parsing: .singleValue, help: "A host name or IP address.")
+  var host: [String] = []
+  @Option(help: "Days until it expires.")
+  var days = 90
+
+  func run() async throws {
+    try await runCommand(mapping: { _ in .configuration }) {
+      guard days > 0, days <= 3_650 else {
+        throw CommandFailure(.usage, "--days: between 1 and 3650.")
+      }
+      let names = HostNames(host)
+      var leaf = CertificateAuthority.Leaf(
+        commonName: URL(filePath: folder).lastPathComponent, dnsNames: names.dnsNames,
+        ipAddresses: names.ipAddresses, services: service)
+      leaf.lifetimeSeconds = days * 86_400
+      try CertificateAuthority(directory: ca).write(leaf, toDirectory: folder)
+      printLine(folder)
+    }
+  }
+}
+
+/// `grenache certs renew`
+struct CertsRenew: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "renew",
+    abstract: "Issue the certificates of folders anew: the same names, a new key.",
+    discussion: "What runs with such a folder loads the new certificate by itself.")
+
+  @Argument(help: "The folders.")
+  var folders: [String]
+  @Option(help: "The folder of the CA.")
+  var ca: String
+
+  func run() async throws {
+    try await runCommand(mapping: { _ in .configuration }) {
+      let authority = try CertificateAuthority(directory: ca)
+      for folder in folders {
+        try authority.renew(inDirectory: folder)
+        printLine(folder)
+      }
+    }
+  }
+}
+
+/// `grenache certs revoke`
+struct CertsRevoke: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "revoke", abstract: "Revoke the certificate of a folder.",
+    discussion: """
+      Writes the CA's revocation list, crl.pem, into the folder of the CA and those that --into names. \
+      What runs with such a folder loads the list by itself and closes the connections of the revoked.
+      """)
+
+  @Argument(help: "The folder whose certificate is revoked.")
+  var folder: String
+  @Option(help: "The folder of the CA.")
+  var ca: String
+  @Option(parsing: .singleValue, help: "A folder whose user is to enforce the list.")
+  var into: [String] = []
+
+  func run() async throws {
+    try await runCommand(mapping: { _ in .configuration }) {
+      let authority = try CertificateAuthority(directory: ca)
+      let list = try authority.revoke("\(folder)/cert.pem", list: "\(ca)/crl.pem")
+      for target in [ca] + into {
+        try FileWriter.write(list, to: "\(target)/crl.pem", mode: 0o644)
+        printLine("\(target)/crl.pem")
+      }
+    }
+  }
+}
+
+/// Host names and IP addresses, told apart.
+struct HostNames {
+  var dnsNames: [String] = []
+  var ipAddresses: [String] = []
+
+  init(_ hosts: [String]) {
+    for host in hosts {
+      let isAddress = host.contains(":") || host.allSatisfy { $0.isNumber || $0 == "." }
+      if isAddress { ipAddresses.append(host) } else { dnsNames.append(host) }
+    }
+  }
+}
+
 /// The certificates of a development network.
 enum DevelopmentCertificates {
   static let names = ["grape", "worker", "client"]
 
   static func write(to folder: String, services: [String], hosts: [String] = []) throws {
     let authority = try CertificateAuthority()
-    var dnsNames = ["localhost"]
-    var addresses = ["127.0.0.1", "::1"]
-    for host in hosts {
-      let isAddress = host.contains(":") || host.allSatisfy { $0.isNumber || $0 == "." }
-      if isAddress { addresses.append(host) } else { dnsNames.append(host) }
-    }
+    let names = HostNames(["localhost", "127.0.0.1", "::1"] + hosts)
     let leaves = [
-      CertificateAuthority.Leaf(commonName: "grape", dnsNames: dnsNames, ipAddresses: addresses),
+      CertificateAuthority.Leaf(
+        commonName: "grape", dnsNames: names.dnsNames, ipAddresses: names.ipAddresses),
       CertificateAuthority.Leaf(commonName: "worker", services: services),
       CertificateAuthority.Leaf(commonName: "client", dnsNames: ["client.localhost"]),
     ]
-    for (name, leaf) in zip(names, leaves) {
+    for (name, leaf) in zip(Self.names, leaves) {
       try authority.write(leaf, toDirectory: "\(folder)/\(name)")
     }
+    try authority.write(toDirectory: "\(folder)/ca")
   }
 }

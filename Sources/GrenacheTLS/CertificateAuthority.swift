@@ -4,7 +4,8 @@ internal import Glibc
 /// A certificate authority for development and tests: an ECDSA P-256 root made in process, whose key
 /// lives in memory unless it is written.
 ///
-/// It has no policy, keeps no record and signs whatever it is asked to: not for production.
+/// It has no policy, keeps no record but its revocation list, and signs whatever it is asked to: not
+/// for production.
 @safe
 public final class CertificateAuthority: Sendable {
   /// What a leaf certificate is issued for.
@@ -17,6 +18,8 @@ public final class CertificateAuthority: Sendable {
     public var ipAddresses: [String]
     /// Services, each a URI `grenache:<service>`; a final `*` covers every name that begins so.
     public var services: [String]
+    /// Further URIs, as they are.
+    public var uris: [String] = []
     /// From now until then (default 90 days).
     public var lifetimeSeconds: Int = 90 * 86_400
 
@@ -52,6 +55,8 @@ public final class CertificateAuthority: Sendable {
   private let certificate: OpenSSLHandle
   private let key: OpenSSLHandle
   private static let clockSkewSeconds = 300
+  /// How long a revocation list is good for.
+  private static let listLifetimeSeconds = 365 * 86_400
 
   /// Makes a new root.
   public init(commonName: String = "Grenache development CA") throws(Failure) {
@@ -64,6 +69,71 @@ public final class CertificateAuthority: Sendable {
     try Self.sign(certificate, key)
     self.certificate = certificate
     certificatePEM = unsafe try Self.pem { unsafe PEM_write_bio_X509($0, certificate.pointer) }
+  }
+
+  /// The authority that `write(toDirectory:)` has kept.
+  public init(directory path: String) throws(TLSConfigurationError) {
+    let found = try TLSMaterial.Everything(in: .file("\(path)/ca.pem"), passphrase: nil)
+    let kept = try TLSMaterial.Everything(in: .file("\(path)/ca-key.pem"), passphrase: nil)
+    guard let certificate = found.certificates.first, let key = kept.key,
+      unsafe X509_check_private_key(certificate.pointer, key.pointer) == 1
+    else {
+      ERR_clear_error()
+      throw TLSConfigurationError([
+        .init(
+          source: path, reason: "holds no authority: ca.pem and its key ca-key.pem",
+          remedy: "Name the folder that was made with the authority.")
+      ])
+    }
+    self.certificate = certificate
+    self.key = key
+    let text = try? unsafe Self.pem { unsafe PEM_write_bio_X509($0, certificate.pointer) }
+    certificatePEM = text ?? ""
+  }
+
+  /// Keeps the authority in a directory, its key readable by the owner alone.
+  public func write(toDirectory path: String) throws(Failure) {
+    try FileWriter.makeDirectory(path)
+    try FileWriter.write(certificatePEM, to: "\(path)/ca.pem", mode: 0o644)
+    let text = unsafe try Self.pem {
+      unsafe PEM_write_bio_PrivateKey($0, key.pointer, nil, nil, 0, nil, nil)
+    }
+    try FileWriter.write(text, to: "\(path)/ca-key.pem", mode: 0o600)
+  }
+
+  /// Issues anew, with a new key, what a directory holds, and writes it there.
+  public func renew(inDirectory path: String) throws {
+    let old = try CertificateFile("\(path)/cert.pem").certificates
+    guard let old = old.first else { return }
+    var leaf = Leaf(commonName: old.commonName)
+    for name in old.names {
+      switch name {
+      case .dns(let text): leaf.dnsNames.append(text)
+      case .ip(let bytes): leaf.ipAddresses.append(IPAddressText.text(bytes))
+      case .uri(let text):
+        leaf.uris.append(text)
+      case .email: break
+      }
+    }
+    try write(leaf, toDirectory: path)
+  }
+
+  /// Revokes the certificate in a file: gives the list, as PEM, of what `list` revokes and this one.
+  ///
+  /// - Parameter list: the file of the list so far, which need not be there.
+  public func revoke(_ file: String, list: String) throws -> String {
+    let certificates = try TLSMaterial.Everything(in: .file(file), passphrase: nil).certificates
+    guard let certificate = certificates.first else { throw Self.failure("reading \(file)") }
+    var old: OpenSSLHandle?
+    if FileReader.exists(list) {
+      old = try TLSMaterial.Everything(in: .file(list), passphrase: nil).lists.first
+    }
+    let made = unsafe grenache_revoke(
+      old?.pointer, self.certificate.pointer, key.pointer, certificate.pointer,
+      Self.listLifetimeSeconds)
+    guard let made = unsafe made else { throw Self.failure("making the list") }
+    defer { unsafe X509_CRL_free(made) }
+    return unsafe try Self.pem { unsafe PEM_write_bio_X509_CRL($0, made) }
   }
 
   /// Issues a certificate with a new key.
@@ -162,6 +232,7 @@ public final class CertificateAuthority: Sendable {
       entries.append((GEN_IPADD, bytes))
     }
     for service in leaf.services { entries.append((GEN_URI, Array(serviceURI(service).utf8))) }
+    for uri in leaf.uris { entries.append((GEN_URI, Array(uri.utf8))) }
     guard !entries.isEmpty else { return }
     for (kind, bytes) in entries {
       guard unsafe grenache_names_add(names, kind, bytes, bytes.count) == 1 else {
@@ -201,8 +272,8 @@ public final class CertificateAuthority: Sendable {
 }
 
 /// Writes small files.
-enum FileWriter {
-  static func makeDirectory(_ path: String) throws(CertificateAuthority.Failure) {
+package enum FileWriter {
+  package static func makeDirectory(_ path: String) throws(CertificateAuthority.Failure) {
     var prefix = path.hasPrefix("/") ? "/" : ""
     for part in path.split(separator: "/") {
       prefix += (prefix.isEmpty || prefix.hasSuffix("/") ? "" : "/") + part
@@ -215,8 +286,8 @@ enum FileWriter {
 
   /// Writes beside the target and renames, so that no reader ever sees half a file; from the start
   /// with its final mode, so that nobody else ever sees a key.
-  static func write(
-    _ text: String, to path: String, mode: mode_t
+  package static func write(
+    _ text: String, to path: String, mode: UInt32
   ) throws(CertificateAuthority.Failure) {
     let draft = "\(path).new"
     _ = unsafe unlink(draft)

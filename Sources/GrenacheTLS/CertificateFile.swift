@@ -6,6 +6,8 @@ public struct CertificateFile: Hashable, Sendable {
   public struct Certificate: Hashable, Sendable {
     /// The subject, for display.
     public var subject: String
+    /// The common name of the subject, empty for none.
+    public var commonName: String
     /// The issuer, for display.
     public var issuer: String
     /// The names that it bears.
@@ -56,6 +58,7 @@ extension CertificateFile.Certificate {
   init(_ certificate: OpaquePointer) {
     let identity = unsafe PeerIdentity(certificate: certificate, chain: [])
     subject = identity.subject
+    commonName = unsafe commonNameText(X509_get_subject_name(certificate))
     issuer = identity.issuer
     names = identity.names
     notBefore = unsafe grenache_time(X509_get0_notBefore(certificate))
@@ -74,6 +77,15 @@ extension CertificateFile.RevocationList {
     nextUpdate = unsafe X509_CRL_get0_nextUpdate(list).map { unsafe grenache_time($0) } ?? 0
     revokedCount = Int(unsafe grenache_revoked_count(list))
   }
+}
+
+private func commonNameText(_ name: OpaquePointer?) -> String {
+  var buffer = [CChar](repeating: 0, count: 256)
+  let count = unsafe X509_NAME_get_text_by_NID(
+    name, NID_commonName, &buffer, Int32(buffer.count))
+  guard count > 0 else { return "" }
+  let bytes = buffer.prefix(min(Int(count), buffer.count - 1)).map(UInt8.init(bitPattern:))
+  return String(decoding: bytes, as: UTF8.self)
 }
 
 /// The kind of a key and its size.

@@ -94,6 +94,44 @@ struct CommandTests {
     _ = await worker.terminate()
   }
 
+  @Test("P22 certs: a client that is issued to may call, and once revoked it may not")
+  func certs() async throws {
+    let folder = try TemporaryFolder()
+    let path = { (name: String) in "\(folder.path)/\(name)" }
+    let made = try await run(
+      Programs.grenache, "certs", "--out", folder.path, "--service", "rpc_test")
+    #expect(made.output.split(separator: "\n").count == 3)
+    let issued = try await run(
+      Programs.grenache, "certs", "issue", path("other"), "--ca", path("ca"), "--host", "other.test"
+    )
+    #expect(issued.status == 0, "\(issued.errors)")
+    let worker = try RunningCommand(
+      Programs.grenache,
+      [
+        "serve", "rpc_test", "--port", "0", "--json", "--reply", "world", "--no-announce",
+        "--tls-dir", path("worker"),
+      ])
+    let address = "127.0.0.1:" + port(of: member("address", of: await worker.firstLine()))
+    let call = [
+      "call", "rpc_test", "hello", "--to", address, "--tls-dir", path("other"), "--timeout", "5",
+    ]
+    let before = try await run(Programs.grenache, call)
+    #expect(before.output == "world", "\(before.errors)")
+    let renewed = try await run(
+      Programs.grenache, "certs", "renew", path("worker"), "--ca", path("ca"))
+    #expect(renewed.status == 0, "\(renewed.errors)")
+    let revoked = try await run(
+      Programs.grenache, "certs", "revoke", path("other"), "--ca", path("ca"), "--into",
+      path("worker"))
+    #expect(revoked.status == 0, "\(revoked.errors)")
+    // The worker looks at its files by itself: the call is refused as soon as it has.
+    var refused = before
+    for _ in 0..<100 where refused.status == 0 { refused = try await run(Programs.grenache, call) }
+    #expect(refused.status == 77, "\(refused.errors)")
+    #expect(refused.errors.contains("certificate revoked"), "\(refused.errors)")
+    _ = await worker.terminate()
+  }
+
   @Test("tls inspect says what files hold; tls probe says what a connection would meet")
   func tlsTools() async throws {
     let server = try certificates("server")
@@ -118,6 +156,29 @@ struct CommandTests {
       try certificates("unknown-ca"))
     #expect(refused.status == 77)
     #expect(refused.errors.contains("unknown CA"), "\(refused.errors)")
+    _ = await worker.terminate()
+  }
+
+  @Test(
+    "P24 nothing old, as another implementation sees it",
+    arguments: [
+      (["-tls1_1", "-cipher", "ALL@SECLEVEL=0"], false, "alert protocol version"),
+      (["-tls1_2", "-cipher", "AES128-SHA"], false, "handshake failure"),
+      (["-alpn", "h2"], false, "no application protocol"),
+      (["-alpn", "h2,http/1.1"], true, "ALPN protocol: http/1.1"),
+      (["-tls1_2"], true, "Compression: NONE"), (["-tls1_3"], true, "Early data was not sent"),
+    ] as [([String], Bool, String)])
+  func nothingOld(_ options: [String], _ isAccepted: Bool, _ text: String) async throws {
+    let (worker, address) = try await startWorker("--reply", "world", "--no-announce")
+    let client = try certificates("client")
+    let ended = try await run(
+      Programs.openssl,
+      [
+        "s_client", "-connect", address, "-CAfile", "\(client)/ca.pem", "-cert",
+        "\(client)/cert.pem", "-key", "\(client)/key.pem",
+      ] + options)
+    #expect((ended.output + ended.errors).contains(text), "\(ended.output)\(ended.errors)")
+    #expect(ended.output.contains("Cipher is (NONE)") != isAccepted, "\(ended.output)")
     _ = await worker.terminate()
   }
 

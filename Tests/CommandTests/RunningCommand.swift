@@ -9,6 +9,7 @@ enum Programs {
   static let grape = "\(folder)/grape"
   static let grenache = "\(folder)/grenache"
   static let curl = "/usr/bin/curl"
+  static let openssl = "/usr/bin/openssl"
   static let python = "\(GeneratedCertificates.packageRoot)/.venv/bin/python"
   static let interop = "\(GeneratedCertificates.packageRoot)/Tests/Interop"
   static var hasPython: Bool { FileManager.default.isExecutableFile(atPath: python) }

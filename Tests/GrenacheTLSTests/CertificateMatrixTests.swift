@@ -245,3 +245,52 @@ struct TLSFormatTests {
     }
   }
 }
+
+@Suite("Development authority")
+struct CertificateAuthorityTests {
+  @Test("kept in a folder, it issues, renews with the same names, and revokes")
+  func lifecycle() throws {
+    let folder = try TemporaryFolder()
+    try CertificateAuthority().write(toDirectory: "\(folder.path)/ca")
+    let authority = try CertificateAuthority(directory: "\(folder.path)/ca")
+    var leaf = CertificateAuthority.Leaf(
+      commonName: "worker", dnsNames: ["a.test"], ipAddresses: ["127.0.0.1", "::1"],
+      services: ["rest:*", "a b"])
+    leaf.uris = ["grenache:star%2A"]
+    let names = ["worker", "peer"].map { "\(folder.path)/\($0)" }
+    for name in names { try authority.write(leaf, toDirectory: name) }
+    let before = try CertificateFile("\(names[0])/cert.pem").certificates[0]
+    try authority.renew(inDirectory: names[0])
+    let after = try CertificateFile("\(names[0])/cert.pem").certificates[0]
+    #expect(after.names == before.names)
+    #expect(after.names.count == 6)
+    #expect(after.subject == "CN=worker")
+    #expect(after.publicKeySHA256 != before.publicKeySHA256)
+    let list = "\(folder.path)/ca/crl.pem"
+    for (name, count) in [(names[0], 1), (names[0], 1), (names[1], 2)] {
+      let text = try authority.revoke("\(name)/cert.pem", list: list)
+      try text.write(toFile: list, atomically: true, encoding: .utf8)
+      #expect(try CertificateFile(list).revocationLists.map(\.revokedCount) == [count])
+    }
+    var server = try authority.configuration(for: leaf)
+    server.revocationLists = .file(list)
+    for (client, isAccepted) in [
+      (TLSConfiguration.directory(names[1]), false),
+      (try authority.configuration(for: leaf), true),
+    ] {
+      let pair = try EnginePair(client: TLSContext(client), server: TLSContext(server))
+      pair.run()
+      #expect(pair.server.isDone == isAccepted)
+      if !isAccepted { #expect(pair.server.failure?.code == .revoked) }
+    }
+  }
+
+  @Test("a folder without an authority is named")
+  func none() throws {
+    let folder = try TemporaryFolder()
+    let error = #expect(throws: TLSConfigurationError.self) {
+      try CertificateAuthority(directory: folder.path)
+    }
+    #expect(error?.description.contains("\(folder.path)/ca.pem") == true)
+  }
+}
