@@ -114,6 +114,12 @@ int grenache_ssl_set_server_name(SSL *ssl, const char *name) {
 
 int grenache_ssl_group(SSL *ssl) { return SSL_get_negotiated_group(ssl); }
 
+void grenache_ctx_on_server_name(SSL_CTX *ctx, int (*choose)(SSL *, int *, void *)) {
+    SSL_CTX_set_tlsext_servername_callback(ctx, choose);
+}
+
+const int grenache_server_name_ok = SSL_TLSEXT_ERR_OK;
+
 SSL *grenache_store_ctx_ssl(X509_STORE_CTX *ctx) {
     return X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
 }

@@ -73,6 +73,10 @@ extern const long grenache_mode_release_buffers;
 extern const long grenache_mode_moving_write_buffer;
 extern const long grenache_mode_no_auto_chain;
 
+/* Has `choose` called for the name that a client asks for (SNI, RFC 6066 §3). */
+void grenache_ctx_on_server_name(SSL_CTX *ctx, int (*choose)(SSL *, int *, void *));
+extern const int grenache_server_name_ok;
+
 /* The SSL behind a verification in progress. */
 SSL *grenache_store_ctx_ssl(X509_STORE_CTX *ctx);
 

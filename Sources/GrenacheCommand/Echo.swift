@@ -71,7 +71,6 @@ private struct EchoServer: Service {
       await group.next()
       group.cancelAll()
     }
-    await server.closeWebSockets(.goingAway)
     await server.shutDown(within: .seconds(2))
   }
 }

@@ -22,6 +22,9 @@ package final class StreamSocket: EventSource {
   /// The address at the other end, as it was when the connection was made.
   package let remoteAddress: SocketAddress
 
+  /// A peer that has vanished without a word (power, network) is noticed after about this time.
+  static let vanishedSeconds: Int32 = 30
+
   private var backlog = SendBacklog()
   private var wantsRead = false
 
@@ -29,8 +32,14 @@ package final class StreamSocket: EventSource {
   package init(descriptor: Int32, remoteAddress: SocketAddress) {
     self.remoteAddress = remoteAddress
     super.init(descriptor: descriptor)
-    var one: Int32 = 1
-    _ = unsafe setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, 4)
+    setOption(SOL_SOCKET, SO_KEEPALIVE, 1)
+    for (name, value) in [
+      (TCP_NODELAY, 1), (TCP_KEEPIDLE, Self.vanishedSeconds / 2), (TCP_KEEPINTVL, 5),
+      (TCP_KEEPCNT, Self.vanishedSeconds / 10),
+      (TCP_USER_TIMEOUT, Self.vanishedSeconds * 1_000),
+    ] {
+      setOption(Int32(IPPROTO_TCP), name, value)
+    }
   }
 
   /// The address at this end.
@@ -114,6 +123,11 @@ package final class StreamSocket: EventSource {
     }
     try updateInterest(on: loop)
     delegate?.socketDrained(on: loop)
+  }
+
+  private func setOption(_ level: Int32, _ name: Int32, _ value: Int32) {
+    var value = value
+    _ = unsafe setsockopt(descriptor, level, name, &value, 4)
   }
 
   private func sendNow(_ chunk: [UInt8], from offset: Int) throws(SystemCallError) -> Int {

@@ -25,6 +25,20 @@ public struct TLSConfiguration: Hashable, Sendable {
     }
   }
 
+  /// A certificate and its key.
+  public struct Identity: Hashable, Sendable {
+    /// The leaf certificate and the chain above it, leaf first.
+    public var certificate: Source
+    /// The key of the leaf.
+    public var key: Source
+
+    /// Makes an identity from its parts.
+    public init(certificate: Source, key: Source) {
+      self.certificate = certificate
+      self.key = key
+    }
+  }
+
   /// What a server wants of its clients.
   public enum ClientCertificates: Hashable, Sendable {
     /// Who has none is refused in the handshake.
@@ -52,6 +66,9 @@ public struct TLSConfiguration: Hashable, Sendable {
   public var protocols = TLSProtocols.intermediate
   /// Whether a server asks its clients for certificates (default: they must have one).
   public var clientCertificates = ClientCertificates.required
+  /// Further certificates of a server: a client that asks for a host by name (SNI) gets the first
+  /// that bears the name as a DNS name, and `certificate` when none does.
+  public var furtherIdentities: [Identity] = []
   /// Revocation lists; with any, the peer's certificate is checked against them.
   public var revocationLists: Source?
   /// How often servers, links and grapes look whether a file has changed, and load it then
@@ -90,6 +107,15 @@ public struct TLSConfiguration: Hashable, Sendable {
     return configuration
   }
 
+  /// The same with another certificate, and only that.
+  func with(_ identity: Identity) -> TLSConfiguration {
+    var copy = self
+    copy.certificate = identity.certificate
+    copy.key = identity.key
+    copy.furtherIdentities = []
+    return copy
+  }
+
   /// The same, with the folder's `crl.pem` if it has come since. One that has gone is missed, and
   /// does not turn the check off.
   var withPresentRevocationLists: TLSConfiguration {
@@ -101,7 +127,8 @@ public struct TLSConfiguration: Hashable, Sendable {
 
   /// The state of the files that it is made of, a `crl.pem` that may come included.
   package var stamps: [FileStamp?] {
-    let sources = [certificate, key, roots, revocationLists].compactMap { $0 }
+    let further = furtherIdentities.flatMap { [$0.certificate, $0.key] }
+    let sources = [certificate, key, roots, revocationLists].compactMap { $0 } + further
     var paths: [String] = sources.compactMap { source in
       if case .file(let path) = source { path } else { nil }
     }

@@ -23,6 +23,8 @@ public final class TLSContext: Sendable {
 
   /// - Parameter isChecked: see `TLSSnapshot`.
   init(_ configuration: TLSConfiguration, isChecked: Bool) throws(TLSConfigurationError) {
+    // A list may have come since the configuration was made: it counts from the start.
+    let configuration = configuration.withPresentRevocationLists
     // The stamps come first: a file that changes while it is read is looked at again.
     let stamps = configuration.stamps
     let snapshot = try TLSSnapshot(configuration, isChecked: isChecked)

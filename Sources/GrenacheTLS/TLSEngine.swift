@@ -50,7 +50,7 @@ package final class TLSEngine {
   private let verification: PeerVerification
   /// What the connection began with may have been replaced since.
   package let context: TLSContext
-  private let snapshot: TLSSnapshot
+  let snapshot: TLSSnapshot
   private let window: TLSWindow
   private var verificationFailure: TLSError?
   private var isEstablished = false

@@ -33,6 +33,19 @@ struct TLSMaterial {
     guard faults.isEmpty || !isChecked else { throw TLSConfigurationError(faults) }
   }
 
+  /// The end of the leaf's validity, in seconds since 1970.
+  var notAfter: Int64? {
+    chain.first.map { unsafe grenache_time(X509_get0_notAfter($0.pointer)) }
+  }
+
+  /// The leaf's DNS names.
+  var dnsNames: [String] {
+    guard let leaf = chain.first else { return [] }
+    return unsafe subjectAlternativeNames(of: leaf.pointer).compactMap { name in
+      if case .dns(let text) = name { text } else { nil }
+    }
+  }
+
   private mutating func report(
     _ source: TLSConfiguration.Source, _ reason: String, _ remedy: String
   ) {

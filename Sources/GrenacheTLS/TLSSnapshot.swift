@@ -9,12 +9,20 @@ package final class TLSSnapshot: Sendable {
   /// The only application protocol that is spoken (RFC 7301).
   static let applicationProtocol = Array("http/1.1".utf8)
 
-  nonisolated(unsafe) let server: OpaquePointer
+  private let mainServer: OpenSSLHandle
+  var server: OpaquePointer { unsafe mainServer.pointer }
   nonisolated(unsafe) let client: OpaquePointer
-  /// The end of the leaf's validity, in seconds since 1970.
+  /// The end of validity, in seconds since 1970, of the certificate that expires first.
   package let notAfter: Int64
   /// SHA-256 of the leaf.
   package let fingerprintSHA256: [UInt8]
+
+  /// A further certificate of a server.
+  private struct Named {
+    var patterns: [String]
+    var context: OpenSSLHandle
+  }
+  private let further: [Named]
 
   /// Loads and checks `configuration`.
   ///
@@ -24,26 +32,60 @@ package final class TLSSnapshot: Sendable {
   init(
     _ configuration: TLSConfiguration, isChecked: Bool = true
   ) throws(TLSConfigurationError) {
-    let material = try TLSMaterial(configuration, isChecked: isChecked)
-    let leaf = material.chain.first
-    notAfter = leaf.map { unsafe grenache_time(X509_get0_notAfter($0.pointer)) } ?? 0
-    fingerprintSHA256 = leaf.map { unsafe Digest.sha256(certificateDER($0.pointer)) } ?? []
-    unsafe server = try Self.makeContext(TLS_server_method(), material, configuration, isChecked)
-    do throws(TLSConfigurationError) {
-      unsafe client = try Self.makeContext(TLS_client_method(), material, configuration, isChecked)
-    } catch {
-      unsafe SSL_CTX_free(server)
-      throw error
+    let (material, others) = try Self.load(configuration, isChecked: isChecked)
+    fingerprintSHA256 =
+      material.chain.first.map { unsafe Digest.sha256(certificateDER($0.pointer)) } ?? []
+    notAfter = ([material] + others).compactMap(\.notAfter).min() ?? 0
+    var further: [Named] = []
+    for other in others {
+      let context = try Self.makeServer(other, configuration, isChecked)
+      further.append(Named(patterns: other.dnsNames, context: context))
     }
-    unsafe SSL_CTX_set_verify(server, configuration.clientCertificates.verifyMode, nil)
+    self.further = further
+    mainServer = try Self.makeServer(material, configuration, isChecked)
+    unsafe client = try Self.makeContext(TLS_client_method(), material, configuration, isChecked)
     unsafe SSL_CTX_set_verify(client, SSL_VERIFY_PEER, nil)
-    for root in material.roots { unsafe SSL_CTX_add_client_CA(server, root.pointer) }
-    unsafe SSL_CTX_set_alpn_select_cb(server, selectApplicationProtocol, nil)
+    if !further.isEmpty { unsafe grenache_ctx_on_server_name(server, chooseIdentity) }
   }
 
   deinit {
-    unsafe SSL_CTX_free(server)
     unsafe SSL_CTX_free(client)
+  }
+
+  /// The material of every certificate, with the faults of all.
+  private static func load(
+    _ configuration: TLSConfiguration, isChecked: Bool
+  ) throws(TLSConfigurationError) -> (TLSMaterial, [TLSMaterial]) {
+    var faults: [TLSConfigurationError.Fault] = []
+    var loaded: [TLSMaterial] = []
+    for one in [configuration] + configuration.furtherIdentities.map(configuration.with) {
+      do {
+        loaded.append(try TLSMaterial(one, isChecked: isChecked))
+      } catch {
+        faults += error.faults.filter { !faults.contains($0) }
+      }
+    }
+    guard faults.isEmpty, let main = loaded.first else { throw TLSConfigurationError(faults) }
+    return (main, Array(loaded.dropFirst()))
+  }
+
+  private static func makeServer(
+    _ material: TLSMaterial, _ configuration: TLSConfiguration, _ isChecked: Bool
+  ) throws(TLSConfigurationError) -> OpenSSLHandle {
+    let context = unsafe try makeContext(
+      TLS_server_method(), material, configuration, isChecked)
+    unsafe SSL_CTX_set_verify(context, configuration.clientCertificates.verifyMode, nil)
+    for root in material.roots { unsafe SSL_CTX_add_client_CA(context, root.pointer) }
+    unsafe SSL_CTX_set_alpn_select_cb(context, selectApplicationProtocol, nil)
+    return unsafe OpenSSLHandle(context) { unsafe SSL_CTX_free($0) }
+  }
+
+  /// The context whose certificate bears `name`; `nil` for the main one.
+  func context(for name: String) -> OpaquePointer? {
+    let one = further.first { one in
+      one.patterns.contains { PeerVerification.dnsMatches($0, name) }
+    }
+    return unsafe one?.context.pointer
   }
 
   // MARK: Peers of connections that are open
@@ -181,5 +223,21 @@ private func verifyPeer(_ store: OpaquePointer?, _: UnsafeMutableRawPointer?) ->
   else { return 0 }
   return unsafe Unmanaged<TLSEngine>.fromOpaque(engine)._withUnsafeGuaranteedRef { engine in
     unsafe engine.verify(store) ? 1 : 0
+  }
+}
+
+/// Chooses the certificate of the name that a client asks for.
+private func chooseIdentity(
+  _ ssl: OpaquePointer?, _: UnsafeMutablePointer<Int32>?, _: UnsafeMutableRawPointer?
+) -> Int32 {
+  guard let ssl = unsafe ssl, let engine = unsafe SSL_get_ex_data(ssl, 0),
+    let name = unsafe SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)
+  else { return grenache_server_name_ok }
+  let text = unsafe String(cString: name)
+  return unsafe Unmanaged<TLSEngine>.fromOpaque(engine)._withUnsafeGuaranteedRef { engine in
+    if let context = unsafe engine.snapshot.context(for: text) {
+      unsafe SSL_set_SSL_CTX(ssl, context)
+    }
+    return grenache_server_name_ok
   }
 }

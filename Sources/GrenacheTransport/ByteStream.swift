@@ -68,12 +68,13 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   private var isInPass = false
   private var isPausedByDelegate = false
   private var isPausedByOutput = false
+  /// Whether somebody may have seen that the output is full.
+  private var owesDrained = false
+  private var isTellingDrained = false
   private var wantsRedelivery = false
   private var hasEnded = false
   private var hasSentClose = false
-  private var countsAsHandshake = false {
-    didSet { if oldValue, !countsAsHandshake { buffers.handshakeCount -= 1 } }
-  }
+  private var hasShutDown = false
   private lazy var timer = TargetTimer(self)
 
   /// A stream over a connected socket; `start` begins the handshake.
@@ -117,8 +118,6 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       return fail(TransportError(error, stage: .connect, peer: remoteAddress), on: loop)
     }
     guard engine != nil else { return open(on: loop) }
-    countsAsHandshake = true
-    buffers.handshakeCount += 1
     loop.core.arm(timer, after: limits.handshakeDeadline)
     if side == .client { stepHandshake(on: loop) }
   }
@@ -130,8 +129,13 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
 
   /// Says that `output` has grown: it goes out at the end of the pass or of the turn.
   func outputAppended(on loop: isolated EventLoop) {
-    if sealedCount == 0, output.count > 2 * LoopBuffers.sealBytes, !isInPass { flush(on: loop) }
-    if !isInPass { loop.core.markDirty(socket) }
+    if isOutputFull { owesDrained = true }
+    guard !isInPass else { return }
+    // Not from within `streamDrained`, which flushing calls.
+    if sealedCount == 0, output.count > 2 * LoopBuffers.sealBytes, !isTellingDrained {
+      flush(on: loop)
+    }
+    loop.core.markDirty(socket)
   }
 
   /// Stops handing over input; the peer soon meets TCP's flow control.
@@ -159,7 +163,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       return
     }
     state = .closing
-    loop.core.arm(timer, after: limits.closeDeadline)
+    loop.core.arm(timer, after: limits.writeStallDeadline)
     loop.core.markDirty(socket)
   }
 
@@ -188,7 +192,12 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
 
   func socketDrained(on loop: isolated EventLoop) {
     guard state != .closed else { return }
-    if state == .open { loop.core.cancel(timer) }  // the peer takes bytes: the stall is over
+    // The peer takes bytes: the stall is over.
+    switch state {
+    case .open: loop.core.cancel(timer)
+    case .closing: loop.core.arm(timer, after: limits.writeStallDeadline)
+    case .handshaking, .closed: break
+    }
     flush(on: loop)
   }
 
@@ -211,8 +220,10 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       end(.timedOut(stage, after: limits.handshakeDeadline, peer: remoteAddress), on: loop)
     case .open:
       end(.timedOut(.transfer, after: limits.writeStallDeadline, peer: remoteAddress), on: loop)
-    case .closing:
+    case .closing where hasShutDown:
       end(nil, on: loop)
+    case .closing:
+      end(.timedOut(.transfer, after: limits.writeStallDeadline, peer: remoteAddress), on: loop)
     case .closed:
       break
     }
@@ -223,6 +234,8 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   private func readCiphertext(
     _ engine: TLSEngine, on loop: isolated EventLoop
   ) throws(TransportError) {
+    // Input behind a close_notify or an error is nobody's.
+    defer { buffers.window.takeBack() }
     switch unsafe try receive(into: buffers.ciphertext) {
     case .wouldBlock:
       return
@@ -239,6 +252,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     }
     buffers.beginPass(with: leftover)
     let (count, isEnd) = try decrypt(engine, from: leftover.count, on: loop)
+    buffers.window.takeBack()
     deliver(count, on: loop)
     if isEnd { inputEnded(on: loop) }
     if state == .open || state == .closing { flush(on: loop) }
@@ -361,18 +375,18 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   private func stepHandshake(on loop: isolated EventLoop) {
     guard let engine, state == .handshaking else { return }
     do throws(TLSError) {
-      switch try engine.handshake() {
-      case .wantsInput:
-        try? sendSealed(on: loop)
-      case .done:
-        try? sendSealed(on: loop)
-        identity = engine.peerIdentity
-        loop.core.cancel(timer)
-        countsAsHandshake = false
-        buffers.register(self, of: engine.context, on: loop)
-        if let error = engine.recheckAfterReload() { throw error }
-        if state == .handshaking { open(on: loop) }
+      let progress = try engine.handshake()
+      do throws(TransportError) {
+        try sendSealed(on: loop)
+      } catch {
+        return end(error, on: loop)
       }
+      guard progress == .done else { return }
+      identity = engine.peerIdentity
+      loop.core.cancel(timer)
+      buffers.register(self, of: engine.context, on: loop)
+      if let error = engine.recheckAfterReload() { throw error }
+      open(on: loop)
     } catch {
       sendAlert(on: loop)
       end(TransportError(error, peer: remoteAddress), lingers: true, on: loop)
@@ -403,6 +417,10 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     if sealedCount == output.count, output.capacity > 0 {
       sealedCount = 0
       buffers.giveBack(&output)
+    } else if sealedCount >= LoopBuffers.sealBytes, sealedCount * 2 >= output.count {
+      // A peer that never catches up must not keep what it has been sent.
+      output.removeFirst(sealedCount)
+      sealedCount = 0
     }
     outputChanged(on: loop)
   }
@@ -431,10 +449,11 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
 
   private func sendSealed(on loop: isolated EventLoop) throws(TransportError) {
     let window = buffers.window
+    // Whatever comes of it, no other connection of the loop may find these bytes.
+    defer { window.dropOutput() }
     unsafe try window.withOutput { bytes throws(TransportError) in
       if unsafe !bytes.isEmpty { try unsafe send(bytes, on: loop) }
     }
-    window.dropOutput()
   }
 
   private func send(
@@ -467,13 +486,20 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
 
   private func applyBackPressure(_ pending: Int, on loop: isolated EventLoop) {
     // A client goes on reading while its writes wait, or both ends could wait for ever.
-    if pending > limits.outputHighWaterBytes, !isPausedByOutput {
+    if pending > limits.outputHighWaterBytes {
+      owesDrained = true
+      guard !isPausedByOutput else { return }
       isPausedByOutput = true
       if side == .server { updateReading(on: loop) }
-    } else if pending <= limits.outputLowWaterBytes, isPausedByOutput {
-      isPausedByOutput = false
-      if side == .server { updateReading(on: loop) }
+    } else if pending <= limits.outputLowWaterBytes, owesDrained {
+      owesDrained = false
+      if isPausedByOutput {
+        isPausedByOutput = false
+        if side == .server { updateReading(on: loop) }
+      }
+      isTellingDrained = true
       delegate?.streamDrained(on: loop)
+      isTellingDrained = false
     }
   }
 
@@ -485,8 +511,10 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       engine.closeNotify()
       try? sendSealed(on: loop)
     }
-    guard socket.backlogBytes == 0 else { return }
+    guard socket.backlogBytes == 0, !hasShutDown else { return }
+    hasShutDown = true
     socket.shutDownWriting()
+    loop.core.arm(timer, after: limits.closeDeadline)
     if hasEnded { return end(nil, on: loop) }
     isPausedByDelegate = false
     isPausedByOutput = false
@@ -500,7 +528,6 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     _ error: TransportError?, lingers: Bool = false, on loop: isolated EventLoop
   ) {
     guard state != .closed else { return }
-    countsAsHandshake = false
     if let engine { buffers.forget(self, of: engine.context) }
     state = .closed
     loop.core.cancel(timer)

@@ -27,6 +27,7 @@ enum Dialer {
       let left = deadline - .now()
       addresses = try await Resolver.resolve(endpoint.host, port: endpoint.port, within: left)
     } catch {
+      if Task.isCancelled { throw .cancelled(.connect, peer: nil) }
       throw TransportError(.nameNotResolved, stage: .connect, message: error.description)
     }
     var failure = TransportError(

@@ -1,4 +1,4 @@
-package import GrenacheFraming
+internal import GrenacheFraming
 package import GrenacheIO
 package import GrenacheTLS
 package import Logging
@@ -69,22 +69,20 @@ package final class HTTPServer: Sendable {
     }
   }
 
-  /// Stops accepting, closes what is idle, lets what is being answered finish, and after `grace`
-  /// breaks off the rest.
+  /// Stops accepting, closes what is idle, lets what is being answered finish, tells WebSockets that
+  /// the server goes away, and after `grace` breaks off the rest; whether the task is cancelled or not.
   package func shutDown(within grace: Duration) async {
+    // In a task of its own: a cancelled one would not wait for anything.
+    await Task { await self.drain(within: grace) }.value
+  }
+
+  private func drain(within grace: Duration) async {
     let acceptor = acceptor
     await acceptor.loop.run { loop in acceptor.get(on: loop).stop(on: loop) }
     await withTaskGroup { group in
       for shard in shards {
         group.addTask { await HTTPServer.drain(shard, within: grace, loop: shard.loop) }
       }
-    }
-  }
-
-  /// Closes every open WebSocket with `code`, in order.
-  package func closeWebSockets(_ code: WebSocketCloseCode) async {
-    for shard in shards {
-      await shard.loop.run { loop in shard.get(on: loop).closeWebSockets(code, on: loop) }
     }
   }
 

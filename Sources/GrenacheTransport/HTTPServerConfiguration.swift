@@ -24,6 +24,8 @@ public struct HTTPServerConfiguration: Hashable, Sendable {
   /// TLS handshakes at once on one loop; further connections wait for one to end, in the order in
   /// which they came (default 256).
   public var handshakesMax = 256
+  /// How long a connection may wait for its turn to shake hands before it is closed (default 10 s).
+  public var handshakeWaitMax = Duration.seconds(10)
 
   /// The defaults.
   public init() {}

@@ -32,6 +32,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   private var stream: ByteStream?
   private var parser: HTTPRequestParser
   private var state = State.idle
+  private var hasShakenHands = false
   private lazy var timer = TargetTimer(self)
 
   init(shard: HTTPServerShard) {
@@ -67,6 +68,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
 
   func streamOpened(on loop: isolated EventLoop) {
     loop.core.arm(timer, after: configuration.headDeadline)
+    hasShakenHands = true
     shard.handshakeEnded(on: loop)
   }
 
@@ -281,6 +283,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     state = .closed
     loop.core.cancel(timer)
     stream = nil
+    if !hasShakenHands { shard.handshakeEnded(on: loop) }
     shard.remove(self, on: loop)
   }
 }

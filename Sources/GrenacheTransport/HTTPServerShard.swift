@@ -5,7 +5,7 @@ internal import GrenacheTLS
 internal import Logging
 
 /// The part of an HTTP server that lives on one loop: its connections and their handlers.
-final class HTTPServerShard: WebSocketOwner {
+final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
   enum Upgrade {
     case refuse(HTTPServerResponse)
     case accept(fields: HTTPFields, any WebSocketHandler)
@@ -20,8 +20,11 @@ final class HTTPServerShard: WebSocketOwner {
   private let logger: Logger
   private var connections: [ObjectIdentifier: HTTPServerConnection] = [:]
   private var webSockets: [ObjectIdentifier: WebSocketConnection] = [:]
-  /// Accepted connections that wait for a handshake of another to end.
-  private var waiting: Deque<StreamSocket> = []
+  /// Accepted connections that wait for a handshake of another to end, until a deadline.
+  private var waiting: Deque<(socket: StreamSocket, deadline: MonotonicTime)> = []
+  private lazy var waitingTimer = TargetTimer(self)
+  /// Connections whose TLS handshake is under way.
+  private var handshakes = 0
   private var dateCache = HTTPDateCache()
   private var drained: LoopPromise<Void>?
 
@@ -47,19 +50,34 @@ final class HTTPServerShard: WebSocketOwner {
       logger.debug("connection refused: limit reached", metadata: ["peer": "\(remote)"])
       return socket.close(on: loop)
     }
-    guard mayStartHandshake(on: loop) else { return waiting.append(socket) }
+    guard waiting.isEmpty, mayStartHandshake else {
+      waiting.append((socket, loop.core.now + configuration.handshakeWaitMax))
+      if !waitingTimer.isArmed {
+        loop.core.arm(waitingTimer, after: configuration.handshakeWaitMax)
+      }
+      return
+    }
     start(socket, on: loop)
   }
 
-  /// The handshake of a connection is over: the next one may begin.
+  /// The handshake of a connection is over, well or not: the next one may begin.
   func handshakeEnded(on loop: isolated EventLoop) {
-    while !waiting.isEmpty, mayStartHandshake(on: loop), let next = waiting.popFirst() {
-      start(next, on: loop)
-    }
+    guard context != nil else { return }
+    handshakes -= 1
+    while mayStartHandshake, let next = waiting.popFirst() { start(next.socket, on: loop) }
   }
 
-  private func mayStartHandshake(on loop: isolated EventLoop) -> Bool {
-    context == nil || LoopBuffers.of(loop).handshakeCount < configuration.handshakesMax
+  /// Closes those that have waited too long; the others have not come yet.
+  func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    while let first = waiting.first, first.deadline <= .now() {
+      waiting.removeFirst()
+      first.socket.close(on: loop)
+    }
+    if let first = waiting.first { loop.core.arm(waitingTimer, at: first.deadline) }
+  }
+
+  private var mayStartHandshake: Bool {
+    context == nil || handshakes < configuration.handshakesMax
   }
 
   private func start(_ socket: StreamSocket, on loop: isolated EventLoop) {
@@ -74,6 +92,7 @@ final class HTTPServerShard: WebSocketOwner {
         delegate: connection, on: loop)
       connection.attach(stream)
       connections[ObjectIdentifier(connection)] = connection
+      if context != nil { handshakes += 1 }
       stream.start(on: loop)
     } catch {
       logger.warning(
@@ -85,7 +104,6 @@ final class HTTPServerShard: WebSocketOwner {
 
   func remove(_ connection: HTTPServerConnection, on loop: isolated EventLoop) {
     connections[ObjectIdentifier(connection)] = nil
-    handshakeEnded(on: loop)
     if isDraining, connectionCount == 0 { drained?.fulfil((), on: loop) }
   }
 
@@ -152,15 +170,13 @@ final class HTTPServerShard: WebSocketOwner {
 
   // MARK: The end
 
-  func closeWebSockets(_ code: WebSocketCloseCode, on loop: isolated EventLoop) {
-    for webSocket in webSockets.values { webSocket.close(code, on: loop) }
-  }
-
   func drain(within grace: Duration, on loop: isolated EventLoop) async {
     isDraining = true
-    for socket in waiting { socket.close(on: loop) }
+    loop.core.cancel(waitingTimer)
+    for one in waiting { one.socket.close(on: loop) }
     waiting = []
     for connection in connections.values { connection.drain(on: loop) }
+    for webSocket in webSockets.values { webSocket.drain(on: loop) }
     guard connectionCount > 0 else { return }
     let drained = LoopPromise<Void>()
     self.drained = drained

@@ -26,8 +26,6 @@ final class LoopBuffers {
   private var outputs: [[UInt8]] = []
   private var handshakeTurn = MonotonicTime(nanoseconds: 0)
   private var handshakeSteps = 0
-  /// Connections of this loop that are in their TLS handshake.
-  var handshakeCount = 0
   /// Sockets of this loop that wait for their peer to close.
   var lingeringCount = 0
   private var registries: [ObjectIdentifier: TLSStreamRegistry] = [:]

@@ -1,3 +1,4 @@
+internal import Glibc
 internal import GrenacheFraming
 public import GrenacheIO
 public import GrenacheTLS
@@ -79,7 +80,12 @@ public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible
 
 extension TransportError {
   init(_ error: SystemCallError, stage: Stage, peer: SocketAddress?) {
-    let code: Code = stage == .connect ? .connectFailed : .connectionClosed
+    let code: Code
+    switch error.errno {
+    case ECANCELED: code = .cancelled
+    case ETIMEDOUT where stage == .connect: code = .timedOut
+    default: code = stage == .connect ? .connectFailed : .connectionClosed
+    }
     self.init(code, stage: stage, message: error.reason, peer: peer)
   }
 

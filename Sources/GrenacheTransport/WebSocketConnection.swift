@@ -13,6 +13,8 @@ package protocol WebSocketHandler: AnyObject {
   func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop)
   /// So much output has been sent that more is welcome again.
   func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop)
+  /// The server shuts down: finish what is under way, then close with 1001.
+  func drain(_ connection: WebSocketConnection, on loop: isolated EventLoop)
   /// The connection is closed; nothing follows.
   func closed(
     _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop)
@@ -21,6 +23,9 @@ package protocol WebSocketHandler: AnyObject {
 extension WebSocketHandler {
   package func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {}
   package func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {}
+  package func drain(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
+    connection.close(.goingAway, on: loop)
+  }
   package func closed(
     _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
   ) {}
@@ -51,6 +56,8 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   /// Whether so much output waits that its producer should wait for `drained`.
   package var isOutputFull: Bool { stream.isOutputFull }
   package var pendingOutputBytes: Int { stream.pendingOutputBytes }
+  /// The memory that output takes up, sent or not.
+  var heldOutputBytes: Int { stream.output.count }
 
   /// Told when the connection has closed, after its handler.
   weak var owner: (any WebSocketOwner)?
@@ -123,6 +130,11 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     perform(closing.closeRequested(code), reason: reason, on: loop)
   }
 
+  /// Has the handler finish and close.
+  func drain(on loop: isolated EventLoop) {
+    handler?.drain(self, on: loop)
+  }
+
   /// Breaks the connection off.
   package func abort(_ error: TransportError, on loop: isolated EventLoop) {
     stream.fail(error, on: loop)
@@ -163,7 +175,8 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
       offset = bytes.count
     }
     handler?.passEnded(of: self, on: loop)
-    return offset
+    // Behind a close frame nothing counts, and nothing of it is kept.
+    return closing.isDone ? bytes.count : offset
   }
 
   func streamEnded(on loop: isolated EventLoop) {
@@ -187,6 +200,8 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   }
 
   package func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    // The close frame may still be on its way behind other output, which has a deadline of its own.
+    if stream.pendingOutputBytes > 0 { return loop.core.arm(closeTimer, after: closeDeadline) }
     stream.fail(
       .timedOut(.transfer, after: closeDeadline, peer: remoteAddress), on: loop)
   }

@@ -216,6 +216,39 @@ struct TLSFormatTests {
     }
   }
 
+  @Test("RFC 6066 §3 a client gets the certificate of the name that it asks for")
+  func serverNames() throws {
+    let authority = try TestAuthority()
+    func identity(_ names: String...) throws -> TLSConfiguration.Identity {
+      let made = try authority.authority.configuration(
+        for: .init(commonName: names[0], dnsNames: names))
+      return .init(certificate: made.certificate, key: made.key)
+    }
+    var server = try authority.host()
+    server.furtherIdentities = [
+      try identity("a.test", "b.test"), try identity("*.wild.test"), try identity("a.test"),
+    ]
+    let context = try TLSContext(server)
+    for (name, subject) in [
+      ("a.test", "CN=a.test"), ("B.test", "CN=a.test"), ("x.wild.test", "CN=*.wild.test"),
+      ("wild.test", "CN=host"), ("other.test", "CN=host"), (nil, "CN=host"),
+    ] as [(String?, String)] {
+      let pair = EnginePair(
+        client: try .init(
+          TLSContext(authority.client()),
+          .client(serverName: name, verification: .anyPeerThatTheRootsVouchFor)),
+        server: try .init(context, .server))
+      pair.run()
+      #expect(pair.client.engine.peerIdentity?.subject == subject, "\(name ?? "none")")
+      // Whichever it is, the client is asked for its own.
+      #expect(pair.server.engine.peerIdentity?.names == [.dns("client.test")])
+    }
+    server.furtherIdentities[1].key = server.key
+    server.key = .pem("")
+    let error = #expect(throws: TLSConfigurationError.self) { try context.reload(server) }
+    #expect(error?.faults.count == 2, "the faults of all of them: \(error as Any)")
+  }
+
   @Test("client certificates: required, optional, none")
   func clientCertificates() throws {
     var none = try GeneratedCertificates.configuration("client")

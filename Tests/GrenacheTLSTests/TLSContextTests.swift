@@ -66,9 +66,10 @@ struct TLSContextTests {
   @Test("P22 peers of open connections are verified anew: roots, revocation, side")
   func recheck() throws {
     let revoked = try GeneratedCertificates.configuration("revoked")
-    var lax = try GeneratedCertificates.configuration("checks-revocation")
-    let lists = lax.revocationLists
-    lax.revocationLists = nil
+    let folder = try GeneratedCertificates.directory("checks-revocation")
+    let lax = TLSConfiguration.files(
+      certificate: "\(folder)/cert.pem", key: "\(folder)/key.pem", roots: "\(folder)/ca.pem")
+    let lists = TLSConfiguration.Source.file("\(folder)/crl.pem")
     let server = try TLSContext(lax)
     let pair = try shakeHands(TLSContext(revoked), server)
     let peer = try #require(pair.server.engine.peerIdentity)
@@ -92,6 +93,20 @@ struct TLSContextTests {
     try server.reload(lax)
     #expect(server.current.recheck(other, side: .server) == nil)
     #expect(server.current.recheck(other, side: .client)?.code == .wrongUsage)
+  }
+
+  @Test("a list that comes after the configuration was made, and before it is loaded, counts")
+  func early() throws {
+    let source = try GeneratedCertificates.directory("checks-revocation")
+    let folder = try TemporaryFolder(copying: source)
+    try folder.remove("crl.pem")
+    let configuration = TLSConfiguration.directory(folder.path)
+    try folder.copy("\(source)/crl.pem")
+    let context = try TLSContext(configuration)
+    #expect(context.configuration.revocationLists != nil)
+    let pair = try shakeHands(
+      TLSContext(GeneratedCertificates.configuration("revoked")), context)
+    #expect(pair.server.failure?.code == .revoked)
   }
 
   @Test("a folder's crl.pem counts once it comes; one that goes is missed, not given up")

@@ -200,6 +200,20 @@ struct HostilePeerTests {
     }
   }
 
+  @Test("a caller in a hurry does not fail those who wait for the same connection")
+  func sharedConnect() async throws {
+    try await withServer([echo], tls: try authority.worker("rpc_test")) { worker in
+      let client = try await directClient(try authority.client())
+      let payload = hello
+      let hurried = Task {
+        try? await client.requestRaw("rpc_test", payload, to: worker, within: .microseconds(100))
+      }
+      let patient = try await client.requestRaw("rpc_test", payload, to: worker)
+      #expect(patient.result == payload)
+      _ = await hurried.value
+    }
+  }
+
   @Test("a deadline ends a call that a handler does not answer")
   func deadline() async throws {
     let service = RPCService(raw: "rpc_test") { _ in

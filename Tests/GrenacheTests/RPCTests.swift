@@ -108,4 +108,43 @@ struct RPCTests {
       #expect(none?.code == .notPermitted)
     }
   }
+
+  @Test("P39 a shutdown lets calls finish that are being answered, and turns later ones away")
+  func shutdown() async throws {
+    let (started, starting) = AsyncStream.makeStream(of: Void.self)
+    let (gate, opening) = AsyncStream.makeStream(of: Void.self)
+    let service = RPCService(raw: "rpc_test") { request in
+      starting.yield()
+      for await _ in gate {}
+      return request.payload
+    }
+    let payload = Array("[1]".utf8)
+    let (addresses, listening) = AsyncStream.makeStream(of: Endpoint.self)
+    var configuration = PeerRPCServerConfiguration(port: 0, tls: try authority.worker("rpc_test"))
+    configuration.host = "127.0.0.1"
+    let server = PeerRPCServer(configuration, services: [service], logger: quietLogger)
+    let running = Task {
+      try await server.run { listening.yield(Endpoint($0)) }
+    }
+    var iterator = addresses.makeAsyncIterator()
+    let worker = try #require(await iterator.next())
+    let client = try await directClient(try authority.client())
+    let call = Task { try await client.requestRaw("rpc_test", payload, to: worker) }
+    for await _ in started { break }
+    // A cancelled task shuts down in order, too.
+    running.cancel()
+    var refused: GrenacheError?
+    while refused == nil {
+      do throws(GrenacheError) {
+        _ = try await client.requestRaw("rpc_test", payload, to: worker, within: .milliseconds(50))
+      } catch {
+        if error.code != .deadlineExceeded { refused = error }
+      }
+    }
+    #expect(refused?.code == .workerUnreachable)
+    #expect(refused?.isRetryable == true)
+    opening.finish()
+    #expect(try await call.value.result == payload)
+    try await running.value
+  }
 }

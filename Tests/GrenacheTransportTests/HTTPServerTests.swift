@@ -292,6 +292,26 @@ struct HTTPServerLimitTests {
     }
   }
 
+  @Test("P3 who waits too long for a turn to shake hands is closed")
+  func handshakeWait() async throws {
+    try await withServer(
+      tls: try TestAuthority().host(),
+      configure: { configuration in
+        configuration.handshakesMax = 1
+        configuration.handshakeWaitMax = .milliseconds(50)
+      }
+    ) { server in
+      let first = try await RawConnection(to: server.localAddress)
+      while await server.connectionCount == 0 { await Task.yield() }
+      for _ in 0..<3 {
+        let waiting = try await RawConnection(to: server.localAddress)
+        #expect(await waiting.receivedToEnd().isEnded)
+      }
+      #expect(await server.connectionCount == 1)
+      await first.close()
+    }
+  }
+
   @Test("what arrives in the same read as a refusal is not answered")
   func refusal() async throws {
     try await withServer { server in

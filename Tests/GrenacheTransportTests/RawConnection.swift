@@ -98,6 +98,18 @@ struct RawConnection: Sendable {
     await peer.loop.run { loop in try? peer.get(on: loop).socket.setReading(true, on: loop) }
   }
 
+  /// Closes without a word: the other end sees a reset.
+  func reset() async {
+    let peer = peer
+    await peer.loop.run { loop in
+      let socket = peer.get(on: loop).socket
+      var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
+      let size = socklen_t(MemoryLayout<linger>.size)
+      _ = setsockopt(socket.descriptor, SOL_SOCKET, SO_LINGER, &linger, size)
+      socket.close(on: loop)
+    }
+  }
+
   func close() async {
     let peer = peer
     await peer.loop.run { loop in peer.get(on: loop).socket.close(on: loop) }

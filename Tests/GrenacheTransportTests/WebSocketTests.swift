@@ -83,7 +83,7 @@ struct WebSocketTests {
     try await withEcho(loops: 2) { server, tls in
       var probes: [WebSocketProbe] = []
       for _ in 0..<5 { probes.append(try await WebSocketProbe(to: server.localAddress, tls: tls)) }
-      await server.closeWebSockets(.goingAway)
+      await server.shutDown(within: .seconds(10))
       for probe in probes {
         #expect(await probe.closure() == WebSocketClosure(code: .goingAway, error: nil))
       }
@@ -213,6 +213,83 @@ struct WebSocketTests {
     }
     // One message beyond the high-water mark at the most.
     #expect(highest.withLock { $0 } <= (1 << 20) + size + 10)
+  }
+
+  @Test("what has been sent is let go of, even when something always waits")
+  func letGo() async throws {
+    let most = Mutex(0)
+    let size = 64 << 10
+    try await withServer(openWebSocket: { _, _ in
+      FloodHandler(total: 64 << 20, size: size) { held in most.withLock { $0 = max($0, held) } }
+    }) { server in
+      let connection = try await RawConnection(to: server.localAddress)
+      await connection.send(Array(upgrade.utf8) + frame(1, [0x61]))
+      let answer = await connection.received(within: .seconds(60)) { bytes, _ in
+        bytes.count >= 64 << 20
+      }
+      #expect(answer.bytes.count >= 64 << 20)
+    }
+    #expect(most.withLock { $0 } <= 4 << 20)
+  }
+
+  @Test("P3 a stranger who resets during the handshake harms no other connection of the loop")
+  func resetDuringHandshake() async throws {
+    try await withEcho { server, tls in
+      let probe = try await WebSocketProbe(to: server.localAddress, tls: tls)
+      let hello = try clientHello(tls)
+      for number in 1...50 {
+        let stranger = try await RawConnection(to: server.localAddress)
+        await stranger.send(hello)
+        await stranger.reset()
+        await probe.send([UInt8(number)])
+        #expect(await probe.messages(number).last == [UInt8(number)])
+      }
+    }
+  }
+}
+
+/// The first flight of a TLS client.
+private func clientHello(_ tls: TLSConfiguration) throws -> [UInt8] {
+  let window = TLSWindow(outputCapacity: 100_000)
+  let engine = try TLSEngine(
+    context: TLSContext(tls),
+    role: .client(serverName: nil, verification: .anyPeerThatTheRootsVouchFor), window: window)
+  _ = try engine.handshake()
+  var bytes: [UInt8] = []
+  window.withOutput { bytes = Array($0) }
+  return bytes
+}
+
+/// Sends messages, always some ahead of the peer, and tells how many bytes the stream holds.
+private final class FloodHandler: WebSocketHandler {
+  private var left: Int
+  private let message: [UInt8]
+  private let tell: (Int) -> Void
+
+  init(total: Int, size: Int, _ tell: @escaping (Int) -> Void) {
+    left = total
+    message = [UInt8](repeating: 1, count: size)
+    self.tell = tell
+  }
+
+  private func fill(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
+    while left > 0, !connection.isOutputFull {
+      let bytes = message
+      connection.send(.binary, bytes.span, on: loop)
+      left -= message.count
+      tell(connection.heldOutputBytes)
+    }
+  }
+
+  func received(
+    _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
+    on loop: isolated EventLoop
+  ) {
+    fill(connection, on: loop)
+  }
+
+  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
+    fill(connection, on: loop)
   }
 }
 

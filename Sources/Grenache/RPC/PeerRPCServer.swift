@@ -100,7 +100,6 @@ public final class PeerRPCServer: Service {
       group.cancelAll()
     }
     logger.info("shutting down", metadata: ["port": "\(port)"])
-    await server.closeWebSockets(.goingAway)
     await server.shutDown(within: configuration.drainDeadline)
   }
 

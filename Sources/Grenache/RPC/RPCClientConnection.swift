@@ -44,6 +44,9 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
       throw GrenacheError(
         .workerUnreachable, "the connection to \(worker) has closed", cause: failure)
     }
+    guard !webSocket.isOutputFull else {
+      throw GrenacheError(.limitReached, "\(worker) does not take what it has been sent already")
+    }
     lastID &+= 1
     let id = lastID
     let promise = Call()
@@ -63,6 +66,13 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     }
   }
 
+  /// What a worker of this package means by the beginning of its message.
+  private static func code(of message: String) -> GrenacheError.Code {
+    if message.hasPrefix(RPCFault.notPermittedCode) { return .notPermitted }
+    if message.hasPrefix(RPCFault.shuttingDownCode) { return .workerUnreachable }
+    return .remoteError
+  }
+
   // MARK: From the WebSocket
 
   func received(
@@ -74,9 +84,7 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
       let id = envelope.ridNumber(in: payload), let call = calls[id]
     else { return }
     if let message = envelope.errorMessage(in: payload) {
-      let isDenial = message.hasPrefix(RPCFault.notPermittedCode)
-      let code: GrenacheError.Code = isDenial ? .notPermitted : .remoteError
-      call.fulfil(.failure(GrenacheError(code, message)), on: loop)
+      call.fulfil(.failure(GrenacheError(Self.code(of: message), message)), on: loop)
       return
     }
     let reply = RPCReply(

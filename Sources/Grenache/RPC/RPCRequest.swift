@@ -32,6 +32,9 @@ public struct RPCFault: Error, Hashable, Sendable, CustomStringConvertible {
   /// What the message of a call begins with that the access policy does not allow.
   static let notPermittedCode = "ERR_NOT_PERMITTED"
 
+  /// What the message of a call begins with that came while the server shut down.
+  static let shuttingDownCode = "ERR_SHUTTING_DOWN"
+
   /// What the caller reads.
   public var message: String
 

@@ -34,6 +34,7 @@ final class RPCServerConnection: WebSocketHandler {
   private let logger: Logger
   private var connection: WebSocketConnection?
   private var callsInFlight = 0
+  private var isDraining = false
 
   init(
     services: RPCServiceTable, access: AccessControl?, limits: RPCConnectionLimits,
@@ -59,6 +60,9 @@ final class RPCServerConnection: WebSocketHandler {
       let name = envelope.keyString(in: payload) ?? "null"
       return reply(rid, fault: "ERR_SERVICE_NOT_FOUND: \(name.prefix(200))", on: loop)
     }
+    if isDraining {
+      return reply(rid, fault: "\(RPCFault.shuttingDownCode): \(service.name)", on: loop)
+    }
     if calls?.allow(service.name, by: connection.identity) == false {
       return deny(rid, service.name, connection, on: loop)
     }
@@ -73,6 +77,12 @@ final class RPCServerConnection: WebSocketHandler {
 
   func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {
     workers.pump(on: loop)
+  }
+
+  /// Calls that have come are answered; those that still come are told to go elsewhere.
+  func drain(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
+    isDraining = true
+    if callsInFlight == 0 { connection.close(.goingAway, on: loop) }
   }
 
   func closed(
@@ -112,6 +122,7 @@ final class RPCServerConnection: WebSocketHandler {
     }
     callsInFlight -= 1
     if callsInFlight < limits.callsInFlightMax { connection?.resumeReading(on: loop) }
+    if isDraining, callsInFlight == 0 { connection?.close(.goingAway, on: loop) }
   }
 
   private func reply(_ rid: [UInt8], result: [UInt8], on loop: isolated EventLoop) {

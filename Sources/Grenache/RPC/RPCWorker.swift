@@ -24,7 +24,7 @@ final class RPCWorker {
   }
 
   var callsInFlight: Int { connections.reduce(waiting.count) { $0 + $1.callsInFlight } }
-  var isUnused: Bool { connections.isEmpty && connecting == 0 }
+  var isUnused: Bool { connecting == 0 && !connections.contains(where: \.isOpen) }
 
   func isReady(at now: MonotonicTime) -> Bool { now >= sitsOutUntil }
 
@@ -39,13 +39,13 @@ final class RPCWorker {
     let mayOpen = connections.count + connecting < configuration.connectionsPerWorkerMax
     if let best = leastBusy {
       if best.callsInFlight >= configuration.callsPerConnection, mayOpen, connecting == 0 {
-        startConnecting(by: deadline, on: loop)
+        startConnecting(on: loop)
       }
       return best
     }
     let promise = LoopPromise<TransportError?>()
     waiting.append(promise)
-    if connecting == 0 { startConnecting(by: deadline, on: loop) }
+    if connecting == 0 { startConnecting(on: loop) }
     switch await promise.wait(until: deadline, on: loop) {
     case .value(let failure):
       if let failure { throw failure }
@@ -68,9 +68,11 @@ final class RPCWorker {
     connections = []
   }
 
-  /// Connects in a task of its own: the connection serves every caller, whoever of them gives up.
-  private func startConnecting(by deadline: MonotonicTime, on loop: isolated EventLoop) {
+  /// Connects in a task of its own and by a deadline of its own: the connection serves every caller,
+  /// whoever of them gives up.
+  private func startConnecting(on loop: isolated EventLoop) {
     connecting += 1
+    let deadline = loop.core.now + configuration.connectTimeout
     Task {
       let failure = await connect(by: deadline, on: loop)
       connecting -= 1
