@@ -23,8 +23,12 @@ struct RawConnection: Sendable {
     var received: [UInt8] = []
     var isEnded = false
     var changed = LoopPromise<Void>()
+    private let readSize: Int
 
-    init(_ socket: StreamSocket) { self.socket = socket }
+    init(_ socket: StreamSocket, readSize: Int) {
+      self.socket = socket
+      self.readSize = readSize
+    }
 
     private func tell(on loop: isolated EventLoop) {
       changed.fulfil((), on: loop)
@@ -32,7 +36,7 @@ struct RawConnection: Sendable {
     }
 
     func socketReadable(on loop: isolated EventLoop) {
-      var buffer = [UInt8](repeating: 0, count: 1 << 16)
+      var buffer = [UInt8](repeating: 0, count: readSize)
       let outcome = buffer.withUnsafeMutableBytes { try? socket.receive(into: $0) }
       switch outcome {
       case .bytes(let count): received += buffer[..<count]
@@ -53,15 +57,17 @@ struct RawConnection: Sendable {
     }
   }
 
-  init(to address: SocketAddress, reads: Bool = true) async throws {
-    peer = try await Self.connect(to: address, reads: reads, on: EventLoopGroup.shared().next())
+  /// - Parameter readSize: what is read at once.
+  init(to address: SocketAddress, reads: Bool = true, readSize: Int = 1 << 16) async throws {
+    peer = try await Self.connect(
+      to: address, reads: reads, readSize: readSize, on: EventLoopGroup.shared().next())
   }
 
   private static func connect(
-    to address: SocketAddress, reads: Bool, on loop: isolated EventLoop
+    to address: SocketAddress, reads: Bool, readSize: Int, on loop: isolated EventLoop
   ) async throws -> LoopBound<Peer> {
     let socket = try await StreamSocket.connect(to: address, by: .now() + .seconds(5), on: loop)
-    let peer = Peer(socket)
+    let peer = Peer(socket, readSize: readSize)
     socket.delegate = peer
     try socket.setReading(reads, on: loop)
     return LoopBound(peer, on: loop)

@@ -3,12 +3,13 @@ import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
 import Logging
+import Synchronization
 
 let quietLogger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
 /// Runs a server while `body` runs.
 func withServer<Result>(
-  tls: TLSConfiguration? = nil, loops: Int = 1,
+  tls: TLSConfiguration? = nil, loops: Int = 1, group: EventLoopGroup? = nil,
   configure: (inout HTTPServerConfiguration) -> Void = { _ in },
   respond: @escaping @Sendable (HTTPServerRequest) async -> HTTPServerResponse = { request in
     HTTPServerResponse(.ok, body: request.body)
@@ -25,7 +26,7 @@ func withServer<Result>(
     on: .loopback(port: 0), context: try tls.map { try TLSContext($0) },
     configuration: configuration,
     handlers: HTTPServerHandlers(respond: respond, openWebSocket: openWebSocket),
-    group: EventLoopGroup(count: loops), logger: quietLogger)
+    group: group ?? EventLoopGroup(count: loops), logger: quietLogger)
   do {
     let result = try await body(server)
     await server.shutDown(within: .zero)
@@ -34,6 +35,13 @@ func withServer<Result>(
     await server.shutDown(within: .zero)
     throw error
   }
+}
+
+/// Something that happens once, seen from anywhere.
+final class Flag: Sendable {
+  private let value = Atomic<Bool>(false)
+  var isSet: Bool { value.load(ordering: .acquiring) }
+  func set() { value.store(true, ordering: .releasing) }
 }
 
 /// Sends every message back as it came.

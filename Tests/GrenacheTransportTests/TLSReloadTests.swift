@@ -2,18 +2,10 @@ import Foundation
 import GrenacheFraming
 import GrenacheIO
 import GrenacheTLS
-import Synchronization
 import TestSupport
 import Testing
 
 @testable import GrenacheTransport
-
-/// Something that happens once, seen from anywhere.
-private final class Flag: Sendable {
-  private let value = Atomic<Bool>(false)
-  var isSet: Bool { value.load(ordering: .acquiring) }
-  func set() { value.store(true, ordering: .releasing) }
-}
 
 @Suite("TLS reload on a running server")
 struct TLSReloadTests {
