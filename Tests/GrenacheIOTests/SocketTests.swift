@@ -170,6 +170,31 @@ struct StreamSocketTests {
     #expect(await loop.run { $0.core.sourceCount } == 0)
   }
 
+  @Test(
+    "a connection to a peer that vanishes without a word ends: keep-alive and user timeout are on")
+  func vanished() async throws {
+    #expect(try await Self.options(on: loop) == [1, 15, 5, 3, 30_000])
+  }
+
+  private static func options(on loop: isolated EventLoop) async throws -> [Int32] {
+    let acceptor = try Acceptor(.loopback(port: 0), echoes: false, on: loop)
+    let server = try #require(acceptor.listener.localAddress)
+    let socket = try await StreamSocket.connect(to: server, by: .now() + .seconds(5), on: loop)
+    let tcp = Int32(IPPROTO_TCP)
+    let values = [
+      (SOL_SOCKET, SO_KEEPALIVE), (tcp, TCP_KEEPIDLE), (tcp, TCP_KEEPINTVL), (tcp, TCP_KEEPCNT),
+      (tcp, TCP_USER_TIMEOUT),
+    ].map { level, name in
+      var value: Int32 = 0
+      var size = socklen_t(4)
+      _ = getsockopt(socket.descriptor, level, name, &value, &size)
+      return value
+    }
+    socket.close(on: loop)
+    acceptor.stop(on: loop)
+    return values
+  }
+
   @Test("a peer that resets the connection is noticed without reading")
   func reset() async throws {
     #expect(try await Self.reset(on: loop) != nil)

@@ -171,6 +171,36 @@ struct HostilePeerTests {
     await server.shutDown(within: .zero)
   }
 
+  @Test("a worker that stops reading fills a bounded buffer, and then calls are refused at once")
+  func stalled() async throws {
+    let context = try TLSContext(authority.worker("rpc_test"))
+    let server = try await HTTPServer(
+      on: .loopback(port: 0), context: context, configuration: HTTPServerConfiguration(),
+      handlers: HTTPServerHandlers(
+        respond: { _ in HTTPServerResponse(.notFound) },
+        openWebSocket: { _, _ in StalledHandler() }),
+      group: EventLoopGroup(count: 1), logger: quietLogger)
+    let worker = Endpoint(server.localAddress)
+    let payload = Array("\"\(String(repeating: "x", count: 900_000))\"".utf8)
+    let client = try await directClient(try authority.client()) { $0.connectionsPerWorkerMax = 1 }
+    let codes = await withTaskGroup(of: GrenacheError.Code?.self) { group in
+      for _ in 0..<40 {
+        group.addTask {
+          do throws(GrenacheError) {
+            _ = try await client.requestRaw(
+              "rpc_test", payload, to: worker, within: .milliseconds(700))
+            return nil
+          } catch {
+            return error.code
+          }
+        }
+      }
+      return await group.reduce(into: Set<GrenacheError.Code?>()) { $0.insert($1) }
+    }
+    #expect(codes == [.deadlineExceeded, .limitReached])
+    await server.shutDown(within: .zero)
+  }
+
   @Test("a payload that is not JSON is refused before anything is sent")
   func payload() async throws {
     let client = try await directClient(try authority.client())
@@ -224,6 +254,16 @@ struct HostilePeerTests {
       let (error, _) = try await error(calling: worker, within: .milliseconds(200))
       #expect(error?.code == .deadlineExceeded)
     }
+  }
+}
+
+/// Takes one message and no more.
+private final class StalledHandler: WebSocketHandler {
+  func received(
+    _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
+    on loop: isolated EventLoop
+  ) {
+    connection.pauseReading(on: loop)
   }
 }
 

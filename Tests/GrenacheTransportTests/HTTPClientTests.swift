@@ -227,6 +227,23 @@ struct HTTPClientTests {
     }
   }
 
+  @Test("a cancelled request says so, wherever it was", arguments: [true, false])
+  func cancelled(beforeConnecting: Bool) async throws {
+    try await withScript([.saysNothing]) { server in
+      let client = try await ClientProbe(to: server.address)
+      let task = Task {
+        if beforeConnecting { withUnsafeCurrentTask { $0?.cancel() } }
+        _ = try await client.send()
+      }
+      if !beforeConnecting {
+        while await server.counts.requests == 0 { await Task.yield() }
+        task.cancel()
+      }
+      let error = await #expect(throws: TransportError.self) { try await task.value }
+      #expect(error?.code == .cancelled)
+    }
+  }
+
   @Test("a server that says nothing costs the deadline, and its connection is not used again")
   func silent() async throws {
     try await withScript([.saysNothing, .says(Self.ok)]) { server in
