@@ -44,7 +44,7 @@ public final class TLSContext: Sendable {
   ///
   /// - Throws: `TLSConfigurationError` with every fault that was found; what is in use stays then.
   public func reload(_ other: TLSConfiguration? = nil) throws(TLSConfigurationError) {
-    let configuration = other ?? self.configuration.withPresentRevocationLists
+    let configuration = (other ?? self.configuration).withPresentRevocationLists
     let stamps = configuration.stamps
     let snapshot = try TLSSnapshot(configuration)
     let observers = state.withLock { state in

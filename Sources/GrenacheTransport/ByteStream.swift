@@ -240,8 +240,10 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     case .wouldBlock:
       return
     case .endOfStream:
-      guard state != .closing else { return end(nil, on: loop) }
-      if let error = engine.endOfInput() { throw TransportError(error, peer: remoteAddress) }
+      // Once this side closes, nothing that the peer could still say is missed.
+      if state != .closing, let error = engine.endOfInput() {
+        throw TransportError(error, peer: remoteAddress)
+      }
       return inputEnded(on: loop)
     case .bytes(let count):
       unsafe buffers.window.lend(UnsafeRawBufferPointer(rebasing: buffers.ciphertext[..<count]))
@@ -292,7 +294,6 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     case .wouldBlock:
       return
     case .endOfStream:
-      guard state != .closing else { return end(nil, on: loop) }
       inputEnded(on: loop)
     case .bytes(let count):
       deliver(have + count, on: loop)
@@ -353,16 +354,17 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       updateReading(on: loop)
       if !isPausedByDelegate { delegate?.streamEnded(on: loop) }
     case .closing:
-      // close_notify of the peer; the end of the TCP stream follows or the deadline passes.
+      // The peer has closed its direction only: it still gets everything, and close_notify.
       hasEnded = true
-      if output.count == sealedCount, socket.backlogBytes == 0 { end(nil, on: loop) }
+      updateReading(on: loop)
+      if hasShutDown { end(nil, on: loop) } else { finishClosing(on: loop) }
     case .handshaking, .closed:
       break
     }
   }
 
   private func updateReading(on loop: isolated EventLoop) {
-    let reads = !isPausedByDelegate && !isPausedByOutput && !(hasEnded && state == .open)
+    let reads = !isPausedByDelegate && !isPausedByOutput && !hasEnded
     do {
       try socket.setReading(reads, on: loop)
     } catch {

@@ -6,6 +6,12 @@ final class TLSStreamRegistry {
   /// How long one turn of the loop may be taken up by looking: established connections wait for it.
   static let turnBudget = Duration.milliseconds(2)
 
+  /// A certificate, and on which side of it this end is: each has its own key usage.
+  private struct Peer: Hashable {
+    var fingerprint: [UInt8]
+    var side: TLSError.Side
+  }
+
   private let context: TLSContext
   private var streams: [ObjectIdentifier: ByteStream] = [:]
   private var observation: Int?
@@ -41,17 +47,19 @@ final class TLSStreamRegistry {
 
   /// Looks at every stream, each certificate once; a later reload overtakes an earlier one.
   private func recheck(against snapshot: TLSSnapshot, on loop: isolated EventLoop) async {
-    var verdicts: [[UInt8]: TLSError?] = [:]
+    var verdicts: [Peer: TLSError?] = [:]
     var turnEnd = MonotonicTime.now() + Self.turnBudget
     for stream in Array(streams.values) {
       guard context.current === snapshot else { return }
-      guard stream.isOpen, let peer = stream.identity else { continue }
+      guard stream.isOpen, let identity = stream.identity else { continue }
+      let side: TLSError.Side = stream.side == .server ? .server : .client
+      let peer = Peer(fingerprint: identity.fingerprintSHA256, side: side)
       let verdict: TLSError?
-      if let known = verdicts[peer.fingerprintSHA256] {
+      if let known = verdicts[peer] {
         verdict = known
       } else {
-        verdict = snapshot.recheck(peer, side: stream.side == .server ? .server : .client)
-        verdicts[peer.fingerprintSHA256] = .some(verdict)
+        verdict = snapshot.recheck(identity, side: side)
+        verdicts[peer] = .some(verdict)
       }
       if let verdict {
         stream.fail(TransportError(verdict, peer: stream.remoteAddress), on: loop)

@@ -104,6 +104,24 @@ struct HTTPServerConnectionTests {
       #expect(answer.text.hasSuffix("hello"))
     }
   }
+
+  @Test("a client that closes its direction while it is answered gets the whole of a long answer")
+  func halfCloseDuringAnswer() async throws {
+    let group = try EventLoopGroup(count: 1)
+    let size = 20 << 20
+    try await withServer(
+      group: group, configure: { $0.stream.outputHighWaterBytes = 64 << 20 },
+      respond: { _ in HTTPServerResponse(.ok, body: [UInt8](repeating: 1, count: size)) }
+    ) { server in
+      let connection = try await RawConnection(to: server.localAddress, reads: false)
+      await connection.send("GET / HTTP/1.0\r\n\r\n")
+      await connection.startReading()
+      _ = await connection.received { bytes, _ in !bytes.isEmpty }
+      await connection.endSending()
+      let answer = await connection.receivedToEnd()
+      #expect(answer.body.count == size)
+    }
+  }
 }
 
 @Suite("HTTP server: what strangers may send, P4 to P6 and P12")

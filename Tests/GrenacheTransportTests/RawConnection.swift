@@ -104,6 +104,12 @@ struct RawConnection: Sendable {
     await peer.loop.run { loop in try? peer.get(on: loop).socket.setReading(true, on: loop) }
   }
 
+  /// Closes this direction only: it has said everything, and still listens.
+  func endSending() async {
+    let peer = peer
+    await peer.loop.run { loop in peer.get(on: loop).socket.shutDownWriting() }
+  }
+
   /// Closes without a word: the other end sees a reset.
   func reset() async {
     let peer = peer

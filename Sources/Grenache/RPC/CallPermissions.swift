@@ -7,6 +7,8 @@ struct CallPermissions {
   private var version: Int
   private var isOpen: Bool
   private var decided: [String: Bool] = [:]
+  /// Whether the last denial was the first of its service: one worth a line in the log.
+  private(set) var isNewDenial = false
 
   init(_ access: AccessControl) {
     self.access = access
@@ -22,9 +24,11 @@ struct CallPermissions {
       decided = [:]
     }
     if isOpen, peer != nil { return true }
+    isNewDenial = false
     if let known = decided[service] { return known }
     let isAllowed = access.decide(.call, on: service, by: peer).isAllowed
     decided[service] = isAllowed
+    isNewDenial = !isAllowed
     return isAllowed
   }
 }

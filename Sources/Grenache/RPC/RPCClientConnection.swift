@@ -12,6 +12,8 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
   private var webSocket: WebSocketConnection?
   private var calls: [UInt64: Call] = [:]
   private var lastID: UInt64 = 0
+  /// Calls that are not sent yet, because too much output waits.
+  private var waitingForRoom: [LoopPromise<Void>] = []
   /// What broke the connection.
   private var failure: TransportError?
   private var lastUse = MonotonicTime(nanoseconds: 0)
@@ -22,7 +24,7 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     self.idleTimeout = idleTimeout
   }
 
-  var callsInFlight: Int { calls.count }
+  var callsInFlight: Int { calls.count + waitingForRoom.count }
   var isOpen: Bool { webSocket?.isOpen == true }
 
   func attach(_ webSocket: WebSocketConnection, on loop: isolated EventLoop) {
@@ -40,12 +42,11 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     _ service: String, _ payload: [UInt8], by deadline: MonotonicTime,
     on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
-    guard let webSocket, webSocket.isOpen else {
-      throw GrenacheError(
-        .workerUnreachable, "the connection to \(worker) has closed", cause: failure)
-    }
-    guard !webSocket.isOutputFull else {
-      throw GrenacheError(.limitReached, "\(worker) does not take what it has been sent already")
+    // Nothing may come between finding room and taking it, so that no `await` stands between them.
+    var webSocket = try openWebSocket()
+    while webSocket.isOutputFull {
+      try await waitForRoom(by: deadline, on: loop)
+      webSocket = try openWebSocket()
     }
     lastID &+= 1
     let id = lastID
@@ -73,7 +74,42 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     return .remoteError
   }
 
+  private func openWebSocket() throws(GrenacheError) -> WebSocketConnection {
+    guard let webSocket, webSocket.isOpen else {
+      throw GrenacheError(
+        .workerUnreachable, "the connection to \(worker) has closed", cause: failure)
+    }
+    return webSocket
+  }
+
+  /// Waits until output has been sent or the connection has closed: what a worker does not read stays
+  /// with the callers.
+  private func waitForRoom(
+    by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(GrenacheError) {
+    let room = LoopPromise<Void>()
+    waitingForRoom.append(room)
+    let outcome = await room.wait(until: deadline, on: loop)
+    if case .value = outcome { return }
+    waitingForRoom.removeAll { $0 === room }
+    if case .cancelled = outcome {
+      throw GrenacheError(.cancelled, "the call was cancelled before it was sent")
+    }
+    throw GrenacheError(
+      .deadlineExceeded, "\(worker) does not take what it has been sent already")
+  }
+
+  private func tellRoom(on loop: isolated EventLoop) {
+    let waiting = waitingForRoom
+    waitingForRoom = []
+    for promise in waiting { promise.fulfil((), on: loop) }
+  }
+
   // MARK: From the WebSocket
+
+  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
+    tellRoom(on: loop)
+  }
 
   func received(
     _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
@@ -102,6 +138,7 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     let lost = GrenacheError(
       .connectionLost, "the connection to \(worker) broke before the reply", cause: closure.error)
     for call in calls.values { call.fulfil(.failure(lost), on: loop) }
+    tellRoom(on: loop)
   }
 
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {

@@ -94,16 +94,19 @@ final class RPCServerConnection: WebSocketHandler {
     }
   }
 
-  /// Answers a call that the access policy does not allow; counted and logged.
+  /// Answers a call that the access policy does not allow: counted, and logged when it is the first
+  /// of its service on this connection, so that a peer cannot flood the log.
   private func deny(
     _ rid: [UInt8], _ service: String, _ connection: WebSocketConnection,
     on loop: isolated EventLoop
   ) {
     Counter(label: "grenache_denials_total", dimensions: [("right", "call")]).increment()
-    let who = connection.identity?.displayName ?? "\(connection.remoteAddress)"
-    logger.notice(
-      "denied: no rule of the access policy allows it",
-      metadata: ["right": "call", "service": "\(service)", "by": "\(who)"])
+    if calls?.isNewDenial == true {
+      let who = connection.identity?.displayName ?? "\(connection.remoteAddress)"
+      logger.notice(
+        "denied: no rule of the access policy allows it",
+        metadata: ["right": "call", "service": "\(service)", "by": "\(who)"])
+    }
     reply(rid, fault: "\(RPCFault.notPermittedCode): \(service)", on: loop)
   }
 
