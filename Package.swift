@@ -59,7 +59,9 @@ let package = Package(
     .target(name: "GrenacheIO", dependencies: ["CGrenacheLinux"], swiftSettings: settings),
     .target(
       name: "GrenacheTransport",
-      dependencies: ["GrenacheTLS", "GrenacheFraming", "GrenacheIO", deque, logging, metrics],
+      dependencies: [
+        "GrenacheTLS", "GrenacheFraming", "GrenacheIO", deque, logging, metrics, lifecycle,
+      ],
       swiftSettings: settings),
     .target(
       name: "GrenacheAccess", dependencies: ["GrenacheTransport", "GrenacheTLS", logging, yaml],

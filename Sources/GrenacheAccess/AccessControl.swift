@@ -65,8 +65,10 @@ public final class AccessControl: Sendable {
 }
 
 extension FileReloader {
-  /// Keeps the policy of `access` fresh, whose file is looked at as often as certificates are.
-  package init(_ access: AccessControl, role: String, logger: Logger) {
+  /// Keeps the policy of `access` fresh, whose file is looked at as often as certificates are; `nil`
+  /// for one that comes from no file.
+  package init?(_ access: AccessControl, role: String, logger: Logger) {
+    guard access.file != nil else { return nil }
     self.init(
       "access policy", role: role, logger: logger, interval: .milliseconds(250),
       present: { [access.file.flatMap(FileStamp.init(path:))] }, loaded: { [access.stamp] },

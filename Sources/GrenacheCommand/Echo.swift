@@ -63,14 +63,8 @@ private struct EchoServer: Service {
         openWebSocket: { _, _ in EchoHandler() }),
       group: EventLoopGroup(count: threads), logger: logger)
     printLine("echo at \(server.localAddress)")
-    await withTaskGroup { group in
-      if let context {
-        group.addTask { await FileReloader(context, role: "echo", logger: logger).run() }
-      }
-      group.addTask { try? await gracefulShutdown() }
-      await group.next()
-      group.cancelAll()
-    }
+    let certificates = context.map { FileReloader($0, role: "echo", logger: logger) }
+    await FileReloader.runUntilShutdown([certificates].compactMap(\.self))
     await server.shutDown(within: .seconds(2))
   }
 }

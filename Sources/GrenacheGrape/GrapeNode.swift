@@ -50,20 +50,11 @@ public final class GrapeNode: Service {
       "listening",
       metadata: ["api": "\(api.localAddress)", "dht": "\(dht)", "tls": "\(context != nil)"])
     await started(Addresses(api: api.localAddress, dht: dht))
-    await withTaskGroup { group in
-      if let context {
-        let reloader = FileReloader(
-          context, role: "grape", logger: logger, report: configuration.tlsReloaded)
-        group.addTask { await reloader.run() }
-      }
-      if let access = configuration.access, access.file != nil {
-        let reloader = FileReloader(access, role: "grape", logger: logger)
-        group.addTask { await reloader.run() }
-      }
-      group.addTask { try? await gracefulShutdown() }
-      await group.next()
-      group.cancelAll()
+    let certificates = context.map { context in
+      FileReloader(context, role: "grape", logger: logger, report: configuration.tlsReloaded)
     }
+    let access = configuration.access.flatMap { FileReloader($0, role: "grape", logger: logger) }
+    await FileReloader.runUntilShutdown([certificates, access].compactMap(\.self))
     logger.info("shutting down")
     await api.shutDown(within: .seconds(2))
     await driver.loop.run { loop in driver.get(on: loop).stop(on: loop) }

@@ -2,6 +2,7 @@ internal import GrenacheIO
 package import GrenacheTLS
 package import Logging
 internal import Metrics
+internal import ServiceLifecycle
 internal import Synchronization
 
 /// Asks for what comes from files to be loaded again.
@@ -74,6 +75,17 @@ package struct FileReloader: Sendable {
         failed = stamps
         if isReported { tell(error) }
       }
+    }
+  }
+
+  /// Runs all of them until a graceful shutdown begins or the task is cancelled.
+  package static func runUntilShutdown(_ reloaders: [FileReloader]) async {
+    await withTaskGroup { group in
+      for reloader in reloaders { group.addTask { await reloader.run() } }
+      group.addTask { try? await gracefulShutdown() }
+      // A reloader never ends by itself: the first to end is the wait, or all are cancelled.
+      await group.next()
+      group.cancelAll()
     }
   }
 

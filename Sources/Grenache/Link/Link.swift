@@ -93,21 +93,14 @@ public final class Link: Service {
   ///
   /// A server with this link does that as well: it is for processes that only call.
   public func run() async throws {
-    await withTaskGroup { group in
-      group.addTask { await self.keepCertificatesFresh() }
-      group.addTask { try? await gracefulShutdown() }
-      await group.next()
-      group.cancelAll()
-    }
+    await FileReloader.runUntilShutdown([certificateReloader].compactMap(\.self))
   }
 
-  func keepCertificatesFresh() async {
-    guard let context else {
-      try? await gracefulShutdown()
-      return
+  /// What keeps the certificates fresh, if there are any.
+  var certificateReloader: FileReloader? {
+    context.map { context in
+      FileReloader(context, role: "link", logger: logger, report: configuration.tlsReloaded)
     }
-    await FileReloader(context, role: "link", logger: logger, report: configuration.tlsReloaded)
-      .run()
   }
 
   /// Closes the connections to the grapes.

@@ -84,23 +84,24 @@ public final class PeerRPCServer: Service {
       for name in link == nil ? [] : services.names {
         group.addTask { [link] in await link?.keepAnnouncing(name, port: port) }
       }
-      if let context {
-        let reloader = FileReloader(
-          context, role: "server", logger: logger, report: configuration.tlsReloaded)
-        group.addTask { await reloader.run() }
+      group.addTask { [reloaders = reloaders(context)] in
+        await FileReloader.runUntilShutdown(reloaders)
       }
-      if let access = configuration.access, access.file != nil {
-        let reloader = FileReloader(access, role: "server", logger: logger)
-        group.addTask { await reloader.run() }
-      }
-      if let link { group.addTask { await link.keepCertificatesFresh() } }
-      group.addTask { await Self.waitForShutdown() }
-      // The others never end by themselves: the first to end is the wait, or all are cancelled.
+      // Announcing never ends by itself: the first to end is the wait, or all are cancelled.
       await group.next()
       group.cancelAll()
     }
     logger.info("shutting down", metadata: ["port": "\(port)"])
     await server.shutDown(within: configuration.drainDeadline)
+  }
+
+  /// What keeps this server's and its link's files fresh.
+  private func reloaders(_ context: TLSContext?) -> [FileReloader] {
+    let certificates = context.map { context in
+      FileReloader(context, role: "server", logger: logger, report: configuration.tlsReloaded)
+    }
+    let access = configuration.access.flatMap { FileReloader($0, role: "server", logger: logger) }
+    return [certificates, access, link?.certificateReloader].compactMap(\.self)
   }
 
   private func listen(_ context: TLSContext?) async throws -> HTTPServer {
@@ -130,9 +131,6 @@ public final class PeerRPCServer: Service {
     return server
   }
 
-  private static func waitForShutdown() async {
-    try? await gracefulShutdown()
-  }
 }
 
 /// The services of a server, found by the bytes of their names.
