@@ -119,6 +119,105 @@ void grenache_ctx_on_server_name(SSL_CTX *ctx, int (*choose)(SSL *, int *, void 
 }
 
 const int grenache_server_name_ok = SSL_TLSEXT_ERR_OK;
+const int grenache_server_name_refused = SSL_TLSEXT_ERR_ALERT_FATAL;
+
+/* ---- sessions ---- */
+
+void grenache_ctx_on_ticket_key(SSL_CTX *ctx, grenache_ticket_key choose) {
+    SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, choose);
+}
+
+int grenache_ticket_keys(
+    EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, const uint8_t *cipher_key, const uint8_t *mac_key,
+    const unsigned char *iv, int seals) {
+    OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)(uintptr_t)"SHA256", 0),
+        OSSL_PARAM_construct_end(),
+    };
+    return EVP_MAC_init(mac, mac_key, 32, parameters) &&
+           EVP_CipherInit_ex2(cipher, EVP_aes_256_cbc(), cipher_key, iv, seals, NULL);
+}
+
+int grenache_hmac(const uint8_t *key, size_t size, const uint8_t *bytes, size_t count, uint8_t *mac) {
+    size_t length = 0;
+    return EVP_Q_mac(
+               NULL, "HMAC", NULL, "SHA256", NULL, key, size, bytes, count, mac, 32, &length) &&
+           length == 32;
+}
+
+void grenache_ctx_on_new_session(SSL_CTX *ctx, int (*store)(SSL *, SSL_SESSION *)) {
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(ctx, store);
+}
+
+/* ---- certificate status ---- */
+
+void grenache_ctx_on_status(SSL_CTX *ctx, int (*check)(SSL *, void *)) {
+    SSL_CTX_set_tlsext_status_cb(ctx, check);
+}
+
+void grenache_ssl_ask_status(SSL *ssl) { SSL_set_tlsext_status_type(ssl, TLSEXT_STATUSTYPE_ocsp); }
+
+long grenache_ssl_status(SSL *ssl, const uint8_t **bytes) {
+    return SSL_get_tlsext_status_ocsp_resp(ssl, bytes);
+}
+
+int grenache_ssl_set_status(SSL *ssl, const uint8_t *bytes, size_t size) {
+    uint8_t *copy = OPENSSL_memdup(bytes, size);
+    if (!copy) return 0;
+    return SSL_set_tlsext_status_ocsp_resp(ssl, copy, (long)size) == 1;
+}
+
+/* Clocks may differ by this much, in seconds. */
+#define STATUS_SKEW 300
+
+static int status_in(
+    OCSP_BASICRESP *basic, STACK_OF(X509) *chain, X509_STORE *store, int64_t now,
+    int64_t *next_update) {
+    int status = -1, reason = -1, found = 0;
+    ASN1_GENERALIZEDTIME *revoked = NULL, *this_update = NULL, *next = NULL;
+    if (OCSP_basic_verify(basic, chain, store, 0) != 1) return grenache_status_unsigned;
+    /* Responders name certificates by digests of their choice. */
+    const EVP_MD *digests[] = {EVP_sha1(), EVP_sha256()};
+    for (int index = 0; !found && index < 2; index++) {
+        OCSP_CERTID *id =
+            OCSP_cert_to_id(digests[index], sk_X509_value(chain, 0), sk_X509_value(chain, 1));
+        found = id && OCSP_resp_find_status(
+                          basic, id, &status, &reason, &revoked, &this_update, &next) == 1;
+        OCSP_CERTID_free(id);
+    }
+    if (!found) return grenache_status_of_another;
+    *next_update = next ? grenache_time(next) : now + STATUS_SKEW;
+    if (grenache_time(this_update) - STATUS_SKEW > now || *next_update + STATUS_SKEW < now)
+        return grenache_status_out_of_date;
+    return status;
+}
+
+int grenache_ocsp_status(
+    const uint8_t *bytes, size_t size, STACK_OF(X509) *chain, X509_STORE *store, int64_t now,
+    int64_t *next_update) {
+    int status = grenache_status_unreadable;
+    *next_update = 0;
+    if (sk_X509_num(chain) < 2) return grenache_status_unsigned;
+    OCSP_RESPONSE *response = d2i_OCSP_RESPONSE(NULL, &bytes, (long)size);
+    OCSP_BASICRESP *basic = NULL;
+    if (response && OCSP_response_status(response) == OCSP_RESPONSE_STATUS_SUCCESSFUL)
+        basic = OCSP_response_get1_basic(response);
+    if (basic) status = status_in(basic, chain, store, now, next_update);
+    OCSP_BASICRESP_free(basic);
+    OCSP_RESPONSE_free(response);
+    return status;
+}
+
+int grenache_must_staple(X509 *certificate) {
+    int staples = 0;
+    TLS_FEATURE *features = X509_get_ext_d2i(certificate, NID_tlsfeature, NULL, NULL);
+    for (int index = 0; features && index < sk_ASN1_INTEGER_num(features); index++)
+        staples |= ASN1_INTEGER_get(sk_ASN1_INTEGER_value(features, index)) ==
+                   TLSEXT_TYPE_status_request;
+    TLS_FEATURE_free(features);
+    return staples;
+}
 
 SSL *grenache_store_ctx_ssl(X509_STORE_CTX *ctx) {
     return X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
@@ -244,16 +343,49 @@ int grenache_chain_push_der(STACK_OF(X509) *chain, const uint8_t *bytes, size_t 
 
 void grenache_chain_free(STACK_OF(X509) *chain) { sk_X509_pop_free(chain, X509_free); }
 
-int grenache_verify_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, int is_client) {
+/* Whether a list that `issuer` signed revokes `certificate`. */
+static int is_revoked(X509_STORE_CTX *verification, X509 *certificate, X509 *issuer) {
+    int revoked = 0;
+    STACK_OF(X509_CRL) *lists =
+        X509_STORE_CTX_get1_crls(verification, X509_get_issuer_name(certificate));
+    for (int index = 0; !revoked && lists && index < sk_X509_CRL_num(lists); index++) {
+        X509_REVOKED *entry = NULL;
+        X509_CRL *list = sk_X509_CRL_value(lists, index);
+        revoked = X509_CRL_get0_by_cert(list, &entry, certificate) == 1 &&
+                  X509_CRL_verify(list, X509_get0_pubkey(issuer)) == 1;
+    }
+    sk_X509_CRL_pop_free(lists, X509_CRL_free);
+    return revoked;
+}
+
+int grenache_verify(X509_STORE_CTX *verification) {
+    int result = X509_verify_cert(verification);
+    if (result != 1) return result;
+    STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(verification);
+    for (int depth = 1; depth + 1 < sk_X509_num(chain); depth++) {
+        X509 *authority = sk_X509_value(chain, depth);
+        if (!is_revoked(verification, authority, sk_X509_value(chain, depth + 1))) continue;
+        X509_STORE_CTX_set_error(verification, X509_V_ERR_CERT_REVOKED);
+        X509_STORE_CTX_set_error_depth(verification, depth);
+        X509_STORE_CTX_set_current_cert(verification, authority);
+        return 0;
+    }
+    return 1;
+}
+
+int grenache_verify_chain(
+    SSL_CTX *ctx, STACK_OF(X509) *chain, int is_client, STACK_OF(X509) **verified) {
     int code = X509_V_ERR_OUT_OF_MEM;
     X509_STORE_CTX *verification = X509_STORE_CTX_new();
+    *verified = NULL;
     if (!verification || sk_X509_num(chain) == 0) goto done;
     if (!X509_STORE_CTX_init(verification, SSL_CTX_get_cert_store(ctx), sk_X509_value(chain, 0), chain))
         goto done;
     X509_VERIFY_PARAM_set_auth_level(
         X509_STORE_CTX_get0_param(verification), SSL_CTX_get_security_level(ctx));
     if (!X509_STORE_CTX_set_default(verification, is_client ? "ssl_client" : "ssl_server")) goto done;
-    code = X509_verify_cert(verification) == 1 ? X509_V_OK : X509_STORE_CTX_get_error(verification);
+    code = grenache_verify(verification) == 1 ? X509_V_OK : X509_STORE_CTX_get_error(verification);
+    if (code == X509_V_OK) *verified = X509_STORE_CTX_get1_chain(verification);
 done:
     X509_STORE_CTX_free(verification);
     return code;

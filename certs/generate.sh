@@ -16,7 +16,7 @@ if [ "${1:-}" = "--if-missing" ]; then
     if_missing=yes
     shift
 fi
-version=2 # of what is made: another one is made anew
+version=3 # of what is made: another one is made anew
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 target=${1:-$here/generated}
 
@@ -73,10 +73,10 @@ commonName = supplied
 CNF
 }
 
-# leaf FOLDER AUTHORITY KEY-KIND SAN [EKU] [START] [END] [DIGEST]
+# leaf FOLDER AUTHORITY KEY-KIND SAN [EKU] [START] [END] [DIGEST] [EXTENSION]
 leaf() {
     folder=$1 ca=$2 kind=$3 san=$4
-    eku=${5:-serverAuth,clientAuth} start=${6:-} end=${7:-} digest=${8:-sha256}
+    eku=${5:-serverAuth,clientAuth} start=${6:-} end=${7:-} digest=${8:-sha256} extension=${9:-}
     mkdir -p "$folder"
     key "$folder/key.pem" "$kind"
     usage=digitalSignature
@@ -88,6 +88,7 @@ leaf() {
         echo "subjectKeyIdentifier=hash"
         echo "authorityKeyIdentifier=keyid"
         if [ -n "$san" ]; then echo "subjectAltName=$san"; fi
+        echo "$extension"
     } >"$folder/ext.cnf"
     openssl req -new -key "$folder/key.pem" -subj "/CN=$folder" -out "$folder/csr.pem"
     set -- -batch -notext -config "$ca/ca.cnf" -extfile "$folder/ext.cnf" -md "$digest" \
@@ -158,6 +159,20 @@ openssl ca -config ca/ca.cnf -revoke revoked/cert.pem 2>/dev/null
 openssl ca -config ca/ca.cnf -gencrl -out ca/crl.pem 2>/dev/null
 leaf checks-revocation ca ec "$host,URI:grenache:rpc_test"
 cp ca/crl.pem checks-revocation/crl.pem
+
+# The intermediate authority is revoked, and says that the leaves that it issued are not.
+leaf checks-authorities ca ec "$host,URI:grenache:rpc_test"
+openssl ca -config ca/ca.cnf -revoke issuer/cert.pem 2>/dev/null
+openssl ca -config ca/ca.cnf -gencrl -out checks-authorities/crl.pem 2>/dev/null
+openssl ca -config issuer/ca.cnf -gencrl 2>/dev/null >>checks-authorities/crl.pem
+
+# Status to staple (RFC 6960); who has the first certificate must staple one (RFC 7633).
+leaf stapled ca ec "$host,URI:grenache:rpc_test" "" "" "" "" "tlsfeature=status_request"
+for folder in stapled revoked client; do
+    openssl ocsp -index ca/index.txt -CA ca/cert.pem -rsigner ca/cert.pem -rkey ca/key.pem \
+        -issuer ca/cert.pem -cert $folder/cert.pem -ndays 3650 -respout $folder/status.der \
+        >/dev/null 2>&1
+done
 
 # ---- done --------------------------------------------------------------------------------------
 

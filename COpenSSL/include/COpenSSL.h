@@ -5,9 +5,12 @@
  */
 #pragma once
 
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/ocsp.h>
 #include <openssl/pem.h>
+#include <openssl/provider.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <openssl/store.h>
@@ -76,6 +79,43 @@ extern const long grenache_mode_no_auto_chain;
 /* Has `choose` called for the name that a client asks for (SNI, RFC 6066 §3). */
 void grenache_ctx_on_server_name(SSL_CTX *ctx, int (*choose)(SSL *, int *, void *));
 extern const int grenache_server_name_ok;
+extern const int grenache_server_name_refused;
+
+/* Has `seal` and `open` called for the keys of session tickets (RFC 8446 §4.6.1). */
+typedef int (*grenache_ticket_key)(
+    SSL *, unsigned char *, unsigned char *, EVP_CIPHER_CTX *, EVP_MAC_CTX *, int);
+void grenache_ctx_on_ticket_key(SSL_CTX *ctx, grenache_ticket_key choose);
+/* Sets up AES-256-CBC and HMAC-SHA256 with keys of 32 bytes each. 1 on success. */
+int grenache_ticket_keys(
+    EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, const uint8_t *cipher_key, const uint8_t *mac_key,
+    const unsigned char *iv, int seals);
+/* HMAC-SHA256 into 32 bytes. 1 on success. */
+int grenache_hmac(const uint8_t *key, size_t size, const uint8_t *bytes, size_t count, uint8_t *mac);
+/* A client's sessions are handed to `store` and kept nowhere else. */
+void grenache_ctx_on_new_session(SSL_CTX *ctx, int (*store)(SSL *, SSL_SESSION *));
+
+/* Certificate status (OCSP stapling, RFC 6066 §8). */
+void grenache_ctx_on_status(SSL_CTX *ctx, int (*check)(SSL *, void *));
+void grenache_ssl_ask_status(SSL *ssl);
+long grenache_ssl_status(SSL *ssl, const uint8_t **bytes);
+/* Has a copy of `bytes` sent. 1 on success. */
+int grenache_ssl_set_status(SSL *ssl, const uint8_t *bytes, size_t size);
+enum {
+    grenache_status_unreadable = -1,
+    grenache_status_unsigned = -2,
+    grenache_status_of_another = -3,
+    grenache_status_out_of_date = -4,
+};
+/*
+ * What the OCSP response (RFC 6960) says of the first certificate of `chain`, issued by the second, at
+ * `now`: V_OCSP_CERTSTATUS_*, or one of the above. Who signed it has to be vouched for by `store`.
+ * `next_update` is its end; without one it is good for five minutes. In seconds since 1970.
+ */
+int grenache_ocsp_status(
+    const uint8_t *bytes, size_t size, STACK_OF(X509) *chain, X509_STORE *store,
+    int64_t now, int64_t *next_update);
+/* Whether the certificate says that its status must be stapled (RFC 7633). */
+int grenache_must_staple(X509 *certificate);
 
 /* The SSL behind a verification in progress. */
 SSL *grenache_store_ctx_ssl(X509_STORE_CTX *ctx);
@@ -111,10 +151,18 @@ int grenache_chain_push_der(STACK_OF(X509) *chain, const uint8_t *bytes, size_t 
 void grenache_chain_free(STACK_OF(X509) *chain);
 
 /*
- * Verifies a chain, leaf first, against the store of `ctx` as a handshake would: as that of a client or
- * of a server. X509_V_OK, or what is wrong.
+ * X509_verify_cert, and then the authorities between leaf and root against the revocation lists that
+ * their issuers have in the store; OpenSSL itself wants a list of every issuer, or looks at the leaf
+ * only.
  */
-int grenache_verify_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, int is_client);
+int grenache_verify(X509_STORE_CTX *verification);
+
+/*
+ * Verifies a chain, leaf first, against the store of `ctx` as a handshake would: as that of a client or
+ * of a server. X509_V_OK with the chain as it was verified in `verified`, to be freed, or what is wrong.
+ */
+int grenache_verify_chain(
+    SSL_CTX *ctx, STACK_OF(X509) *chain, int is_client, STACK_OF(X509) **verified);
 
 /* Subject alternative names: the kind is a GEN_* number; the bytes belong to `names`. */
 GENERAL_NAMES *grenache_names_of(X509 *certificate);

@@ -6,6 +6,8 @@ public struct PeerVerification: Hashable, Sendable {
     case publicKeys(Set<[UInt8]>)
     case fingerprints(Set<[UInt8]>)
     case anyOfTheChain
+    case custom(String, IdentifiedClosure<PeerIdentity, Bool>)
+    indirect case all([Rule])
   }
   let rule: Rule
 
@@ -35,35 +37,59 @@ public struct PeerVerification: Hashable, Sendable {
   /// authorised by their identity later, and for nothing else.
   public static let anyPeerThatTheRootsVouchFor = PeerVerification(rule: .anyOfTheChain)
 
+  /// Whom `body` accepts, of those whom the roots vouch for. It is called in the handshake, on the
+  /// thread of the connection's loop, and must not wait for anything; `meant` says in messages who was
+  /// meant.
+  public static func custom(
+    _ meant: String, _ body: @escaping @Sendable (PeerIdentity) -> Bool
+  ) -> PeerVerification {
+    PeerVerification(rule: .custom(meant, IdentifiedClosure(body)))
+  }
+
+  /// Whoever satisfies all of them.
+  public static func all(_ verifications: [PeerVerification]) -> PeerVerification {
+    PeerVerification(rule: .all(verifications.map(\.rule)))
+  }
+
   /// Whether the peer is one who was meant.
-  func accepts(_ peer: PeerIdentity) -> Bool {
+  func accepts(_ peer: PeerIdentity) -> Bool { Self.accepts(peer, by: rule) }
+
+  private static func accepts(_ peer: PeerIdentity, by rule: Rule) -> Bool {
     switch rule {
     case .service(let name, let host):
       let isNamed = peer.names.contains { san in
         guard case .uri(let text) = san else { return false }
         return ServicePattern(uri: text)?.covers(name) ?? false
       }
-      return isNamed || host.map { Self.covers(peer, host: $0) } ?? false
+      return isNamed || host.map { covers(peer, host: $0) } ?? false
     case .host(let host):
-      return Self.covers(peer, host: host)
+      return covers(peer, host: host)
     case .publicKeys(let digests):
       return digests.contains(peer.publicKeySHA256)
     case .fingerprints(let digests):
       return digests.contains(peer.fingerprintSHA256)
     case .anyOfTheChain:
       return true
+    case .custom(_, let body):
+      return body(peer)
+    case .all(let rules):
+      return rules.allSatisfy { accepts(peer, by: $0) }
     }
   }
 
   /// Who was meant, for messages.
-  var expectedNames: [String] {
+  var expectedNames: [String] { Self.expectedNames(of: rule) }
+
+  private static func expectedNames(of rule: Rule) -> [String] {
     switch rule {
     case .service(let name, let host):
-      ["URI:\(ServicePattern.uri(for: name))"] + (host.map { [Self.hostText($0)] } ?? [])
-    case .host(let host): [Self.hostText(host)]
+      ["URI:\(ServicePattern.uri(for: name))"] + (host.map { [hostText($0)] } ?? [])
+    case .host(let host): [hostText(host)]
     case .publicKeys(let digests): digests.map { "public key sha256:\(Digest.hex($0))" }.sorted()
     case .fingerprints(let digests): digests.map { "certificate sha256:\(Digest.hex($0))" }.sorted()
     case .anyOfTheChain: []
+    case .custom(let meant, _): [meant]
+    case .all(let rules): rules.flatMap(expectedNames)
     }
   }
 

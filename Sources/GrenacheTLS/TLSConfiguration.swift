@@ -69,6 +69,21 @@ public struct TLSConfiguration: Hashable, Sendable {
   /// Further certificates of a server: a client that asks for a host by name (SNI) gets the first
   /// that bears the name as a DNS name, and `certificate` when none does.
   public var furtherIdentities: [Identity] = []
+  /// Chooses among a server's certificates in place of that rule.
+  public var identityChooser: TLSIdentityChooser?
+  /// Which clients a server accepts among those whom the roots vouch for (default: all; what they
+  /// may do is decided by their identity). It counts for open connections, too, after a reload.
+  public var clientVerification = PeerVerification.anyPeerThatTheRootsVouchFor
+  /// The status of `certificate` that a server staples: the DER of an OCSP response, which something
+  /// else keeps fresh (`openssl ocsp -respout`). One that is out of date is not sent.
+  public var certificateStatus: Source?
+  /// What a client makes of stapled status (default: what is there must be good).
+  public var stapling = TLSStapling.checkedWhenPresent
+  /// Resumption of sessions; `nil` for none: every connection begins with a full handshake.
+  public var sessions: TLSSessions? = TLSSessions()
+  /// A file to which the secrets of all connections are appended, for looking at them with Wireshark:
+  /// whoever has it reads everything. Servers, grapes and links that log keys say so when they start.
+  public var insecureKeyLogFile: String?
   /// Revocation lists; with any, the peer's certificate is checked against them.
   public var revocationLists: Source?
   /// How often servers, links and grapes look whether a file has changed, and load it then
@@ -113,6 +128,7 @@ public struct TLSConfiguration: Hashable, Sendable {
     copy.certificate = identity.certificate
     copy.key = identity.key
     copy.furtherIdentities = []
+    copy.certificateStatus = nil
     return copy
   }
 
@@ -128,11 +144,13 @@ public struct TLSConfiguration: Hashable, Sendable {
   /// The state of the files that it is made of, a `crl.pem` that may come included.
   package var stamps: [FileStamp?] {
     let further = furtherIdentities.flatMap { [$0.certificate, $0.key] }
-    let sources = [certificate, key, roots, revocationLists].compactMap { $0 } + further
+    let optional = [roots, revocationLists, certificateStatus].compactMap(\.self)
+    let sources = [certificate, key] + optional + further
     var paths: [String] = sources.compactMap { source in
       if case .file(let path) = source { path } else { nil }
     }
     if let folder, revocationLists == nil { paths.append("\(folder)/crl.pem") }
+    if let secret = sessions?.sharedSecretFile { paths.append(secret) }
     return paths.map(FileStamp.init(path:))
   }
 

@@ -13,6 +13,11 @@ public final class TLSContext: Sendable {
     var observers: [Int: @Sendable (TLSSnapshot) -> Void] = [:]
   }
   private let state: Mutex<State>
+  /// What session tickets are sealed with when no secret is shared; it outlives reloads.
+  private let ownSecret = secureRandomBytes(32)
+  let sessions = TLSSessionCache()
+  /// Seconds since 1970.
+  let clock: @Sendable () -> Int64
 
   /// Loads and checks `configuration`.
   ///
@@ -22,12 +27,16 @@ public final class TLSContext: Sendable {
   }
 
   /// - Parameter isChecked: see `TLSSnapshot`.
-  init(_ configuration: TLSConfiguration, isChecked: Bool) throws(TLSConfigurationError) {
+  init(
+    _ configuration: TLSConfiguration, isChecked: Bool,
+    clock: @escaping @Sendable () -> Int64 = wallClock
+  ) throws(TLSConfigurationError) {
+    self.clock = clock
     // A list may have come since the configuration was made: it counts from the start.
     let configuration = configuration.withPresentRevocationLists
     // The stamps come first: a file that changes while it is read is looked at again.
     let stamps = configuration.stamps
-    let snapshot = try TLSSnapshot(configuration, isChecked: isChecked)
+    let snapshot = try TLSSnapshot(configuration, ownSecret: ownSecret, isChecked: isChecked)
     state = Mutex(State(configuration: configuration, snapshot: snapshot, stamps: stamps))
   }
 
@@ -46,7 +55,7 @@ public final class TLSContext: Sendable {
   public func reload(_ other: TLSConfiguration? = nil) throws(TLSConfigurationError) {
     let configuration = (other ?? self.configuration).withPresentRevocationLists
     let stamps = configuration.stamps
-    let snapshot = try TLSSnapshot(configuration)
+    let snapshot = try TLSSnapshot(configuration, ownSecret: ownSecret)
     let observers = state.withLock { state in
       state.configuration = configuration
       state.stamps = stamps

@@ -22,6 +22,8 @@ public struct TLSNegotiation: Hashable, Sendable, CustomStringConvertible {
   public var cipherSuite: String
   /// The group of the key exchange, `x25519` for example.
   public var group: String
+  /// Whether a session was resumed: neither side has signed anything.
+  public var isResumed: Bool
   /// The version and the cipher suite.
   public var description: String { "\(version) \(cipherSuite)" }
 }
@@ -35,8 +37,9 @@ public struct TLSNegotiation: Hashable, Sendable, CustomStringConvertible {
 package final class TLSEngine {
   /// Which end this is.
   package enum Role: Sendable {
-    /// `serverName` is sent as SNI; `nil` for an IP address (RFC 6066 §3).
-    case client(serverName: String?, verification: PeerVerification)
+    /// `serverName` is sent as SNI; `nil` for an IP address (RFC 6066 §3). With the address as
+    /// `destination`, a session with it may be resumed.
+    case client(serverName: String?, verification: PeerVerification, destination: String? = nil)
     case server
   }
 
@@ -45,13 +48,19 @@ package final class TLSEngine {
   /// Who the peer says it is, believed or not: for those who look into a failure.
   package private(set) var presentedIdentity: PeerIdentity?
 
-  private let ssl: OpaquePointer
+  let ssl: OpaquePointer
   private let side: TLSError.Side
   private let verification: PeerVerification
   /// What the connection began with may have been replaced since.
   package let context: TLSContext
   let snapshot: TLSSnapshot
   private let window: TLSWindow
+  /// Under what sessions with the server are kept.
+  let sessionKey: TLSSessionCache.Key?
+  /// Who has proved to be at the other end in a full handshake.
+  private var handshakeIdentity: PeerIdentity?
+  /// Who is at the other end if a session is resumed.
+  var resumedIdentity: PeerIdentity?
   private var verificationFailure: TLSError?
   private var isEstablished = false
 
@@ -65,13 +74,19 @@ package final class TLSEngine {
     self.window = window
     let source: OpaquePointer
     switch role {
-    case .client(_, let verification):
+    case .client(let name, let verification, let destination):
       side = .client
       self.verification = verification
+      sessionKey = destination.map { destination in
+        TLSSessionCache.Key(
+          destination: destination, serverName: name, verification: verification,
+          ownFingerprint: snapshot.fingerprintSHA256)
+      }
       unsafe source = snapshot.client
     case .server:
       side = .server
-      verification = .anyPeerThatTheRootsVouchFor
+      verification = snapshot.clientVerification
+      sessionKey = nil
       unsafe source = snapshot.server
     }
     guard let ssl = unsafe SSL_new(source) else {
@@ -83,15 +98,21 @@ package final class TLSEngine {
     }
     unsafe SSL_set_ex_data(ssl, 0, Unmanaged.passUnretained(self).toOpaque())
     switch role {
-    case .client(let name, _):
+    case .client(let name, _, _):
       if let name { unsafe grenache_ssl_set_server_name(ssl, name) }
+      unsafe grenache_ssl_ask_status(ssl)
       unsafe SSL_set_connect_state(ssl)
+      if let sessionKey { offerSession(sessionKey) }
     case .server:
       unsafe SSL_set_accept_state(ssl)
     }
   }
 
   deinit {
+    // Otherwise OpenSSL forbids to resume a session whose connection broke off, which is when it helps.
+    if isEstablished {
+      unsafe SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN)
+    }
     unsafe SSL_free(ssl)
   }
 
@@ -100,6 +121,7 @@ package final class TLSEngine {
     let result = unsafe grenache_ssl_handshake(ssl)
     if result > 0 {
       isEstablished = true
+      peerIdentity = verifiedIdentity
       return .done
     }
     if -result == SSL_ERROR_WANT_READ { return .wantsInput }
@@ -152,7 +174,8 @@ package final class TLSEngine {
     return unsafe TLSNegotiation(
       version: String(cString: version), cipherSuite: String(cString: cipher),
       group: SSL_group_to_name(ssl, grenache_ssl_group(ssl)).map { unsafe String(cString: $0) }
-        ?? "")
+        ?? "",
+      isResumed: SSL_session_reused(ssl) == 1)
   }
 
   /// What is wrong with the peer by the certificates, roots and lists that are in use now, if the
@@ -165,6 +188,28 @@ package final class TLSEngine {
 
   // MARK: Verification
 
+  /// Who is at the other end, as far as the handshake has come: a session that was offered may still
+  /// be turned down.
+  var verifiedIdentity: PeerIdentity? {
+    unsafe SSL_session_reused(ssl) == 1 ? resumedIdentity : handshakeIdentity
+  }
+
+  /// Called by OpenSSL for a server's stapled status; whether it is good enough.
+  func checkStatus() -> Bool {
+    guard let failure = statusFailure() else { return true }
+    verificationFailure = failure
+    presentedIdentity = handshakeIdentity
+    return false
+  }
+
+  /// The engine of a connection, for OpenSSL's callbacks.
+  static func of<Value>(
+    _ ssl: OpaquePointer, otherwise: Value, _ body: (TLSEngine) -> Value
+  ) -> Value {
+    guard let engine = unsafe SSL_get_ex_data(ssl, 0) else { return otherwise }
+    return unsafe Unmanaged<TLSEngine>.fromOpaque(engine)._withUnsafeGuaranteedRef(body)
+  }
+
   /// Called by OpenSSL in the handshake, with the chain that the peer has presented.
   func verify(_ store: OpaquePointer) -> Bool {
     guard let leaf = unsafe X509_STORE_CTX_get0_cert(store) else { return false }
@@ -175,24 +220,21 @@ package final class TLSEngine {
         chain.append(unsafe certificateDER(certificate))
       }
     }
-    guard unsafe X509_verify_cert(store) == 1 else {
+    guard unsafe grenache_verify(store) == 1 else {
       unsafe verificationFailure = chainFailure(store)
       unsafe presentedIdentity = PeerIdentity(certificate: leaf, chain: chain)
       return false
     }
-    var issuers: [OpaquePointer] = unsafe []
-    let verified = unsafe X509_STORE_CTX_get0_chain(store)
-    for index in 1..<max(1, unsafe grenache_chain_count(verified)) {
-      if let issuer = unsafe grenache_chain_at(verified, index) { unsafe issuers.append(issuer) }
-    }
+    let issuers = unsafe TLSSnapshot.issuers(in: X509_STORE_CTX_get0_chain(store))
     let identity = unsafe PeerIdentity(certificate: leaf, chain: chain, issuers: issuers)
     guard verification.accepts(identity) else {
-      verificationFailure = nameFailure(identity)
+      verificationFailure = TLSError(
+        identity, isNot: verification, side: side, stage: .handshake)
       presentedIdentity = identity
       unsafe X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH)
       return false
     }
-    peerIdentity = identity
+    handshakeIdentity = identity
     return true
   }
 
@@ -209,21 +251,12 @@ package final class TLSEngine {
     return error
   }
 
-  private func nameFailure(_ identity: PeerIdentity) -> TLSError {
-    var error = TLSError(.nameMismatch, side: side, stage: .handshake)
-    error.expectedNames = verification.expectedNames
-    error.presentedNames = identity.names.map(\.description)
-    error.subject = identity.subject
-    error.issuer = identity.issuer
-    return error
-  }
-
   // MARK: Errors
 
   private func failure(_ stage: TLSError.Stage, _ code: Int) -> TLSError {
     window.takeBack()
     if var error = verificationFailure {
-      error.reasons = takeOpenSSLReasons()
+      error.reasons += takeOpenSSLReasons()
       return error
     }
     let (number, isFromPeer) = lastError()

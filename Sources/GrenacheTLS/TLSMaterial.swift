@@ -7,6 +7,10 @@ struct TLSMaterial {
   private(set) var key: OpenSSLHandle?
   private(set) var roots: [OpenSSLHandle] = []
   private(set) var revocationLists: [OpenSSLHandle] = []
+  private(set) var status: StapledStatus?
+  /// What session tickets are sealed with, if it is shared.
+  private(set) var sharedSecret: [UInt8]?
+  private(set) var keyLog: TLSKeyLog?
 
   private typealias Fault = TLSConfigurationError.Fault
   private var faults: [Fault] = []
@@ -30,6 +34,9 @@ struct TLSMaterial {
     if let lists = configuration.revocationLists { loadRevocationLists(lists) }
     checkLeaf(configuration)
     checkChain(configuration)
+    if let source = configuration.certificateStatus { loadStatus(source) }
+    if let sessions = configuration.sessions { loadSecret(sessions) }
+    if let path = configuration.insecureKeyLogFile { openKeyLog(path) }
     guard faults.isEmpty || !isChecked else { throw TLSConfigurationError(faults) }
   }
 
@@ -228,6 +235,48 @@ struct TLSMaterial {
     report(
       source, "PEM block \(count + 1) cannot be read (\(reasons))",
       "Write the file anew; it may be cut off.")
+  }
+
+  private mutating func loadStatus(_ source: TLSConfiguration.Source) {
+    guard let content = content(of: source) else { return }
+    let remedy = "Fetch it anew: openssl ocsp -issuer … -cert … -url … -respout FILE."
+    guard case .der(let bytes) = content else {
+      return report(source, "is no OCSP response in DER", remedy)
+    }
+    do {
+      status = try StapledStatus(bytes, chain: chain, roots: roots, now: wallClock())
+    } catch {
+      report(source, "is a certificate status that \(error.reason)", remedy)
+    }
+  }
+
+  private mutating func loadSecret(_ sessions: TLSSessions) {
+    if sessions.lifetime > TLSSessions.lifetimeMax || sessions.lifetime < .seconds(1) {
+      faults.append(
+        Fault(
+          source: "sessions", reason: "have a lifetime of \(sessions.lifetime)",
+          remedy: "Choose one second to twelve hours."))
+    }
+    guard let path = sessions.sharedSecretFile else { return }
+    let remedy = "Make one: openssl rand -out \(path) 48."
+    do {
+      let bytes = try FileReader.read(path)
+      if TLSSessions.secretBytes.contains(bytes.count) {
+        sharedSecret = bytes
+      } else {
+        report(.file(path), "has \(bytes.count) bytes in place of 32 to 1,024", remedy)
+      }
+    } catch {
+      report(.file(path), error.reason, remedy)
+    }
+  }
+
+  private mutating func openKeyLog(_ path: String) {
+    do {
+      keyLog = try TLSKeyLog(path: path)
+    } catch {
+      report(.file(path), error.reason, "Name a file that may be written.")
+    }
   }
 
   // MARK: Checking

@@ -94,30 +94,3 @@ public struct TLSProtocols: Hashable, Sendable {
     }
   }
 }
-
-/// Gives passphrases of encrypted keys and PKCS#12 files.
-public struct TLSPassphrase: Hashable, Sendable, CustomStringConvertible {
-  private final class Closure: Sendable {
-    let body: @Sendable (TLSConfiguration.Source) -> String?
-    init(_ body: @escaping @Sendable (TLSConfiguration.Source) -> String?) { self.body = body }
-  }
-  private let closure: Closure
-
-  /// Asked each time that something encrypted is loaded, with where it comes from; `nil` gives up.
-  public init(_ body: @escaping @Sendable (TLSConfiguration.Source) -> String?) {
-    closure = Closure(body)
-  }
-
-  func callAsFunction(_ source: TLSConfiguration.Source) -> String? { closure.body(source) }
-
-  /// Whether both are the same one.
-  public static func == (left: TLSPassphrase, right: TLSPassphrase) -> Bool {
-    left.closure === right.closure
-  }
-
-  /// The identity of the closure.
-  public func hash(into hasher: inout Hasher) { hasher.combine(ObjectIdentifier(closure)) }
-
-  /// Never the passphrase.
-  public var description: String { "passphrase" }
-}

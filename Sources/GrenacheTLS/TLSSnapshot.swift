@@ -17,6 +17,15 @@ package final class TLSSnapshot: Sendable {
   /// SHA-256 of the leaf.
   package let fingerprintSHA256: [UInt8]
 
+  let clientCertificates: TLSConfiguration.ClientCertificates
+  let clientVerification: PeerVerification
+  let stapling: TLSStapling
+  let sessions: TLSSessions?
+  let ticketKeys: TLSTicketKeys
+  let keyLog: TLSKeyLog?
+  private let mainStatus: StapledStatus?
+  private let chooser: TLSIdentityChooser?
+
   /// A further certificate of a server.
   private struct Named {
     var patterns: [String]
@@ -26,16 +35,27 @@ package final class TLSSnapshot: Sendable {
 
   /// Loads and checks `configuration`.
   ///
-  /// - Parameter isChecked: whether what is wrong with it is found; tests present to their peers what
-  ///   no checked configuration would.
+  /// - Parameters:
+  ///   - ownSecret: what session tickets are sealed with when the configuration names no secret.
+  ///   - isChecked: whether what is wrong with it is found; tests present to their peers what no
+  ///     checked configuration would.
   /// - Throws: `TLSConfigurationError` with every fault that was found.
   init(
-    _ configuration: TLSConfiguration, isChecked: Bool = true
+    _ configuration: TLSConfiguration, ownSecret: [UInt8], isChecked: Bool = true
   ) throws(TLSConfigurationError) {
     let (material, others) = try Self.load(configuration, isChecked: isChecked)
     fingerprintSHA256 =
       material.chain.first.map { unsafe Digest.sha256(certificateDER($0.pointer)) } ?? []
     notAfter = ([material] + others).compactMap(\.notAfter).min() ?? 0
+    clientCertificates = configuration.clientCertificates
+    clientVerification = configuration.clientVerification
+    stapling = configuration.stapling
+    sessions = configuration.sessions
+    ticketKeys = TLSTicketKeys(
+      secret: material.sharedSecret ?? ownSecret, lifetime: sessions?.lifetime ?? .seconds(1))
+    keyLog = material.keyLog
+    mainStatus = material.status
+    chooser = configuration.identityChooser
     var further: [Named] = []
     for other in others {
       let context = try Self.makeServer(other, configuration, isChecked)
@@ -45,7 +65,16 @@ package final class TLSSnapshot: Sendable {
     mainServer = try Self.makeServer(material, configuration, isChecked)
     unsafe client = try Self.makeContext(TLS_client_method(), material, configuration, isChecked)
     unsafe SSL_CTX_set_verify(client, SSL_VERIFY_PEER, nil)
-    if !further.isEmpty { unsafe grenache_ctx_on_server_name(server, chooseIdentity) }
+    if !further.isEmpty || chooser != nil {
+      unsafe grenache_ctx_on_server_name(server, chooseIdentity)
+    }
+    if sessions != nil {
+      unsafe keepSessions(on: client)
+      unsafe resumeSessions(on: server)
+      for one in further { unsafe resumeSessions(on: one.context.pointer) }
+    }
+    unsafe grenache_ctx_on_status(client, exchangeStatus)
+    if mainStatus != nil { unsafe grenache_ctx_on_status(server, exchangeStatus) }
   }
 
   deinit {
@@ -80,41 +109,31 @@ package final class TLSSnapshot: Sendable {
     return unsafe OpenSSLHandle(context) { unsafe SSL_CTX_free($0) }
   }
 
-  /// The context whose certificate bears `name`; `nil` for the main one.
-  func context(for name: String) -> OpaquePointer? {
-    let one = further.first { one in
-      one.patterns.contains { PeerVerification.dnsMatches($0, name) }
-    }
-    return unsafe one?.context.pointer
+  /// What a client gets that asks for a host.
+  enum Identity {
+    case main
+    case other(OpenSSLHandle)
+    case refused
   }
 
-  // MARK: Peers of connections that are open
-
-  /// Verifies a peer that a handshake has accepted, anew: against these roots, revocation lists, and
-  /// the time as it is now.
-  ///
-  /// - Parameter side: which end of the connection this one is.
-  /// - Returns: what is wrong; `nil` for a peer that would be accepted again.
-  package func recheck(_ peer: PeerIdentity, side: TLSError.Side) -> TLSError? {
-    guard let chain = unsafe grenache_chain_new() else {
-      return TLSError(.internalError, side: side, stage: .recheck)
-    }
-    defer { unsafe grenache_chain_free(chain) }
-    for der in peer.chain {
-      let isAdded = unsafe der.withUnsafeBufferPointer { bytes in
-        unsafe grenache_chain_push_der(chain, bytes.baseAddress, bytes.count) == 1
+  func identity(for name: String) -> Identity {
+    switch chooser?(name) ?? .byName {
+    case .main: return .main
+    case .refuse: return .refused
+    case .further(let position):
+      guard further.indices.contains(position) else { return .main }
+      return .other(further[position].context)
+    case .byName:
+      let one = further.first { one in
+        one.patterns.contains { PeerVerification.dnsMatches($0, name) }
       }
-      guard isAdded else { return TLSError(.badCertificate, side: side, stage: .recheck) }
+      return one.map { .other($0.context) } ?? .main
     }
-    let code = unsafe grenache_verify_chain(server, chain, side == .server ? 1 : 0)
-    ERR_clear_error()
-    guard code != X509_V_OK else { return nil }
-    var error = TLSError(TLSError.Code(verifyCode: code), side: side, stage: .recheck)
-    error.verifyCode = Int(code)
-    error.verifyText = unsafe String(cString: X509_verify_cert_error_string(Int(code)))
-    error.subject = peer.subject
-    error.issuer = peer.issuer
-    return error
+  }
+
+  /// The status to staple on connections of a server's context.
+  func status(for context: OpaquePointer?) -> StapledStatus? {
+    unsafe context == server ? mainStatus : nil
   }
 
   private static func makeContext(
@@ -143,9 +162,10 @@ package final class TLSSnapshot: Sendable {
     unsafe SSL_CTX_set_options(
       context,
       grenache_option_no_renegotiation | grenache_option_no_compression
-        | grenache_option_no_ticket)
+        | (configuration.sessions == nil ? grenache_option_no_ticket : 0))
     unsafe SSL_CTX_set_num_tickets(context, 0)
     unsafe grenache_ctx_session_cache_off(context)
+    if material.keyLog != nil { unsafe SSL_CTX_set_keylog_callback(context, logKeys) }
     let faults = unsafe configuration.protocols.apply(to: context)
     guard faults.isEmpty else { throw TLSConfigurationError(faults) }
     if let leaf = material.chain.first, let key = material.key {
@@ -218,26 +238,25 @@ private func selectApplicationProtocol(
 /// Verifies the peer's chain, and then, on the same flight, whether it is who was meant: a client
 /// sends nothing that follows, and no byte of a request, to anybody else.
 private func verifyPeer(_ store: OpaquePointer?, _: UnsafeMutableRawPointer?) -> Int32 {
-  guard let store = unsafe store, let ssl = unsafe grenache_store_ctx_ssl(store),
-    let engine = unsafe SSL_get_ex_data(ssl, 0)
-  else { return 0 }
-  return unsafe Unmanaged<TLSEngine>.fromOpaque(engine)._withUnsafeGuaranteedRef { engine in
-    unsafe engine.verify(store) ? 1 : 0
-  }
+  guard let store = unsafe store, let ssl = unsafe grenache_store_ctx_ssl(store) else { return 0 }
+  return unsafe TLSEngine.of(ssl, otherwise: 0) { engine in unsafe engine.verify(store) ? 1 : 0 }
 }
 
 /// Chooses the certificate of the name that a client asks for.
 private func chooseIdentity(
   _ ssl: OpaquePointer?, _: UnsafeMutablePointer<Int32>?, _: UnsafeMutableRawPointer?
 ) -> Int32 {
-  guard let ssl = unsafe ssl, let engine = unsafe SSL_get_ex_data(ssl, 0),
+  guard let ssl = unsafe ssl,
     let name = unsafe SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)
   else { return grenache_server_name_ok }
   let text = unsafe String(cString: name)
-  return unsafe Unmanaged<TLSEngine>.fromOpaque(engine)._withUnsafeGuaranteedRef { engine in
-    if let context = unsafe engine.snapshot.context(for: text) {
-      unsafe SSL_set_SSL_CTX(ssl, context)
+  return unsafe TLSEngine.of(ssl, otherwise: grenache_server_name_ok) { engine in
+    switch engine.snapshot.identity(for: text) {
+    case .main: return grenache_server_name_ok
+    case .refused: return grenache_server_name_refused
+    case .other(let context):
+      unsafe SSL_set_SSL_CTX(ssl, context.pointer)
+      return grenache_server_name_ok
     }
-    return grenache_server_name_ok
   }
 }

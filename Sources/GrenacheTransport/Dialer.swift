@@ -56,7 +56,9 @@ enum Dialer {
       do {
         engine = try TLSEngine(
           context: context,
-          role: .client(serverName: name, verification: destination.verification),
+          role: .client(
+            serverName: name, verification: destination.verification,
+            destination: destination.endpoint.description),
           window: LoopBuffers.of(loop).window)
       } catch {
         socket.close(on: loop)
