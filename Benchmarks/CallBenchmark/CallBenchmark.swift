@@ -12,7 +12,8 @@ import Logging
 @main
 struct CallBenchmark: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "call-benchmark", subcommands: [Measure.self, Soak.self, Server.self],
+    commandName: "call-benchmark",
+    subcommands: [Measure.self, Soak.self, Storm.self, StormClients.self, Server.self],
     defaultSubcommand: Measure.self)
 }
 
@@ -146,7 +147,7 @@ struct Measure: AsyncParsableCommand {
 }
 
 /// Hears everything and says nothing.
-private final class Silent: WebSocketHandler {
+final class Silent: WebSocketHandler {
   func received(
     _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
     on loop: isolated EventLoop

@@ -11,6 +11,11 @@ public final class AccessControl: Sendable {
   private struct State {
     var policy: AccessPolicy
     var stamp: FileStamp?
+    var guarded: [WeakContext] = []
+  }
+
+  private struct WeakContext {
+    weak var context: TLSContext?
   }
   private let state: Mutex<State>
   private let changes = Atomic<Int>(0)
@@ -49,8 +54,28 @@ public final class AccessControl: Sendable {
   package var stamp: FileStamp? { state.withLock { $0.stamp } }
 
   private func replace(_ policy: AccessPolicy, stamp: FileStamp?) {
-    state.withLock { $0 = State(policy: policy, stamp: stamp) }
+    let guarded = state.withLock { state in
+      state.policy = policy
+      state.stamp = stamp
+      state.guarded.removeAll { $0.context == nil }
+      return state.guarded.compactMap(\.context)
+    }
     changes.wrappingAdd(1, ordering: .releasing)
+    for context in guarded { context.recheckConnections() }
+  }
+
+  /// Has the server of `context` close, whenever the policy changes, the connections of clients that
+  /// may not do anything any more.
+  ///
+  /// - Parameter admits: whether a policy leaves a client something to do.
+  package func guardConnections(
+    of context: TLSContext, _ admits: @escaping @Sendable (AccessPolicy, PeerIdentity) -> Bool
+  ) {
+    context.admission = { [weak self] peer in
+      guard let self else { return true }
+      return admits(policy, peer)
+    }
+    state.withLock { $0.guarded.append(WeakContext(context: context)) }
   }
 
   /// Goes up with each change of the policy: what was decided before is to be decided again.

@@ -104,6 +104,14 @@ public struct AccessPolicy: Hashable, Sendable {
     return .denied
   }
 
+  /// Whether there is a key on which a rule gives `peer` one of `rights`.
+  public func allowsSomething(_ rights: Set<Right>, to peer: PeerIdentity) -> Bool {
+    rules.contains { rule in
+      !rule.rights.isDisjoint(with: rights) && rule.keys.coverSomething(of: peer)
+        && rule.who.contains { $0.matches(peer) }
+    }
+  }
+
   /// Whether everybody may do that with every key.
   public func isOpen(_ right: Right) -> Bool {
     rules.contains { rule in
@@ -134,6 +142,13 @@ extension AccessPolicy.Who {
 }
 
 extension AccessPolicy.Keys {
+  func coverSomething(of peer: PeerIdentity) -> Bool {
+    switch self {
+    case .patterns(let patterns): !patterns.isEmpty
+    case .namedByCertificate: !peer.services.isEmpty
+    }
+  }
+
   func cover(_ key: String, of peer: PeerIdentity) -> Bool {
     switch self {
     case .patterns(let patterns):

@@ -69,6 +69,7 @@ struct Probe: AsyncParsableCommand {
       lines.append("spki     \(Digest.hex(peer.publicKeySHA256))")
       lines.append("chain    \(peer.chain.count) certificates")
     }
+    if let resumes = report.resumes { lines.append("resumes  \(resumes ? "yes" : "no")") }
     return lines.isEmpty ? "no handshake" : lines.joined(separator: "\n")
   }
 
@@ -87,6 +88,7 @@ struct Probe: AsyncParsableCommand {
       object["spki"] = Digest.hex(peer.publicKeySHA256)
       object["chain"] = peer.chain.count
     }
+    if let resumes = report.resumes { object["resumes"] = resumes }
     if let failure = report.failure {
       object["failure"] = failure.description
       object["code"] = failure.tls?.code.description ?? failure.code.description
@@ -108,11 +110,7 @@ struct Inspect: AsyncParsableCommand {
 
   func run() async throws {
     try await runCommand {
-      let passphrase = try passphraseFile.map { file in
-        let text = try String(contentsOfFile: file, encoding: .utf8)
-        let line = text.split(separator: "\n", maxSplits: 1).first.map(String.init) ?? ""
-        return TLSPassphrase { _ in line }
-      }
+      let passphrase = try passphraseFile.map { try TLSPassphrase(firstLineOf: $0) }
       var failed = false
       for file in files {
         do {

@@ -19,6 +19,30 @@ public struct TLSOptions: ParsableArguments, Sendable {
   /// A PEM file: revocation lists, which are enforced.
   @Option(help: "PEM file with revocation lists; peers are checked against them.")
   public var tlsCrl: String?
+  /// A DER file: the certificate's status.
+  @Option(help: "OCSP response (DER) about the certificate, to be stapled by servers.")
+  public var tlsStatus: String?
+  /// A file with a passphrase.
+  @Option(help: "File with the passphrase of the key, in its first line.")
+  public var tlsPassphraseFile: String?
+  /// A file with what session tickets are sealed with.
+  @Option(help: "File with 32 to 1024 random bytes: servers that share it resume one another's sessions.")
+  public var tlsSessionSecret: String?
+  /// The system's authorities.
+  @Flag(help: "Trust the authorities of the system, too.")
+  public var tlsSystemRoots = false
+  /// No TLS 1.2.
+  @Flag(help: "Only TLS 1.3.")
+  public var tlsModern = false
+  /// Providers of OpenSSL.
+  @Option(help: "Load a provider of OpenSSL, pkcs11 for example; repeatable.")
+  public var opensslProvider: [String] = []
+  /// FIPS.
+  @Flag(help: "Compute with OpenSSL's FIPS provider only.")
+  public var fips = false
+  /// Secrets in a file.
+  @Option(help: "Append the keys of all connections to a file: whoever has it reads everything.")
+  public var insecureKeyLog: String?
   /// No TLS.
   @Flag(help: "No TLS at all: nobody proves who they are. On loopback only.")
   public var insecurePlaintext = false
@@ -52,7 +76,19 @@ public struct TLSOptions: ParsableArguments, Sendable {
     }
     guard var configuration = found else { throw Self.missing }
     if let tlsCrl { configuration.revocationLists = .file(tlsCrl) }
+    try refine(&configuration)
     return configuration
+  }
+
+  private func refine(_ configuration: inout TLSConfiguration) throws {
+    try TLSProviders.load(opensslProvider)
+    if fips { try TLSProviders.requireFIPS() }
+    if let tlsStatus { configuration.certificateStatus = .file(tlsStatus) }
+    configuration.passphrase = try tlsPassphraseFile.map { try TLSPassphrase(firstLineOf: $0) }
+    configuration.sessions?.sharedSecretFile = tlsSessionSecret
+    configuration.usesSystemRoots = tlsSystemRoots
+    if tlsModern { configuration.protocols = .modern }
+    configuration.insecureKeyLogFile = insecureKeyLog
   }
 
   /// Refuses to listen in the clear beyond loopback unless that is confirmed.

@@ -39,6 +39,12 @@ public final class GrapeNode: Service {
   /// The same, telling `started` where the grape listens.
   public func run(started: @Sendable (Addresses) async -> Void) async throws {
     let context = try configuration.tls.map { try TLSContext($0) }
+    if let context {
+      context.logInsecureOptions(role: "grape", logger)
+      configuration.access?.guardConnections(of: context) { policy, peer in
+        policy.allowsSomething([.announce, .lookup, .put], to: peer)
+      }
+    }
     let group = try group ?? EventLoopGroup.shared()
     let driver = try await makeDriver(on: group.next())
     let dht = await driver.loop.run { loop in driver.get(on: loop).localAddress }

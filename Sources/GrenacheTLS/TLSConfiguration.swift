@@ -89,6 +89,9 @@ public struct TLSConfiguration: Hashable, Sendable {
   /// How often servers, links and grapes look whether a file has changed, and load it then
   /// (default 250 ms); `nil` for never.
   public var reloadInterval: Duration? = .milliseconds(250)
+  /// How often they load everything again whether a file has changed or not: for keys and certificates
+  /// in a provider's store, which nobody can watch (default: never).
+  public var reloadPeriod: Duration?
   /// The folder that all of it comes from, if there is one.
   private var folder: String?
 

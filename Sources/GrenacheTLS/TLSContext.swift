@@ -11,6 +11,7 @@ public final class TLSContext: Sendable {
     var stamps: [FileStamp?]
     var nextObserver = 0
     var observers: [Int: @Sendable (TLSSnapshot) -> Void] = [:]
+    var admission: (@Sendable (PeerIdentity) -> Bool)?
   }
   private let state: Mutex<State>
   /// What session tickets are sealed with when no secret is shared; it outlives reloads.
@@ -81,5 +82,18 @@ public final class TLSContext: Sendable {
 
   package func endObservation(_ number: Int) {
     state.withLock { $0.observers[number] = nil }
+  }
+
+  /// Which clients may keep their connections, beside having a good certificate; asked on any thread
+  /// whenever the connections are looked at again. `nil` for all.
+  package var admission: (@Sendable (PeerIdentity) -> Bool)? {
+    get { state.withLock { $0.admission } }
+    set { state.withLock { $0.admission = newValue } }
+  }
+
+  /// Has the peers of open connections looked at again: what they were admitted by has changed.
+  package func recheckConnections() {
+    let (snapshot, observers) = state.withLock { ($0.snapshot, Array($0.observers.values)) }
+    for observer in observers { observer(snapshot) }
   }
 }

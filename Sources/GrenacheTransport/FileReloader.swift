@@ -1,4 +1,5 @@
 internal import GrenacheIO
+internal import GrenacheIO
 package import GrenacheTLS
 package import Logging
 internal import Metrics
@@ -28,6 +29,8 @@ package struct FileReloader: Sendable {
   package var logger: Logger
   /// How often to look; `nil` for only when it is asked for.
   package var interval: Duration?
+  /// How often to load again, whether anything has changed or not; `nil` for never.
+  package var period: Duration?
   /// The files as they are, and as they were when they were loaded.
   package var present: @Sendable () -> [FileStamp?]
   package var loaded: @Sendable () -> [FileStamp?]
@@ -36,7 +39,7 @@ package struct FileReloader: Sendable {
   package var report: @Sendable ((any Error)?) -> Void
 
   package init(
-    _ what: String, role: String, logger: Logger, interval: Duration?,
+    _ what: String, role: String, logger: Logger, interval: Duration?, period: Duration? = nil,
     present: @escaping @Sendable () -> [FileStamp?],
     loaded: @escaping @Sendable () -> [FileStamp?],
     reload: @escaping @Sendable () throws -> Void,
@@ -46,6 +49,7 @@ package struct FileReloader: Sendable {
     self.role = role
     self.logger = logger
     self.interval = interval
+    self.period = period
     self.present = present
     self.loaded = loaded
     self.reload = reload
@@ -57,10 +61,14 @@ package struct FileReloader: Sendable {
     var requests = Reload.requests.load(ordering: .relaxed)
     var failed: [FileStamp?]?
     var isReported = false
-    while (try? await Task.sleep(for: interval ?? Self.requestInterval)) != nil {
+    let pause = min(interval ?? Self.requestInterval, period ?? Self.requestInterval)
+    var lastLoad = MonotonicTime.now()
+    while (try? await Task.sleep(for: pause)) != nil {
       let requested = Reload.requests.load(ordering: .relaxed)
-      let isRequested = requested != requests
+      let isDue = period.map { .now() - lastLoad >= $0 } ?? false
+      let isRequested = requested != requests || isDue
       requests = requested
+      if isDue { lastLoad = .now() }
       let stamps = present()
       let isChanged = interval != nil && stamps != loaded()
       if !isRequested, !isChanged || (stamps == failed && isReported) { continue }

@@ -15,10 +15,23 @@ package enum TLSProbe {
     package var presented: PeerIdentity?
     /// Why a connection like this one would fail.
     package var failure: TransportError?
+    /// Whether a second connection resumed the session of the first; `nil` when there was no first.
+    package var resumes: Bool?
   }
 
-  /// Probes `destination` by `deadline`.
+  /// Probes `destination` by `deadline`; a second time after a success, for the resumption.
   package static func run(
+    _ destination: Destination, context: TLSContext, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async -> Report {
+    var report = await shakeHands(destination, context: context, by: deadline, on: loop)
+    guard report.failure == nil else { return report }
+    let again = await shakeHands(destination, context: context, by: deadline, on: loop)
+    report.resumes = again.negotiated?.isResumed ?? false
+    return report
+  }
+
+  private static func shakeHands(
     _ destination: Destination, context: TLSContext, by deadline: MonotonicTime,
     on loop: isolated EventLoop
   ) async -> Report {

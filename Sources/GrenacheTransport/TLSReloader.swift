@@ -10,6 +10,16 @@ public enum TLSReloadOutcome: Sendable {
   case failed(TLSConfigurationError)
 }
 
+extension TLSContext {
+  /// Says, at each start, what is less secure than it could be.
+  package func logInsecureOptions(role: String, _ logger: Logger) {
+    guard let file = configuration.insecureKeyLogFile else { return }
+    logger.warning(
+      "the keys of all connections are logged: whoever has the file reads everything",
+      metadata: ["role": "\(role)", "file": "\(file)"])
+  }
+}
+
 extension FileReloader {
   /// Keeps the certificates of `context` fresh, and their expiry in the metrics.
   package init(
@@ -21,6 +31,7 @@ extension FileReloader {
     expiry.record(context.notAfter)
     self.init(
       "certificates", role: role, logger: logger, interval: context.configuration.reloadInterval,
+      period: context.configuration.reloadPeriod,
       present: { context.configuration.stamps }, loaded: { context.stamps },
       reload: { try context.reload() },
       report: { error in

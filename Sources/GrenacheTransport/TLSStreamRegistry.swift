@@ -38,6 +38,20 @@ final class TLSStreamRegistry {
     self.observation = nil
   }
 
+  /// Why the peer's connections cannot go on, if they cannot.
+  private func judge(
+    _ identity: PeerIdentity, _ side: TLSError.Side, of stream: ByteStream,
+    by snapshot: TLSSnapshot
+  ) -> TransportError? {
+    if let error = snapshot.recheck(identity, side: side) {
+      return TransportError(error, peer: stream.remoteAddress)
+    }
+    guard side == .server, let admits = context.admission, !admits(identity) else { return nil }
+    return .closed(
+      "the access policy allows \(identity.displayName) nothing any more",
+      peer: stream.remoteAddress)
+  }
+
   private static func recheck(
     _ registry: LoopBound<TLSStreamRegistry>, against snapshot: TLSSnapshot,
     on loop: isolated EventLoop
@@ -47,23 +61,21 @@ final class TLSStreamRegistry {
 
   /// Looks at every stream, each certificate once; a later reload overtakes an earlier one.
   private func recheck(against snapshot: TLSSnapshot, on loop: isolated EventLoop) async {
-    var verdicts: [Peer: TLSError?] = [:]
+    var verdicts: [Peer: TransportError?] = [:]
     var turnEnd = MonotonicTime.now() + Self.turnBudget
     for stream in Array(streams.values) {
       guard context.current === snapshot else { return }
       guard stream.isOpen, let identity = stream.identity else { continue }
       let side: TLSError.Side = stream.side == .server ? .server : .client
       let peer = Peer(fingerprint: identity.fingerprintSHA256, side: side)
-      let verdict: TLSError?
+      let verdict: TransportError?
       if let known = verdicts[peer] {
         verdict = known
       } else {
-        verdict = snapshot.recheck(identity, side: side)
+        verdict = judge(identity, side, of: stream, by: snapshot)
         verdicts[peer] = .some(verdict)
       }
-      if let verdict {
-        stream.fail(TransportError(verdict, peer: stream.remoteAddress), on: loop)
-      }
+      if let verdict { stream.fail(verdict, on: loop) }
       if MonotonicTime.now() > turnEnd {
         await Task.yield()
         turnEnd = .now() + Self.turnBudget

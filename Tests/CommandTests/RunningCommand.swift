@@ -66,6 +66,8 @@ final class RunningCommand: Sendable {
     }
   }
 
+  var processIdentifier: Int32 { process.withLock { $0.processIdentifier } }
+
   /// What the program has said on standard error so far.
   var errors: String { errorText.text }
 

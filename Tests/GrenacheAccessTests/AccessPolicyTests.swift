@@ -1,6 +1,7 @@
 import Foundation
 import GrenacheAccess
 import GrenacheTLS
+import Synchronization
 import TestSupport
 import Testing
 
@@ -179,6 +180,42 @@ struct AccessPolicyTests {
     try control.reload()
     #expect(!control.decide(.call, on: "a", by: peer).isAllowed)
     #expect(control.version != version)
+  }
+}
+
+@Suite("P22 Who loses every right is looked at again at once")
+struct LostRightTests {
+  @Test("a change of the policy has the connections of a context looked at, by the new policy")
+  func change() throws {
+    let authority = try CertificateAuthority()
+    let context = try TLSContext(authority.configuration(for: .init(commonName: "here")))
+    let control = AccessControl(.byCertificate)
+    control.guardConnections(of: context) { policy, peer in
+      policy.allowsSomething([.announce, .lookup], to: peer)
+    }
+    let count = Counter()
+    let observation = context.observe { _ in count.increment() }
+    let worker = try PeerIdentity.of(services: ["rpc_test"])
+    let client = try PeerIdentity.of(dnsNames: ["client.test"])
+    #expect(context.admission?(worker) == true && context.admission?(client) == true)
+    control.policy = AccessPolicy([
+      .init("workers", allow: [.announce], on: .namedByCertificate, to: [.anyone]),
+      .init("nothing", allow: [.lookup], on: .patterns([]), to: [.anyone]),
+      .init("others", allow: [.lookup], on: .patterns(["*"]), to: [.dns("other.test")]),
+      .init("calls", allow: [.call], on: .patterns(["*"]), to: [.anyone]),
+    ])
+    #expect(count.value == 1)
+    #expect(context.admission?(worker) == true)
+    #expect(context.admission?(client) == false)
+    context.endObservation(observation)
+    control.policy = .byCertificate
+    #expect(count.value == 1)
+  }
+
+  private final class Counter: Sendable {
+    private let count = Atomic(0)
+    var value: Int { count.load(ordering: .relaxed) }
+    func increment() { count.wrappingAdd(1, ordering: .relaxed) }
   }
 }
 

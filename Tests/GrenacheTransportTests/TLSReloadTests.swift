@@ -102,6 +102,60 @@ struct TLSReloadTests {
     }
   }
 
+  @Test("P22 a peer that may do nothing any more loses its connection within a second")
+  func lostRight() async throws {
+    let authority = try TestAuthority()
+    let context = try TLSContext(authority.host())
+    try await withEcho(context) { server in
+      let client = try await WebSocketProbe(
+        to: server.localAddress, tls: try authority.client())
+      let worker = try await WebSocketProbe(
+        to: server.localAddress, tls: try authority.worker("rpc_test"))
+      context.admission = { $0.names != [.dns("client.test")] }
+      let start = ContinuousClock.now
+      context.recheckConnections()
+      #expect(await client.closure()?.error != nil)
+      #expect(ContinuousClock.now - start < .seconds(1))
+      await worker.send([2])
+      #expect(await worker.messages(1) == [[2]])
+    }
+  }
+
+  @Test("P25 a second connection resumes the session of the first, and says so")
+  func resumption() async throws {
+    let authority = try TestAuthority()
+    try await withEcho(TLSContext(authority.host())) { server in
+      var configuration = try authority.client()
+      let loop = try EventLoopGroup.shared().next()
+      let destination = Destination(
+        Endpoint(server.localAddress), verification: .name("127.0.0.1"))
+      for resumes in [true, false] {
+        if !resumes { configuration.sessions = nil }
+        let report = await TLSProbe.run(
+          destination, context: try TLSContext(configuration), by: .now() + .seconds(10), on: loop)
+        #expect(report.failure == nil)
+        #expect(report.resumes == resumes)
+      }
+    }
+  }
+
+  @Test("what nobody can watch is loaded again by the clock")
+  func period() async throws {
+    let authority = try TestAuthority()
+    var configuration = try authority.host()
+    configuration.reloadPeriod = .milliseconds(20)
+    let (outcomes, continuation) = AsyncStream.makeStream(of: TLSReloadOutcome.self)
+    try await withEcho(TLSContext(configuration), outcomes: { continuation.yield($0) }) { _ in
+      var iterator = outcomes.makeAsyncIterator()
+      for _ in 0..<3 {
+        guard case .loaded = await iterator.next() else {
+          Issue.record("not loaded")
+          return
+        }
+      }
+    }
+  }
+
   @Test("P21 files that change are served soon, and files that cannot be used are reported once")
   func files() async throws {
     let authority = try TestAuthority()

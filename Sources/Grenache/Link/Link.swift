@@ -35,6 +35,7 @@ public final class Link: Service {
     if context == nil {
       logger.warning("plaintext: neither grapes nor workers prove who they are")
     }
+    context?.logInsecureOptions(role: "link", logger)
     loop = try (group ?? EventLoopGroup.shared()).next()
     core = await loop.run { loop in
       LoopBound(LinkCore(configuration, context: context, logger: logger), on: loop)

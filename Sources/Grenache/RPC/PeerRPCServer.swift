@@ -77,6 +77,7 @@ public final class PeerRPCServer: Service {
   /// The same, telling `started` the address that the server listens on.
   public func run(started: @Sendable (SocketAddress) async -> Void) async throws {
     let context = try configuration.tls.map { try TLSContext($0) }
+    if let context { guardConnections(of: context) }
     let server = try await listen(context)
     await started(server.localAddress)
     let port = server.localAddress.port
@@ -93,6 +94,14 @@ public final class PeerRPCServer: Service {
     }
     logger.info("shutting down", metadata: ["port": "\(port)"])
     await server.shutDown(within: configuration.drainDeadline)
+  }
+
+  /// Closes the connections of callers that may call none of the services any more.
+  private func guardConnections(of context: TLSContext) {
+    context.logInsecureOptions(role: "server", logger)
+    configuration.access?.guardConnections(of: context) { [names = services.names] policy, peer in
+      names.contains { policy.decide(.call, on: $0, by: peer).isAllowed }
+    }
   }
 
   /// What keeps this server's and its link's files fresh.

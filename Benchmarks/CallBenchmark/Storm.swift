@@ -1,0 +1,155 @@
+import ArgumentParser
+import Foundation
+import Glibc
+import Grenache
+import GrenacheFraming
+import GrenacheIO
+import GrenacheTLS
+import GrenacheTransport
+
+/// What a storm of new connections does to those that are established (P3).
+struct Storm: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Measure paced calls over 16 connections, without and with a storm of new ones.")
+
+  @Option(help: "New connections in each storm.")
+  var connections = 1_000
+  @Option(help: "How many storms.")
+  var rounds = 3
+
+  func run() async throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let authority = try CertificateAuthority()
+    try authority.write(
+      .init(commonName: "worker", services: ["bench"]), toDirectory: "\(folder)/worker")
+    try authority.write(
+      .init(commonName: "client", dnsNames: ["client"]), toDirectory: "\(folder)/client")
+    let server = try ServerProcess.calls(certificates: "\(folder)/worker")
+    defer { server.terminate() }
+    let worker = Endpoint(host: "127.0.0.1", port: server.port)
+    let tls = TLSConfiguration.directory("\(folder)/client")
+    let link = try await Link(LinkConfiguration(grapes: [worker], tls: tls), logger: quiet)
+    let clients = try await (0..<16).asyncMap { _ in await PeerRPCClient(link: link) }
+    _ = try await Self.pacedCalls(clients, worker) { try await Task.sleep(for: .seconds(1)) }
+    print("established connections   calls   p50 us   p99 us")
+    for _ in 0..<rounds {
+      let calm = try await Self.pacedCalls(clients, worker) {
+        try await Task.sleep(for: .seconds(2))
+      }
+      let start = ContinuousClock.now
+      let stormy = try await Self.pacedCalls(clients, worker) {
+        try await Self.raise(connections, port: server.port, certificates: "\(folder)/client")
+      }
+      let took = Double((ContinuousClock.now - start).wholeNanoseconds) / 1e9
+      Self.show("calm", calm)
+      Self.show("storm", stormy)
+      let ratio = Self.percentile(stormy, 99) / Self.percentile(calm, 99)
+      print(
+        String(
+          format: "%d new connections in %.2f s: p99 of the others %.2f times", connections, took,
+          ratio))
+    }
+    for client in clients { await client.close() }
+  }
+
+  private static func show(_ name: String, _ times: [Double]) {
+    print(
+      String(
+        format: "%@ %8d %8.0f %8.0f",
+        name.padding(toLength: 22, withPad: " ", startingAt: 0), times.count,
+        percentile(times, 50), percentile(times, 99)))
+  }
+
+  private static func percentile(_ sorted: [Double], _ percent: Int) -> Double {
+    sorted.isEmpty ? 0 : sorted[min(sorted.count * percent / 100, sorted.count - 1)]
+  }
+
+  /// Calls over each connection every 5 ms while `body` runs; the microseconds that each call took.
+  private static func pacedCalls(
+    _ clients: [PeerRPCClient], _ worker: Endpoint, during body: () async throws -> Void
+  ) async throws -> [Double] {
+    try await withThrowingTaskGroup(of: [Double].self) { group in
+      for client in clients {
+        group.addTask {
+          var times: [Double] = []
+          while !Task.isCancelled {
+            let start = ContinuousClock.now
+            _ = try await client.requestRaw("bench", Array("[1]".utf8), to: worker)
+            times.append(Double((ContinuousClock.now - start).wholeNanoseconds) / 1e3)
+            try? await Task.sleep(until: start + .milliseconds(5), clock: .continuous)
+          }
+          return times
+        }
+      }
+      try await body()
+      group.cancelAll()
+      var times: [Double] = []
+      while let result = await group.nextResult() {
+        // A call that the end has cancelled is none that failed.
+        if case .success(let some) = result { times += some }
+      }
+      return times.sorted()
+    }
+  }
+
+  /// Runs a process that opens the connections all at once.
+  private static func raise(_ count: Int, port: UInt16, certificates: String) async throws {
+    let process = Process()
+    process.executableURL = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
+    process.arguments = [
+      "storm-clients", "--port", "\(port)", "--count", "\(count)", "--certificates", certificates,
+    ]
+    try process.run()
+    while process.isRunning { try await Task.sleep(for: .milliseconds(5)) }
+    guard process.terminationStatus == 0 else { throw ExitCode.failure }
+  }
+}
+
+/// The process of a storm.
+struct StormClients: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(shouldDisplay: false)
+  @Option var port: UInt16
+  @Option var count: Int
+  @Option var certificates: String
+
+  func run() async throws {
+    // The storm is to press on the server, not on the process that measures.
+    _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10)
+    var tls = TLSConfiguration.directory(certificates)
+    tls.sessions = nil
+    let context = try TLSContext(tls)
+    let destination = Destination(
+      Endpoint(host: "127.0.0.1", port: port), verification: .service("bench"))
+    let loop = try EventLoopGroup.shared().next()
+    let opened = await withTaskGroup(of: Bool.self) { group in
+      for _ in 0..<count {
+        group.addTask { await Self.open(destination, context, on: loop) }
+      }
+      return await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+    }
+    guard opened == count else {
+      print("only \(opened) of \(count) connections came about")
+      throw ExitCode.failure
+    }
+  }
+
+  private static func open(
+    _ destination: Destination, _ context: TLSContext, on loop: isolated EventLoop
+  ) async -> Bool {
+    let connection = try? await WebSocketClient.connect(
+      to: destination, context: context, limits: WebSocketLimits(), handler: Silent(),
+      by: .now() + .seconds(20), on: loop)
+    return connection != nil
+  }
+}
+
+extension Sequence {
+  fileprivate func asyncMap<Value>(
+    _ transform: (Element) async throws -> Value
+  ) async throws -> [Value] {
+    var values: [Value] = []
+    for element in self { values.append(try await transform(element)) }
+    return values
+  }
+}
