@@ -1,9 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench soak lint imports format clean
+.PHONY: help setup build test demo bench soak storm lint imports format clean
 
 # What the tools leave behind stays in the checkout.
 export TMPDIR := $(CURDIR)/.build/tmp
 $(shell mkdir -p $(TMPDIR))
+
+# Handshakes have deadlines of real seconds: all tests at once would starve one another of them.
+TESTS_AT_ONCE ?= 4
 
 help: ## Say what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -20,7 +23,7 @@ build: ## Build the commands, optimised
 
 test: setup ## Run all tests
 	swift build --build-tests
-	swift test --skip-build
+	SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=$(TESTS_AT_ONCE) swift test --skip-build
 
 demo: build ## One call through two grapes with mutual TLS, step by step
 	@sh scripts/demo.sh
@@ -33,6 +36,10 @@ bench: ## Calls over WSS with mutual TLS: rate, latency, processor time; memory 
 soak: ## A minute of calls while the server's certificates are replaced
 	@sh scripts/setup.sh
 	swift run -c release CallBenchmark soak $(SOAK_OPTIONS)
+
+storm: ## What a thousand new connections at once do to established ones
+	@sh scripts/setup.sh
+	swift run -c release CallBenchmark storm $(STORM_OPTIONS)
 
 lint: ## Check the format
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks Examples

@@ -26,7 +26,8 @@ public struct TLSOptions: ParsableArguments, Sendable {
   @Option(help: "File with the passphrase of the key, in its first line.")
   public var tlsPassphraseFile: String?
   /// A file with what session tickets are sealed with.
-  @Option(help: "File with 32 to 1024 random bytes: servers that share it resume one another's sessions.")
+  @Option(
+    help: "File with 32 to 1024 random bytes: servers that share it resume one another's sessions.")
   public var tlsSessionSecret: String?
   /// The system's authorities.
   @Flag(help: "Trust the authorities of the system, too.")

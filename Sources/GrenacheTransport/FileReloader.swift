@@ -1,5 +1,4 @@
 internal import GrenacheIO
-internal import GrenacheIO
 package import GrenacheTLS
 package import Logging
 internal import Metrics

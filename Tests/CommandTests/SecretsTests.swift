@@ -59,7 +59,10 @@ struct SecretsTests {
     var transcript = api + started
     for arguments in [
       ["call", "rpc_test", "hello", "--to", address, "--log-level", "trace"],
-      ["call", "rpc_test", "hello", "--to", address, "--log-level", "trace", "--insecure-plaintext"],
+      [
+        "call", "rpc_test", "hello", "--to", address, "--log-level", "trace",
+        "--insecure-plaintext",
+      ],
       ["tls", "probe", address, "--json"],
     ] {
       let tls = arguments.contains("--insecure-plaintext") ? [] : ["--tls-dir", client]
