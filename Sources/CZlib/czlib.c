@@ -60,6 +60,11 @@ void czlib_reset(czlib_stream *stream) {
     }
 }
 
+// inflate() leaves 128 in data_type behind the end of a block.
+bool czlib_is_between_blocks(const czlib_stream *stream) {
+    return (stream->z.data_type & 128) != 0;
+}
+
 static uInt clamped(size_t count) { return count > UINT_MAX ? UINT_MAX : (uInt)count; }
 
 static czlib_step finish_step(

@@ -263,13 +263,14 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     case .refuse(let response):
       state = .responding(keepsAlive: false, isHead: false)
       respond(response, on: loop)
-    case .accept(let fields, let handler):
+    case .accept(let fields, let agreement, let handler):
       try stream.output.appendHTTPSwitchingProtocols(fields: fields)
       stream.outputAppended(on: loop)
       loop.core.cancel(timer)
       state = .upgraded
       let connection = WebSocketConnection(
         stream: stream, role: .server, limits: configuration.webSocket,
+        options: configuration.webSocketOptions, agreement: agreement,
         closeDeadline: configuration.stream.closeDeadline, handler: handler, on: loop)
       connection.owner = shard
       shard.upgraded(self, to: connection)

@@ -3,6 +3,7 @@
 #ifndef CZLIB_H
 #define CZLIB_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,6 +56,8 @@ void czlib_free(czlib_stream *_Nullable stream);
 
 /// Forgets everything that went through the stream.
 void czlib_reset(czlib_stream *_Nonnull stream);
+/// Whether the last step of inflating ended where a block may begin.
+bool czlib_is_between_blocks(const czlib_stream *_Nonnull stream);
 czlib_step czlib_inflate(
     czlib_stream *_Nonnull stream, const uint8_t *_Nullable input, size_t input_count,
     uint8_t *_Nonnull output, size_t output_count);

@@ -4,14 +4,15 @@ package struct InflateLimits: Hashable, Sendable {
   package var outputBytesMax: Int
   /// How many times the compressed bytes so far may have come out (default 100).
   package var ratioMax: Int
-  /// Up to here the ratio does not count: short and uniform texts compress far better than long ones
-  /// (default 64 KiB).
-  package var ratioFreeBytes: Int
+  /// The ratio is looked at whenever so many more bytes have come out (default 64 KiB): not before, since
+  /// short and uniform texts compress far better than long ones, and always at the same places, so that it
+  /// does not matter in what pieces the input comes.
+  package var ratioCheckBytes: Int
 
-  package init(outputBytesMax: Int, ratioMax: Int = 100, ratioFreeBytes: Int = 64 << 10) {
+  package init(outputBytesMax: Int, ratioMax: Int = 100, ratioCheckBytes: Int = 64 << 10) {
     self.outputBytesMax = outputBytesMax
     self.ratioMax = ratioMax
-    self.ratioFreeBytes = ratioFreeBytes
+    self.ratioCheckBytes = max(ratioCheckBytes, 1)
   }
 }
 
@@ -20,14 +21,18 @@ struct InflateBudget: Sendable {
   private let limits: InflateLimits
   private var consumed = 0
   private var produced = 0
+  private var nextCheck: Int
 
   init(_ limits: InflateLimits) {
     self.limits = limits
+    nextCheck = limits.ratioCheckBytes
   }
 
-  /// How much one step may bring: a byte more than is allowed at the most, so that a step which
-  /// brings it proves that the input holds too much.
-  var stepBytesMax: Int { max(limits.outputBytesMax - produced, 0) &+ 1 }
+  /// How much one step may bring: to the next look at the ratio, or a byte more than is allowed, so that
+  /// a step which brings it proves that the input holds too much.
+  var stepBytesMax: Int {
+    max(min(limits.outputBytesMax.addingSaturated(1), nextCheck) - produced, 1)
+  }
 
   /// Takes note of a step.
   ///
@@ -39,8 +44,10 @@ struct InflateBudget: Sendable {
       throw CompressionError(
         .tooLarge, "more than \(limits.outputBytesMax) bytes when decompressed")
     }
+    guard produced >= nextCheck else { return }
+    nextCheck = nextCheck.addingSaturated(limits.ratioCheckBytes)
     let (plausible, overflow) = consumed.multipliedReportingOverflow(by: limits.ratioMax)
-    guard overflow || produced <= max(plausible, limits.ratioFreeBytes) else {
+    guard overflow || produced <= plausible else {
       throw CompressionError(.tooLarge, "compressed more than \(limits.ratioMax) times")
     }
   }

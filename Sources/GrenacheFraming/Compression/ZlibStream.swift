@@ -35,6 +35,9 @@ struct ZlibStream: ~Copyable {
     unsafe czlib_reset(handle)
   }
 
+  /// Whether inflating stands where a block may begin.
+  var isBetweenBlocks: Bool { unsafe czlib_is_between_blocks(handle) }
+
   /// Inflates from `range` of `input` to the end of `output`, which grows by `room` bytes at the most.
   mutating func inflate(
     _ input: Span<UInt8>, _ range: Range<Int>, into output: inout [UInt8], room: Int
