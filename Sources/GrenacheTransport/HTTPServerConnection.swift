@@ -152,7 +152,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     guard let stream else { return false }
     let head = parser.head
     var request = HTTPServerRequest(
-      method: head.method, target: bytes.span.extracting(head.target).string(),
+      method: head.method, target: head.originTarget(in: bytes.span),
       fields: head.ownedFields(in: bytes.span), body: [], identity: stream.identity,
       remoteAddress: stream.remoteAddress, localAddress: stream.localAddress)
     if head.upgradesToWebSocket {

@@ -50,7 +50,7 @@ private final class WebSocketUpgrade: ByteStreamDelegate {
     self.options = options
     self.handler = handler
     handshake = WebSocketClientHandshake(nonce: secureRandomBytes(16), options: options)
-    parser.expectResponse(to: .get)
+    parser.expectResponse(to: .get, mayUpgrade: true)
   }
 
   func run(

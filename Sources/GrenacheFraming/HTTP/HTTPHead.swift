@@ -27,16 +27,29 @@ package struct HTTPHead: Sendable {
 
   // Requests:
   package internal(set) var method = HTTPMethod.get
+  /// As it was sent.
   package internal(set) var target = 0..<0
+  var targetForm = HTTPTargetForm.origin
   // Responses:
   package internal(set) var status = HTTPStatus.ok
+
+  /// The target without scheme and authority: a path and perhaps a query, or `*` (RFC 9112 §3.2).
+  package func originTarget(in window: Span<UInt8>) -> String {
+    guard case .absolute(_, _, let rest) = targetForm else {
+      return window.extracting(target).string()
+    }
+    let text = window.extracting(rest).string()
+    if rest.isEmpty { return method == .options ? "*" : "/" }
+    return window[rest.lowerBound] == slash ? text : "/" + text
+  }
 
   /// The fields, to keep.
   package func ownedFields(in window: Span<UInt8>) -> HTTPFields {
     var owned = HTTPFields()
     for field in fields {
       owned.append(
-        window.extracting(field.name).string(), window.extracting(field.value).string())
+        window.extracting(field.name).string(),
+        HTTPFieldValue.unfolded(window.extracting(field.value)))
     }
     return owned
   }
@@ -61,7 +74,9 @@ struct HTTPFramingFacts {
     switch name.count {
     case 4 where name.equalsIgnoringCase("host"):
       hostCount += 1
-      try HTTPFieldValue.checkHost(value)
+      guard HTTPAuthority.isValid(value) else {
+        throw HTTPError(400, "RFC 9112 §3.2", "an invalid Host")
+      }
     case 6 where name.equalsIgnoringCase("expect"):
       guard value.equalsIgnoringCase("100-continue") else {
         throw HTTPError(417, "RFC 9110 §10.1.1", "unknown expectation")
@@ -152,13 +167,16 @@ enum HTTPFieldValue {
     return lower..<upper
   }
 
-  /// `Host` is a host and a port at the most (RFC 9112 §3.2, RFC 3986 §3.2.2).
-  static func checkHost(_ value: Span<UInt8>) throws(HTTPError) {
-    for index in value.indices {
-      let byte = value[index]
-      guard HTTPCharacters.isTarget(byte), byte != 0x2f, byte != 0x3f, byte != 0x40 else {
-        throw HTTPError(400, "RFC 9112 §3.2", "an invalid Host")
+  /// The value with each fold of its line replaced by spaces (RFC 9112 §5.2); only responses have any.
+  static func unfolded(_ value: Span<UInt8>) -> String {
+    for index in value.indices where value[index] == lf {
+      var bytes = value.copy()
+      for position in bytes.indices where bytes[position] == cr || bytes[position] == lf {
+        bytes[position] = space
       }
+      let range = trimmed(bytes.span, bytes.indices)
+      return bytes.span.extracting(range).string()
     }
+    return value.string()
   }
 }

@@ -24,14 +24,17 @@ struct HTTPHeadParser: Sendable {
         index += 1
         continue
       }
+      // In the order in which the bytes come, so that it does not matter how they are cut.
       let length = index - start - lineStart
+      try checkLine(length)
+      try checkHead(index - start)
       guard length > 0, window[index - 1] == cr else {
         throw HTTPError(400, "RFC 9112 §2.2", "a line that ends without CR LF")
       }
       try checkLine(length + 1)
       index += 1
+      try checkHead(index - start)
       if length == 1, lineCount > 0 {
-        try checkHead(index - start)
         reset()
         return index
       }
@@ -94,13 +97,22 @@ struct HTTPHeadParser: Sendable {
     let name = nameStart..<index
     index += 1
     let valueStart = index
-    while HTTPCharacters.isFieldValue(window[index]) { index += 1 }
-    guard window[index] == cr, window[index + 1] == lf else {
-      throw HTTPError(400, "RFC 9110 §5.5", "a control character in a field value")
-    }
-    let value = HTTPFieldValue.trimmed(window, valueStart..<index)
-    index += 2
+    repeat {
+      while HTTPCharacters.isFieldValue(window[index]) { index += 1 }
+      guard window[index] == cr, window[index + 1] == lf else {
+        throw HTTPError(400, "RFC 9110 §5.5", "a control character in a field value")
+      }
+      index += 2
+    } while isFold(window, at: index)
+    let value = HTTPFieldValue.trimmed(window, valueStart..<(index - 2))
     return HTTPFieldRange(name: name, value: value)
+  }
+
+  /// Whether the line at `index` continues the one before: clients take that from old servers, servers
+  /// refuse it (RFC 9112 §5.2).
+  @inline(__always)
+  private func isFold(_ window: Span<UInt8>, at index: Int) -> Bool {
+    !isRequest && (window[index] == space || window[index] == tab)
   }
 
   private func badFieldName(_ byte: UInt8, isFirst: Bool) -> HTTPError {

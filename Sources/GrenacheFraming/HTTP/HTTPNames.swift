@@ -11,6 +11,7 @@ package struct HTTPMethod: Hashable, Sendable, CustomStringConvertible {
   package static let delete = HTTPMethod("DELETE")
   package static let connect = HTTPMethod("CONNECT")
   package static let options = HTTPMethod("OPTIONS")
+  package static let trace = HTTPMethod("TRACE")
 
   package var description: String { name }
 

@@ -73,7 +73,3 @@ extension String {
     String(decoding: utf8.map(HTTPCharacters.lowercased), as: UTF8.self)
   }
 }
-
-let semicolon: UInt8 = 0x3b
-let equalsSign: UInt8 = 0x3d
-let quotationMark: UInt8 = 0x22
