@@ -113,6 +113,11 @@ let package = Package(
         argumentParser, logging,
       ],
       path: "Benchmarks/CallBenchmark", swiftSettings: testSettings),
+    .target(name: "CAllocationCount", path: "Benchmarks/CAllocationCount"),
+    .executableTarget(
+      name: "FramingBenchmark",
+      dependencies: ["GrenacheFraming", "CAllocationCount", argumentParser],
+      path: "Benchmarks/FramingBenchmark", swiftSettings: testSettings),
     .executableTarget(
       name: "HelloWorker", dependencies: ["Grenache", logging, lifecycle, unixSignals],
       path: "Examples/HelloWorker", swiftSettings: settings),

@@ -85,9 +85,7 @@ struct HTTPFramingFacts {
     case 7 where name.equalsIgnoringCase("upgrade"):
       upgradeIsWebSocket = upgradeIsWebSocket || HTTPFieldValue.hasToken(value, "websocket")
     case 10 where name.equalsIgnoringCase("connection"):
-      closes = closes || HTTPFieldValue.hasToken(value, "close")
-      keepsAlive = keepsAlive || HTTPFieldValue.hasToken(value, "keep-alive")
-      upgrades = upgrades || HTTPFieldValue.hasToken(value, "upgrade")
+      noteConnection(value)
     case 14 where name.equalsIgnoringCase("content-length"):
       guard contentLength == nil else {
         throw HTTPError(400, "RFC 9112 §6.3", "more than one Content-Length")
@@ -104,6 +102,20 @@ struct HTTPFramingFacts {
       isChunked = true
     default:
       break
+    }
+  }
+
+  /// The options of `Connection` (RFC 9110 §7.6.1).
+  private mutating func noteConnection(_ list: Span<UInt8>) {
+    var start = 0
+    while let element = HTTPFieldValue.nextElement(of: list, from: &start) {
+      let option = list.extracting(element)
+      switch option.count {
+      case 5: closes = closes || option.equalsIgnoringCase("close")
+      case 7: upgrades = upgrades || option.equalsIgnoringCase("upgrade")
+      case 10: keepsAlive = keepsAlive || option.equalsIgnoringCase("keep-alive")
+      default: break
+      }
     }
   }
 
@@ -147,14 +159,21 @@ enum HTTPFieldValue {
   /// Whether a comma-separated list has `token`, in either case.
   static func hasToken(_ list: Span<UInt8>, _ token: StaticString) -> Bool {
     var start = 0
-    while start <= list.count {
-      var end = start
-      while end < list.count, list[end] != comma { end += 1 }
-      let element = trimmed(list, start..<end)
+    while let element = nextElement(of: list, from: &start) {
       if list.extracting(element).equalsIgnoringCase(token) { return true }
-      start = end + 1
     }
     return false
+  }
+
+  /// The element of a comma-separated list that begins at `start`, without the white space around it;
+  /// `start` moves behind its comma.
+  @inline(__always)
+  static func nextElement(of list: Span<UInt8>, from start: inout Int) -> Range<Int>? {
+    guard start <= list.count else { return nil }
+    var end = start
+    while end < list.count, list[end] != comma { end += 1 }
+    defer { start = end + 1 }
+    return trimmed(list, start..<end)
   }
 
   /// `range` without the white space at its ends.

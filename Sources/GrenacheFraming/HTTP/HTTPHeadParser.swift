@@ -18,12 +18,9 @@ struct HTTPHeadParser: Sendable {
     ofHeadAt start: Int, in window: Span<UInt8>
   ) throws(HTTPError) -> Int? {
     var index = start + searched
-    let limit = window.count
-    while index < limit {
-      guard window[index] == lf else {
-        index += 1
-        continue
-      }
+    while true {
+      index = HTTPScan.lineFeed(window, from: index)
+      guard index < window.count else { break }
       // In the order in which the bytes come, so that it does not matter how they are cut.
       let length = index - start - lineStart
       try checkLine(length)
@@ -90,7 +87,7 @@ struct HTTPHeadParser: Sendable {
     _ window: Span<UInt8>, at index: inout Int
   ) throws(HTTPError) -> HTTPFieldRange {
     let nameStart = index
-    while HTTPCharacters.isToken(window[index]) { index += 1 }
+    index = HTTPScan.tokenEnd(window, from: index)
     guard index > nameStart, window[index] == colon else {
       throw badFieldName(window[index], isFirst: index == nameStart)
     }
@@ -98,7 +95,7 @@ struct HTTPHeadParser: Sendable {
     index += 1
     let valueStart = index
     repeat {
-      while HTTPCharacters.isFieldValue(window[index]) { index += 1 }
+      index = HTTPScan.fieldValueEnd(window, from: index)
       guard window[index] == cr, window[index + 1] == lf else {
         throw HTTPError(400, "RFC 9110 §5.5", "a control character in a field value")
       }

@@ -152,10 +152,13 @@ package struct HTTPRequestParser: Sendable {
     _ window: Span<UInt8>, at index: inout Int
   ) throws(HTTPError) -> Range<Int> {
     let start = index
-    while HTTPCharacters.isTarget(window[index]) {
-      guard window[index] != percent || HTTPTarget.isEncodedByte(window, index..<window.count)
-      else { throw HTTPError(400, "RFC 3986 §2.1", "an invalid encoding in a request target") }
-      index += 1
+    while true {
+      index = HTTPScan.targetEnd(window, from: index)
+      guard window[index] == percent else { break }
+      guard HTTPTarget.isEncodedByte(window, index..<window.count) else {
+        throw HTTPError(400, "RFC 3986 §2.1", "an invalid encoding in a request target")
+      }
+      index += 3
     }
     guard index > start, window[index] == space else {
       throw HTTPError(400, "RFC 9112 §3.2", "an invalid request target")
