@@ -45,14 +45,15 @@ let package = Package(
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
   ],
   targets: [
-    // The C edges: OpenSSL, and what Glibc's module map leaves out.
+    // The C edges: OpenSSL, zlib, and what Glibc's module map leaves out.
     .target(
       name: "COpenSSL", path: "COpenSSL",
       linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+    .target(name: "CZlib", linkerSettings: [.linkedLibrary("z")]),
     .target(name: "CGrenacheLinux"),
 
     // Pure: no input or output, no clock, no randomness of their own.
-    .target(name: "GrenacheFraming", swiftSettings: settings),
+    .target(name: "GrenacheFraming", dependencies: ["CZlib"], swiftSettings: settings),
     .target(name: "GrenacheDHT", swiftSettings: settings),
 
     .target(name: "GrenacheTLS", dependencies: ["COpenSSL"], swiftSettings: settings),
@@ -112,6 +113,11 @@ let package = Package(
         argumentParser, logging,
       ],
       path: "Benchmarks/CallBenchmark", swiftSettings: testSettings),
+    .target(name: "CAllocationCount", path: "Benchmarks/CAllocationCount"),
+    .executableTarget(
+      name: "FramingBenchmark",
+      dependencies: ["GrenacheFraming", "CAllocationCount", argumentParser],
+      path: "Benchmarks/FramingBenchmark", swiftSettings: testSettings),
     .executableTarget(
       name: "HelloWorker", dependencies: ["Grenache", logging, lifecycle, unixSignals],
       path: "Examples/HelloWorker", swiftSettings: settings),

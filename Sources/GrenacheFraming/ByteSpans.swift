@@ -8,16 +8,15 @@ extension Span<UInt8> {
     return true
   }
 
-  /// Whether the bytes are those of `text`, letters in either case; `text` is ASCII.
+  /// Whether the bytes are those of `text`, letters in either case; `text` is ASCII in lower case.
+  @inline(__always)
   package func equalsIgnoringCase(_ text: StaticString) -> Bool {
-    text.withUTF8Buffer { buffer in
-      guard count == buffer.count else { return false }
-      for index in indices {
-        let ours = HTTPCharacters.lowercased(self[index])
-        if unsafe ours != HTTPCharacters.lowercased(buffer[index]) { return false }
-      }
-      return true
-    }
+    guard count == text.utf8CodeUnitCount else { return false }
+    let expected = unsafe text.utf8Start
+    // As many bytes as the text has, which was just compared.
+    for index in indices
+    where unsafe HTTPCharacters.lowercased(self[index]) != expected[index] { return false }
+    return true
   }
 
   /// Appends a copy of the bytes to `array`.

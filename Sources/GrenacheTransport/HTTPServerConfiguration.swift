@@ -6,6 +6,9 @@ public struct HTTPServerConfiguration: Hashable, Sendable {
   public var http = HTTPLimits()
   /// What a WebSocket message may hold.
   public var webSocket = WebSocketLimits()
+  /// Compression, subprotocols and keep-alive of WebSockets (default: compression for clients that
+  /// offer it).
+  public var webSocketOptions = WebSocketOptions.server
   /// The handshake, stall and close deadlines, and how much output may wait.
   package var stream = ByteStreamLimits()
   /// From a connection's or a request's first byte possible to the end of its head (default 10 s).

@@ -152,7 +152,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     guard let stream else { return false }
     let head = parser.head
     var request = HTTPServerRequest(
-      method: head.method, target: bytes.span.extracting(head.target).string(),
+      method: head.method, target: head.originTarget(in: bytes.span),
       fields: head.ownedFields(in: bytes.span), body: [], identity: stream.identity,
       remoteAddress: stream.remoteAddress, localAddress: stream.localAddress)
     if head.upgradesToWebSocket {
@@ -263,13 +263,14 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     case .refuse(let response):
       state = .responding(keepsAlive: false, isHead: false)
       respond(response, on: loop)
-    case .accept(let fields, let handler):
+    case .accept(let fields, let agreement, let handler):
       try stream.output.appendHTTPSwitchingProtocols(fields: fields)
       stream.outputAppended(on: loop)
       loop.core.cancel(timer)
       state = .upgraded
       let connection = WebSocketConnection(
         stream: stream, role: .server, limits: configuration.webSocket,
+        options: configuration.webSocketOptions, agreement: agreement,
         closeDeadline: configuration.stream.closeDeadline, handler: handler, on: loop)
       connection.owner = shard
       shard.upgraded(self, to: connection)

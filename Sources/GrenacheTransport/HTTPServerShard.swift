@@ -8,7 +8,7 @@ internal import Logging
 final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
   enum Upgrade {
     case refuse(HTTPServerResponse)
-    case accept(fields: HTTPFields, any WebSocketHandler)
+    case accept(fields: HTTPFields, WebSocketAgreement, any WebSocketHandler)
   }
 
   let configuration: HTTPServerConfiguration
@@ -124,15 +124,16 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
     _ request: HTTPServerRequest, on loop: isolated EventLoop
   ) -> Upgrade {
     let outcome = WebSocketServerHandshake.evaluate(
-      method: request.method, fields: request.fields, sha1: Digest.sha1)
+      method: request.method, fields: request.fields, options: configuration.webSocketOptions,
+      sha1: Digest.sha1)
     switch outcome {
     case .reject(let status, let fields):
       return .refuse(HTTPServerResponse(status, fields: fields))
-    case .accept(let fields):
+    case .accept(let fields, let agreement):
       guard !isDraining, let handler = handlers.openWebSocket(request, loop) else {
         return .refuse(HTTPServerResponse(isDraining ? .serviceUnavailable : .notFound))
       }
-      return .accept(fields: fields, handler)
+      return .accept(fields: fields, agreement, handler)
     }
   }
 

@@ -9,14 +9,17 @@ package enum WebSocketClient {
 
   /// Connects, verifies who answers, and upgrades, all by `deadline`.
   ///
-  /// - Parameter context: the certificates; `nil` connects in the clear.
+  /// - Parameters:
+  ///   - context: the certificates; `nil` connects in the clear.
+  ///   - options: what is offered; compression only by choice.
   package static func connect(
     to destination: Destination, context: TLSContext?, limits: WebSocketLimits,
-    handler: any WebSocketHandler, by deadline: MonotonicTime, on loop: isolated EventLoop
+    options: WebSocketOptions = .client, handler: any WebSocketHandler, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
   ) async throws(TransportError) -> WebSocketConnection {
     let socket = try await Dialer.connect(to: destination.endpoint, by: deadline, on: loop)
     let upgrade = WebSocketUpgrade(
-      host: destination.endpoint.description, limits: limits, handler: handler)
+      host: destination.endpoint.description, limits: limits, options: options, handler: handler)
     let stream = try Dialer.stream(
       over: socket, to: destination, context: context, limits: ByteStreamLimits(),
       delegate: upgrade, on: loop)
@@ -31,6 +34,7 @@ private final class WebSocketUpgrade: ByteStreamDelegate {
 
   private let host: String
   private let limits: WebSocketLimits
+  private let options: WebSocketOptions
   private var handler: (any WebSocketHandler)?
   private var parser = HTTPResponseParser(limits: WebSocketUpgrade.headLimits)
   private let handshake: WebSocketClientHandshake
@@ -38,12 +42,15 @@ private final class WebSocketUpgrade: ByteStreamDelegate {
   private var connection: WebSocketConnection?
   private let result = LoopPromise<TransportError?>()
 
-  init(host: String, limits: WebSocketLimits, handler: any WebSocketHandler) {
+  init(
+    host: String, limits: WebSocketLimits, options: WebSocketOptions, handler: any WebSocketHandler
+  ) {
     self.host = host
     self.limits = limits
+    self.options = options
     self.handler = handler
-    handshake = WebSocketClientHandshake(nonce: secureRandomBytes(16))
-    parser.expectResponse(to: .get)
+    handshake = WebSocketClientHandshake(nonce: secureRandomBytes(16), options: options)
+    parser.expectResponse(to: .get, mayUpgrade: true)
   }
 
   func run(
@@ -84,14 +91,16 @@ private final class WebSocketUpgrade: ByteStreamDelegate {
   func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int {
     guard let stream, let handler else { return bytes.count }
     var offset = 0
+    let agreement: WebSocketAgreement
     do throws(TransportError) {
-      guard try readHead(bytes.span, from: &offset) else { return offset }
+      guard let agreed = try readHead(bytes.span, from: &offset) else { return offset }
+      agreement = agreed
     } catch {
       fail(error, on: loop)
       return bytes.count
     }
     let connection = WebSocketConnection(
-      stream: stream, role: .client, limits: limits,
+      stream: stream, role: .client, limits: limits, options: options, agreement: agreement,
       closeDeadline: ByteStreamLimits().closeDeadline, handler: handler, on: loop)
     self.connection = connection
     stream.setDelegate(connection)
@@ -99,27 +108,26 @@ private final class WebSocketUpgrade: ByteStreamDelegate {
     return connection.receive(&bytes, from: offset, on: loop)
   }
 
-  /// Reads the answer's head; returns whether it is whole and accepts the upgrade.
+  /// Reads the answer's head; what it agrees upon, or `nil` while it is incomplete.
   private func readHead(
     _ bytes: Span<UInt8>, from offset: inout Int
-  ) throws(TransportError) -> Bool {
+  ) throws(TransportError) -> WebSocketAgreement? {
     let peer = stream?.remoteAddress
     do throws(HTTPError) {
       var step = HTTPStep.informational
       while step == .informational { step = try parser.next(bytes, from: &offset) }
-      if step == .needBytes { return false }
+      if step == .needBytes { return nil }
     } catch {
       throw TransportError(error, peer: peer)
     }
     let head = parser.head
     do {
-      try handshake.validate(
+      return try handshake.validate(
         status: head.status, fields: head.ownedFields(in: bytes), sha1: Digest.sha1)
     } catch {
       throw TransportError(
         .upgradeRefused, stage: .upgrade, message: error.message, peer: peer)
     }
-    return true
   }
 
   func streamEnded(on loop: isolated EventLoop) {

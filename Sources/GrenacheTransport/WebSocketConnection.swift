@@ -51,6 +51,10 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   package var remoteAddress: SocketAddress { stream.remoteAddress }
   package var localAddress: SocketAddress? { stream.localAddress }
   package var negotiated: TLSNegotiation? { stream.negotiated }
+  /// What the opening handshake agreed upon (RFC 6455 §1.9); `nil` for none.
+  package let subprotocol: String?
+  /// Whether messages may be compressed (RFC 7692).
+  package var isCompressed: Bool { deflater != nil }
   /// Whether messages can be sent.
   package var isOpen: Bool { stream.isOpen && closing.isOpen }
   /// Whether so much output waits that its producer should wait for `drained`.
@@ -66,6 +70,9 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   private let role: WebSocketRole
   private let closeDeadline: Duration
   private var reader: WebSocketReader
+  private let deflater: MessageDeflater?
+  private var keepAlive: WebSocketKeepAlive?
+  private var lastReceipt: MonotonicTime
   private var closing = WebSocketCloseMachine()
   private var controlFrames: ControlFrameBudget
   private var handler: (any WebSocketHandler)?
@@ -75,18 +82,32 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   private let masks: MaskingKeys?
   private var isPaused = false
   private lazy var closeTimer = TargetTimer(self)
+  private lazy var keepAliveTimer = TargetTimer(self)
 
   init(
-    stream: ByteStream, role: WebSocketRole, limits: WebSocketLimits, closeDeadline: Duration,
-    handler: any WebSocketHandler, on loop: isolated EventLoop
+    stream: ByteStream, role: WebSocketRole, limits: WebSocketLimits, options: WebSocketOptions,
+    agreement: WebSocketAgreement, closeDeadline: Duration, handler: any WebSocketHandler,
+    on loop: isolated EventLoop
   ) {
     self.stream = stream
+    subprotocol = agreement.subprotocol
     self.role = role
     self.closeDeadline = closeDeadline
     self.handler = handler
-    reader = WebSocketReader(role: role, limits: limits)
+    if let deflate = options.deflate, let agreed = agreement.deflate {
+      let pool = loop.core.local(ZlibPool.self) { ZlibPool() }
+      deflater = MessageDeflater(agreed, role: role, options: deflate, pool: pool)
+      let inflater = MessageInflater(agreed, role: role, options: deflate, pool: pool)
+      reader = WebSocketReader(role: role, limits: limits, inflater: inflater)
+    } else {
+      deflater = nil
+      reader = WebSocketReader(role: role, limits: limits)
+    }
     controlFrames = ControlFrameBudget(limits: limits)
     masks = role == .client ? MaskingKeys.of(loop) : nil
+    keepAlive = WebSocketKeepAlive(options)
+    lastReceipt = loop.core.now
+    if let keepAlive { loop.core.arm(keepAliveTimer, after: keepAlive.firstWait) }
   }
 
   // MARK: Sending
@@ -96,7 +117,12 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, on loop: isolated EventLoop
   ) {
     guard isOpen else { return }
-    appendFrame(kind == .text ? .text : .binary, payload)
+    let opcode: WebSocketOpcode = kind == .text ? .text : .binary
+    if let deflater, deflater.wants(payload.count) {
+      deflater.appendMessage(opcode, payload, maskingKey: masks?.next(), to: &stream.output)
+    } else {
+      appendFrame(opcode, payload)
+    }
     stream.outputAppended(on: loop)
   }
 
@@ -108,6 +134,12 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     write: (inout [UInt8]) -> Void
   ) {
     guard isOpen else { return }
+    if let deflater, deflater.wants(payloadBytes) {
+      var payload: [UInt8] = []
+      payload.reserveCapacity(payloadBytes)
+      write(&payload)
+      return send(kind, payload.span, on: loop)
+    }
     let opcode: WebSocketOpcode = kind == .text ? .text : .binary
     if let masks {
       let key = masks.next()
@@ -166,6 +198,7 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     _ bytes: inout MutableSpan<UInt8>, from start: Int, on loop: isolated EventLoop
   ) -> Int {
     var offset = start
+    lastReceipt = loop.core.now
     do throws(WebSocketError) {
       try readFrames(&bytes, from: &offset, on: loop)
     } catch {
@@ -192,6 +225,7 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
 
   func streamClosed(_ error: TransportError?, on loop: isolated EventLoop) {
     loop.core.cancel(closeTimer)
+    loop.core.cancel(keepAliveTimer)
     let handler = self.handler
     self.handler = nil
     let reported = closing.isDone ? failure : failure ?? error
@@ -200,10 +234,34 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   }
 
   package func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    if timer === keepAliveTimer { return lookForPeer(on: loop) }
     // The close frame may still be on its way behind other output, which has a deadline of its own.
     if stream.pendingOutputBytes > 0 { return loop.core.arm(closeTimer, after: closeDeadline) }
     stream.fail(
       .timedOut(.transfer, after: closeDeadline, peer: remoteAddress), on: loop)
+  }
+
+  /// Pings a peer from which nothing has come for long, and gives it up when nothing comes then.
+  private func lookForPeer(on loop: isolated EventLoop) {
+    guard isOpen else { return }  // closing has a deadline of its own
+    let start = MonotonicTime(nanoseconds: 0)
+    let now = loop.core.now
+    // With output waiting the stream may not read, and its stall deadline runs.
+    let isReading = !isPaused && stream.pendingOutputBytes == 0
+    let action = keepAlive?.timerFired(
+      at: now - start, lastReceipt: lastReceipt - start, isReading: isReading)
+    switch action {
+    case .wait(let time)?:
+      loop.core.arm(keepAliveTimer, after: time)
+    case .sendPing(let time)?:
+      appendFrame(.ping, [UInt8]().span)
+      stream.outputAppended(on: loop)
+      loop.core.arm(keepAliveTimer, after: time)
+    case .giveUp?:
+      stream.fail(.timedOut(.transfer, after: now - lastReceipt, peer: remoteAddress), on: loop)
+    case nil:
+      break
+    }
   }
 
   // MARK: Frames

@@ -88,21 +88,23 @@ struct WebSocketProbe: Sendable {
   init(
     to address: SocketAddress, tls: TLSConfiguration? = nil,
     verification: PeerVerification = .name("127.0.0.1"), limits: WebSocketLimits = .init(),
-    within time: Duration = .seconds(10)
+    options: WebSocketOptions = .client, within time: Duration = .seconds(10)
   ) async throws {
     loop = try EventLoopGroup.shared().next()
     let context = try tls.map { try TLSContext($0) }
     let destination = Destination(Endpoint(address), verification: verification)
-    bound = try await Self.connect(destination, context, limits, by: .now() + time, on: loop)
+    bound = try await Self.connect(
+      destination, context, limits, options, by: .now() + time, on: loop)
   }
 
   private static func connect(
     _ destination: Destination, _ context: TLSContext?, _ limits: WebSocketLimits,
-    by deadline: MonotonicTime, on loop: isolated EventLoop
+    _ options: WebSocketOptions, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws -> LoopBound<(Recorder, WebSocketConnection)> {
     let recorder = Recorder()
     let connection = try await WebSocketClient.connect(
-      to: destination, context: context, limits: limits, handler: recorder, by: deadline, on: loop)
+      to: destination, context: context, limits: limits, options: options, handler: recorder,
+      by: deadline, on: loop)
     return LoopBound((recorder, connection), on: loop)
   }
 
@@ -114,6 +116,20 @@ struct WebSocketProbe: Sendable {
   func close(_ code: WebSocketCloseCode, reason: String = "") async {
     let bound = bound
     await loop.run { loop in bound.get(on: loop).1.close(code, reason: reason, on: loop) }
+  }
+
+  var isCompressed: Bool {
+    get async {
+      let bound = bound
+      return await loop.run { loop in bound.get(on: loop).1.isCompressed }
+    }
+  }
+
+  var subprotocol: String? {
+    get async {
+      let bound = bound
+      return await loop.run { loop in bound.get(on: loop).1.subprotocol }
+    }
   }
 
   var pendingOutputBytes: Int {

@@ -1,3 +1,22 @@
+/// Which fields must not come behind a body, because they were needed before it (RFC 9110 §6.5.1).
+enum HTTPTrailer {
+  static func isForbidden(_ name: Span<UInt8>) -> Bool {
+    switch name.count {
+    case 2: name.equalsIgnoringCase("te")
+    case 4: name.equalsIgnoringCase("host")
+    case 6: name.equalsIgnoringCase("expect") || name.equalsIgnoringCase("cookie")
+    case 7: name.equalsIgnoringCase("upgrade") || name.equalsIgnoringCase("trailer")
+    case 10: name.equalsIgnoringCase("connection") || name.equalsIgnoringCase("set-cookie")
+    case 12: name.equalsIgnoringCase("content-type")
+    case 13: name.equalsIgnoringCase("authorization") || name.equalsIgnoringCase("content-range")
+    case 14: name.equalsIgnoringCase("content-length")
+    case 16: name.equalsIgnoringCase("content-encoding")
+    case 17: name.equalsIgnoringCase("transfer-encoding")
+    default: false
+    }
+  }
+}
+
 /// Finds the end of a body (RFC 9112 §6 and §7), whole or in chunks, as it comes.
 ///
 ///     length → done        chunkSize → chunkData → chunkEnd → chunkSize … → trailers → done
@@ -120,17 +139,64 @@ struct HTTPBodyDecoder: Sendable {
     return size
   }
 
-  /// Extensions are ignored, but what stands there must be one (RFC 9112 §7.1.1).
+  /// Extensions are ignored, but what stands there must be some (RFC 9112 §7.1.1):
+  /// `*( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )`
   private func checkExtensions(
     _ window: Span<UInt8>, _ range: Range<Int>
   ) throws(HTTPError) {
-    guard !range.isEmpty else { return }
-    guard window[range.lowerBound] == 0x3b else {
-      throw HTTPError(400, "RFC 9112 §7.1", "an invalid chunk size")
+    var index = range.lowerBound
+    while index < range.upperBound {
+      skipSpaces(window, &index, range.upperBound)
+      guard skip(semicolon, window, &index, range.upperBound) else { throw Self.badExtension }
+      skipSpaces(window, &index, range.upperBound)
+      guard skipToken(window, &index, range.upperBound) else { throw Self.badExtension }
+      let end = index
+      skipSpaces(window, &index, range.upperBound)
+      guard skip(equalsSign, window, &index, range.upperBound) else {
+        index = end
+        continue
+      }
+      skipSpaces(window, &index, range.upperBound)
+      guard
+        skipToken(window, &index, range.upperBound)
+          || skipQuotedString(window, &index, range.upperBound)
+      else { throw Self.badExtension }
     }
-    for index in range where !HTTPCharacters.isFieldValue(window[index]) {
-      throw HTTPError(400, "RFC 9112 §7.1.1", "a control character in a chunk extension")
+  }
+
+  private static var badExtension: HTTPError {
+    HTTPError(400, "RFC 9112 §7.1.1", "an invalid chunk size or extension")
+  }
+
+  private func skipSpaces(_ window: Span<UInt8>, _ index: inout Int, _ end: Int) {
+    while index < end, window[index] == space || window[index] == tab { index += 1 }
+  }
+
+  private func skip(
+    _ byte: UInt8, _ window: Span<UInt8>, _ index: inout Int, _ end: Int
+  ) -> Bool {
+    guard index < end, window[index] == byte else { return false }
+    index += 1
+    return true
+  }
+
+  private func skipToken(_ window: Span<UInt8>, _ index: inout Int, _ end: Int) -> Bool {
+    let start = index
+    while index < end, HTTPCharacters.isToken(window[index]) { index += 1 }
+    return index > start
+  }
+
+  /// `quoted-string` (RFC 9110 §5.6.4).
+  private func skipQuotedString(_ window: Span<UInt8>, _ index: inout Int, _ end: Int) -> Bool {
+    guard skip(quotationMark, window, &index, end) else { return false }
+    while index < end, HTTPCharacters.isFieldValue(window[index]) {
+      if window[index] == quotationMark {
+        index += 1
+        return true
+      }
+      index += window[index] == backslash ? 2 : 1
     }
+    return false
   }
 
   /// Checks and skips one trailer line or the empty line; its length with CR LF.
@@ -145,6 +211,9 @@ struct HTTPBodyDecoder: Sendable {
       while HTTPCharacters.isToken(window[index]) { index += 1 }
       guard index > offset, window[index] == colon else {
         throw HTTPError(400, "RFC 9112 §7.1.2", "an invalid trailer field")
+      }
+      guard !HTTPTrailer.isForbidden(window.extracting(offset..<index)) else {
+        throw HTTPError(400, "RFC 9110 §6.5.1", "a trailer field that belongs into the head")
       }
       for position in index..<(end - 2) where !HTTPCharacters.isFieldValue(window[position]) {
         throw HTTPError(400, "RFC 9112 §7.1.2", "a control character in a trailer field")

@@ -12,6 +12,18 @@ enum HTTPCharacters {
     contains(byte, low: 0xafff_fff2_0000_0000, high: 0x47ff_fffe_afff_ffff)
   }
 
+  /// What a host name is made of beside encoded bytes (RFC 3986 §3.2.2).
+  @inline(__always)
+  static func isHostName(_ byte: UInt8) -> Bool {
+    contains(byte, low: 0x2bff_7fd2_0000_0000, high: 0x47ff_fffe_87ff_fffe)
+  }
+
+  /// What the names of all registered methods are made of.
+  @inline(__always)
+  static func isMethod(_ byte: UInt8) -> Bool {
+    contains(byte, low: 0x0000_2000_0000_0000, high: 0x0000_0000_87ff_fffe)
+  }
+
   /// `field-vchar`, space and tab (RFC 9110 §5.5): no control character, NUL or DEL.
   @inline(__always)
   static func isFieldValue(_ byte: UInt8) -> Bool {
@@ -51,3 +63,10 @@ let space: UInt8 = 0x20
 let tab: UInt8 = 0x09
 let colon: UInt8 = 0x3a
 let comma: UInt8 = 0x2c
+let semicolon: UInt8 = 0x3b
+let equalsSign: UInt8 = 0x3d
+let quotationMark: UInt8 = 0x22
+let backslash: UInt8 = 0x5c
+let slash: UInt8 = 0x2f
+let questionMark: UInt8 = 0x3f
+let percent: UInt8 = 0x25

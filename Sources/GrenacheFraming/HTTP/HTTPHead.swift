@@ -27,16 +27,29 @@ package struct HTTPHead: Sendable {
 
   // Requests:
   package internal(set) var method = HTTPMethod.get
+  /// As it was sent.
   package internal(set) var target = 0..<0
+  var targetForm = HTTPTargetForm.origin
   // Responses:
   package internal(set) var status = HTTPStatus.ok
+
+  /// The target without scheme and authority: a path and perhaps a query, or `*` (RFC 9112 §3.2).
+  package func originTarget(in window: Span<UInt8>) -> String {
+    guard case .absolute(_, _, let rest) = targetForm else {
+      return window.extracting(target).string()
+    }
+    let text = window.extracting(rest).string()
+    if rest.isEmpty { return method == .options ? "*" : "/" }
+    return window[rest.lowerBound] == slash ? text : "/" + text
+  }
 
   /// The fields, to keep.
   package func ownedFields(in window: Span<UInt8>) -> HTTPFields {
     var owned = HTTPFields()
     for field in fields {
       owned.append(
-        window.extracting(field.name).string(), window.extracting(field.value).string())
+        window.extracting(field.name).string(),
+        HTTPFieldValue.unfolded(window.extracting(field.value)))
     }
     return owned
   }
@@ -61,7 +74,9 @@ struct HTTPFramingFacts {
     switch name.count {
     case 4 where name.equalsIgnoringCase("host"):
       hostCount += 1
-      try HTTPFieldValue.checkHost(value)
+      guard HTTPAuthority.isValid(value) else {
+        throw HTTPError(400, "RFC 9112 §3.2", "an invalid Host")
+      }
     case 6 where name.equalsIgnoringCase("expect"):
       guard value.equalsIgnoringCase("100-continue") else {
         throw HTTPError(417, "RFC 9110 §10.1.1", "unknown expectation")
@@ -70,9 +85,7 @@ struct HTTPFramingFacts {
     case 7 where name.equalsIgnoringCase("upgrade"):
       upgradeIsWebSocket = upgradeIsWebSocket || HTTPFieldValue.hasToken(value, "websocket")
     case 10 where name.equalsIgnoringCase("connection"):
-      closes = closes || HTTPFieldValue.hasToken(value, "close")
-      keepsAlive = keepsAlive || HTTPFieldValue.hasToken(value, "keep-alive")
-      upgrades = upgrades || HTTPFieldValue.hasToken(value, "upgrade")
+      noteConnection(value)
     case 14 where name.equalsIgnoringCase("content-length"):
       guard contentLength == nil else {
         throw HTTPError(400, "RFC 9112 §6.3", "more than one Content-Length")
@@ -89,6 +102,20 @@ struct HTTPFramingFacts {
       isChunked = true
     default:
       break
+    }
+  }
+
+  /// The options of `Connection` (RFC 9110 §7.6.1).
+  private mutating func noteConnection(_ list: Span<UInt8>) {
+    var start = 0
+    while let element = HTTPFieldValue.nextElement(of: list, from: &start) {
+      let option = list.extracting(element)
+      switch option.count {
+      case 5: closes = closes || option.equalsIgnoringCase("close")
+      case 7: upgrades = upgrades || option.equalsIgnoringCase("upgrade")
+      case 10: keepsAlive = keepsAlive || option.equalsIgnoringCase("keep-alive")
+      default: break
+      }
     }
   }
 
@@ -132,14 +159,21 @@ enum HTTPFieldValue {
   /// Whether a comma-separated list has `token`, in either case.
   static func hasToken(_ list: Span<UInt8>, _ token: StaticString) -> Bool {
     var start = 0
-    while start <= list.count {
-      var end = start
-      while end < list.count, list[end] != comma { end += 1 }
-      let element = trimmed(list, start..<end)
+    while let element = nextElement(of: list, from: &start) {
       if list.extracting(element).equalsIgnoringCase(token) { return true }
-      start = end + 1
     }
     return false
+  }
+
+  /// The element of a comma-separated list that begins at `start`, without the white space around it;
+  /// `start` moves behind its comma.
+  @inline(__always)
+  static func nextElement(of list: Span<UInt8>, from start: inout Int) -> Range<Int>? {
+    guard start <= list.count else { return nil }
+    var end = start
+    while end < list.count, list[end] != comma { end += 1 }
+    defer { start = end + 1 }
+    return trimmed(list, start..<end)
   }
 
   /// `range` without the white space at its ends.
@@ -152,13 +186,16 @@ enum HTTPFieldValue {
     return lower..<upper
   }
 
-  /// `Host` is a host and a port at the most (RFC 9112 §3.2, RFC 3986 §3.2.2).
-  static func checkHost(_ value: Span<UInt8>) throws(HTTPError) {
-    for index in value.indices {
-      let byte = value[index]
-      guard HTTPCharacters.isTarget(byte), byte != 0x2f, byte != 0x3f, byte != 0x40 else {
-        throw HTTPError(400, "RFC 9112 §3.2", "an invalid Host")
+  /// The value with each fold of its line replaced by spaces (RFC 9112 §5.2); only responses have any.
+  static func unfolded(_ value: Span<UInt8>) -> String {
+    for index in value.indices where value[index] == lf {
+      var bytes = value.copy()
+      for position in bytes.indices where bytes[position] == cr || bytes[position] == lf {
+        bytes[position] = space
       }
+      let range = trimmed(bytes.span, bytes.indices)
+      return bytes.span.extracting(range).string()
     }
+    return value.string()
   }
 }

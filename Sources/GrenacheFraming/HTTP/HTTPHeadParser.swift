@@ -18,20 +18,20 @@ struct HTTPHeadParser: Sendable {
     ofHeadAt start: Int, in window: Span<UInt8>
   ) throws(HTTPError) -> Int? {
     var index = start + searched
-    let limit = window.count
-    while index < limit {
-      guard window[index] == lf else {
-        index += 1
-        continue
-      }
+    while true {
+      index = HTTPScan.lineFeed(window, from: index)
+      guard index < window.count else { break }
+      // In the order in which the bytes come, so that it does not matter how they are cut.
       let length = index - start - lineStart
+      try checkLine(length)
+      try checkHead(index - start)
       guard length > 0, window[index - 1] == cr else {
         throw HTTPError(400, "RFC 9112 §2.2", "a line that ends without CR LF")
       }
       try checkLine(length + 1)
       index += 1
+      try checkHead(index - start)
       if length == 1, lineCount > 0 {
-        try checkHead(index - start)
         reset()
         return index
       }
@@ -87,20 +87,29 @@ struct HTTPHeadParser: Sendable {
     _ window: Span<UInt8>, at index: inout Int
   ) throws(HTTPError) -> HTTPFieldRange {
     let nameStart = index
-    while HTTPCharacters.isToken(window[index]) { index += 1 }
+    index = HTTPScan.tokenEnd(window, from: index)
     guard index > nameStart, window[index] == colon else {
       throw badFieldName(window[index], isFirst: index == nameStart)
     }
     let name = nameStart..<index
     index += 1
     let valueStart = index
-    while HTTPCharacters.isFieldValue(window[index]) { index += 1 }
-    guard window[index] == cr, window[index + 1] == lf else {
-      throw HTTPError(400, "RFC 9110 §5.5", "a control character in a field value")
-    }
-    let value = HTTPFieldValue.trimmed(window, valueStart..<index)
-    index += 2
+    repeat {
+      index = HTTPScan.fieldValueEnd(window, from: index)
+      guard window[index] == cr, window[index + 1] == lf else {
+        throw HTTPError(400, "RFC 9110 §5.5", "a control character in a field value")
+      }
+      index += 2
+    } while isFold(window, at: index)
+    let value = HTTPFieldValue.trimmed(window, valueStart..<(index - 2))
     return HTTPFieldRange(name: name, value: value)
+  }
+
+  /// Whether the line at `index` continues the one before: clients take that from old servers, servers
+  /// refuse it (RFC 9112 §5.2).
+  @inline(__always)
+  private func isFold(_ window: Span<UInt8>, at index: Int) -> Bool {
+    !isRequest && (window[index] == space || window[index] == tab)
   }
 
   private func badFieldName(_ byte: UInt8, isFirst: Bool) -> HTTPError {

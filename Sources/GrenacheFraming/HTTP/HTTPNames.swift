@@ -11,11 +11,20 @@ package struct HTTPMethod: Hashable, Sendable, CustomStringConvertible {
   package static let delete = HTTPMethod("DELETE")
   package static let connect = HTTPMethod("CONNECT")
   package static let options = HTTPMethod("OPTIONS")
+  package static let trace = HTTPMethod("TRACE")
 
   package var description: String { name }
 
-  /// The method that a token names; short names and the well-known ones allocate nothing.
-  init(_ token: Span<UInt8>) { self.init(token.string()) }
+  /// The method that a token names; short names allocate nothing, and the common ones cost least.
+  @inline(__always)
+  init(_ token: Span<UInt8>) {
+    switch (token.count, token[0]) {
+    case (3, 0x47) where token[1] == 0x45 && token[2] == 0x54: self.init("GET")
+    case (4, 0x50) where token[1] == 0x4f && token[2] == 0x53 && token[3] == 0x54:
+      self.init("POST")
+    default: self.init(token.string())
+    }
+  }
 }
 
 /// A version of HTTP/1 (RFC 9112 §2.3).

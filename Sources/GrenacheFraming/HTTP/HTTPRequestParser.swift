@@ -33,6 +33,7 @@ package struct HTTPRequestParser: Sendable {
   /// The head of the current message; its ranges hold until the window moves.
   package private(set) var head = HTTPHead()
   private var state = State.head
+  private var hasSkippedEmptyLine = false
   private var headParser: HTTPHeadParser
   private let limits: HTTPLimits
 
@@ -68,14 +69,21 @@ package struct HTTPRequestParser: Sendable {
     _ window: Span<UInt8>, from offset: inout Int
   ) throws(HTTPError) -> HTTPStep {
     // One empty line before a request is forgiven (RFC 9112 §2.2).
-    if window.count - offset >= 2, window[offset] == cr, window[offset + 1] == lf { offset += 2 }
-    if window.count - offset == 1, window[offset] == cr { return .needBytes }
+    if !hasSkippedEmptyLine, window.count > offset, window[offset] == cr {
+      guard window.count - offset >= 2 else { return .needBytes }
+      if window[offset + 1] == lf {
+        offset += 2
+        hasSkippedEmptyLine = true
+      }
+    }
     guard let end = try headParser.end(ofHeadAt: offset, in: window) else { return .needBytes }
     var index = offset
     try parseRequestLine(window, at: &index)
     let facts = try headParser.parseFields(window, from: index, to: end, into: &head.fields)
     try apply(facts)
+    try checkAuthority(window)
     offset = end
+    hasSkippedEmptyLine = false
     state = .body(HTTPBodyDecoder(head.bodyLength, limits: limits))
     return .head
   }
@@ -92,6 +100,7 @@ package struct HTTPRequestParser: Sendable {
     head.isKeepAlive = facts.isKeepAlive(head.version)
     head.expectsContinue =
       facts.expectsContinue && head.version == .http11 && head.bodyLength != .none
+      && head.bodyLength != .length(0)
     head.upgradesToWebSocket =
       facts.upgrades && facts.upgradeIsWebSocket && head.version == .http11
       && (head.bodyLength == .none || head.bodyLength == .length(0))
@@ -101,21 +110,9 @@ package struct HTTPRequestParser: Sendable {
   private mutating func parseRequestLine(
     _ window: Span<UInt8>, at index: inout Int
   ) throws(HTTPError) {
-    let methodStart = index
-    while HTTPCharacters.isToken(window[index]) { index += 1 }
-    guard index > methodStart, index - methodStart <= 32, window[index] == space else {
-      throw HTTPError(400, "RFC 9112 §3.1", "an invalid method")
-    }
-    head.method = HTTPMethod(window.extracting(methodStart..<index))
-    index += 1
-    let targetStart = index
-    while HTTPCharacters.isTarget(window[index]) { index += 1 }
-    guard index > targetStart, window[index] == space else {
-      throw HTTPError(400, "RFC 9112 §3.2", "an invalid request target")
-    }
-    head.target = targetStart..<index
-    try checkTargetForm(window.extracting(head.target))
-    index += 1
+    head.method = try parseMethod(window, at: &index)
+    head.target = try parseTarget(window, at: &index)
+    head.targetForm = try HTTPTarget.form(of: window, head.target, method: head.method)
     head.version = try HTTPVersionParser.parse(window, at: &index)
     guard window[index] == cr, window[index + 1] == lf else {
       throw HTTPError(400, "RFC 9112 §3", "an invalid request line")
@@ -123,23 +120,62 @@ package struct HTTPRequestParser: Sendable {
     index += 2
   }
 
-  /// The four forms of a target (RFC 9112 §3.2): origin, absolute, authority, asterisk.
-  private func checkTargetForm(_ target: Span<UInt8>) throws(HTTPError) {
-    let first = target[0]
-    if head.method == .connect {
-      guard first != 0x2f else {
-        throw HTTPError(400, "RFC 9112 §3.2.3", "CONNECT without an authority")
+  /// A method that this side could know: CONNECT and TRACE are for proxies, and no registered method has
+  /// other characters than these (RFC 9110 §9.1, §16.1).
+  private func parseMethod(
+    _ window: Span<UInt8>, at index: inout Int
+  ) throws(HTTPError) -> HTTPMethod {
+    let start = index
+    var isKnown = true
+    while HTTPCharacters.isToken(window[index]) {
+      isKnown = isKnown && HTTPCharacters.isMethod(window[index])
+      index += 1
+    }
+    guard index > start, window[index] == space else {
+      throw HTTPError(400, "RFC 9112 §3.1", "an invalid method")
+    }
+    let range = start..<index
+    index += 1
+    guard isKnown, range.count <= Self.methodBytesMax else { throw Self.methodNotImplemented }
+    let method = HTTPMethod(window.extracting(range))
+    guard method != .connect, method != .trace else { throw Self.methodNotImplemented }
+    return method
+  }
+
+  /// The longest registered method has 17 bytes.
+  private static let methodBytesMax = 32
+  private static var methodNotImplemented: HTTPError {
+    HTTPError(501, "RFC 9110 §9.1", "a method that is not implemented")
+  }
+
+  private func parseTarget(
+    _ window: Span<UInt8>, at index: inout Int
+  ) throws(HTTPError) -> Range<Int> {
+    let start = index
+    while true {
+      index = HTTPScan.targetEnd(window, from: index)
+      guard window[index] == percent else { break }
+      guard HTTPTarget.isEncodedByte(window, index..<window.count) else {
+        throw HTTPError(400, "RFC 3986 §2.1", "an invalid encoding in a request target")
       }
-    } else if first == 0x2a {
-      guard target.count == 1, head.method == .options else {
-        throw HTTPError(400, "RFC 9112 §3.2.4", "an asterisk that is not OPTIONS *")
-      }
-    } else if first != 0x2f {
-      let isAbsolute =
-        target.count > 7 && target.extracting(0..<7).equalsIgnoringCase("http://")
-        || target.count > 8 && target.extracting(0..<8).equalsIgnoringCase("https://")
-      guard isAbsolute else {
-        throw HTTPError(400, "RFC 9112 §3.2", "a request target of no known form")
+      index += 3
+    }
+    guard index > start, window[index] == space else {
+      throw HTTPError(400, "RFC 9112 §3.2", "an invalid request target")
+    }
+    defer { index += 1 }
+    return start..<index
+  }
+
+  /// Whoever names the host twice must mean the same (RFC 9112 §3.2.2): a proxy that goes by one and a
+  /// server that goes by the other would disagree.
+  private func checkAuthority(_ window: Span<UInt8>) throws(HTTPError) {
+    guard case .absolute(let isHTTPS, let authority, _) = head.targetForm else { return }
+    for field in head.fields where window.extracting(field.name).equalsIgnoringCase("host") {
+      let isSame = HTTPAuthority.areEqual(
+        window.extracting(field.value), window.extracting(authority), isHTTPS: isHTTPS)
+      guard isSame else {
+        throw HTTPError(400, "RFC 9112 §3.2.2", "Host and request target name different hosts")
       }
     }
   }

@@ -19,6 +19,7 @@ package struct HTTPResponseParser: Sendable {
   private var headParser: HTTPHeadParser
   private let limits: HTTPLimits
   private var requestMethod = HTTPMethod.get
+  private var mayUpgrade = false
   private var informationalCount = 0
 
   package init(limits: HTTPLimits) {
@@ -26,9 +27,11 @@ package struct HTTPResponseParser: Sendable {
     headParser = HTTPHeadParser(limits: limits, isRequest: false)
   }
 
-  /// Says what has been asked for: a response to HEAD has no body.
-  package mutating func expectResponse(to method: HTTPMethod) {
+  /// Says what has been asked for: a response to HEAD has no body, and nobody may switch protocols who
+  /// was not asked to (RFC 9110 §7.8).
+  package mutating func expectResponse(to method: HTTPMethod, mayUpgrade: Bool = false) {
     requestMethod = method
+    self.mayUpgrade = mayUpgrade
     informationalCount = 0
   }
 
@@ -82,7 +85,13 @@ package struct HTTPResponseParser: Sendable {
     let facts = try headParser.parseFields(window, from: index, to: end, into: &head.fields)
     try facts.check(head.version)
     offset = end
+    if facts.hasTransferEncoding, head.status.code / 100 == 1 || head.status.code == 204 {
+      throw HTTPError(400, "RFC 9112 §6.1", "Transfer-Encoding in a response without a body")
+    }
     if head.status == .switchingProtocols {
+      guard mayUpgrade else {
+        throw HTTPError(400, "RFC 9110 §7.8", "a switch of protocols that was not asked for")
+      }
       head.upgradesToWebSocket = facts.upgrades && facts.upgradeIsWebSocket
       state = .upgraded
       return .upgraded
@@ -131,6 +140,9 @@ package struct HTTPResponseParser: Sendable {
     }
     index += 4
     // Servers that leave the space before an empty reason phrase out are forgiven.
+    guard window[index] == space || window[index] == cr else {
+      throw HTTPError(400, "RFC 9112 §4", "an invalid status code")
+    }
     while HTTPCharacters.isFieldValue(window[index]) || window[index] >= 0x80 { index += 1 }
     guard window[index] == cr, window[index + 1] == lf else {
       throw HTTPError(400, "RFC 9112 §4", "a control character in the reason phrase")

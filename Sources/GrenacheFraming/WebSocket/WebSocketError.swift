@@ -9,12 +9,12 @@ public struct WebSocketError: Error, Hashable, Sendable, CustomStringConvertible
 
   init(_ closeCode: WebSocketCloseCode, _ section: String, _ message: String) {
     self.closeCode = closeCode
-    self.section = section
+    self.section = section.hasPrefix("§") ? "RFC 6455 \(section)" : section
     self.message = message
   }
 
   /// The message, the section and the code.
-  public var description: String { "\(message) (RFC 6455 \(section), code \(closeCode.rawValue))" }
+  public var description: String { "\(message) (\(section), code \(closeCode.rawValue))" }
 }
 
 /// Why a connection closes (RFC 6455 §7.4).

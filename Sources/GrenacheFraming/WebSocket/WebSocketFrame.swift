@@ -26,6 +26,8 @@ package enum WebSocketOpcode: UInt8, Hashable, Sendable {
 struct WebSocketFrameHead: Hashable {
   var isFinal: Bool
   var opcode: WebSocketOpcode
+  /// RSV1: the first frame of a compressed message (RFC 7692 §6).
+  var isCompressed: Bool
   /// The masking key, its first byte lowest; `nil` for an unmasked frame.
   var maskingKey: UInt32?
   var payloadBytes: Int
@@ -33,19 +35,25 @@ struct WebSocketFrameHead: Hashable {
   var headBytes: Int
 
   /// Parses the head at `offset`; `nil` while it is incomplete.
+  ///
+  /// - Parameter deflates: whether permessage-deflate was agreed upon, which gives RSV1 a meaning.
   @inline(__always)
   static func parse(
-    _ window: borrowing MutableSpan<UInt8>, at offset: Int
+    _ window: borrowing MutableSpan<UInt8>, at offset: Int, deflates: Bool
   ) throws(WebSocketError) -> WebSocketFrameHead? {
     let available = window.count - offset
     guard available >= 2 else { return nil }
     let first = window[offset]
     let second = window[offset + 1]
-    guard first & 0x70 == 0 else {
+    guard first & (deflates ? 0x30 : 0x70) == 0 else {
       throw WebSocketError(.protocolError, "§5.2", "a reserved bit is set")
     }
     guard let opcode = WebSocketOpcode(rawValue: first & 0x0f) else {
       throw WebSocketError(.protocolError, "§5.2", "a reserved opcode")
+    }
+    let isCompressed = first & 0x40 != 0
+    guard !isCompressed || opcode == .text || opcode == .binary else {
+      throw WebSocketError(.protocolError, "RFC 7692 §6", "RSV1 on a frame that begins no message")
     }
     let isMasked = second & 0x80 != 0
     let short = Int(second & 0x7f)
@@ -66,8 +74,8 @@ struct WebSocketFrameHead: Hashable {
         | UInt32(window[start + 3]) << 24
     }
     return WebSocketFrameHead(
-      isFinal: isFinal, opcode: opcode, maskingKey: key, payloadBytes: length,
-      headBytes: headBytes)
+      isFinal: isFinal, opcode: opcode, isCompressed: isCompressed, maskingKey: key,
+      payloadBytes: length, headBytes: headBytes)
   }
 
   private static func extendedLength(

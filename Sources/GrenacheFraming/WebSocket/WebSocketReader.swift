@@ -17,12 +17,16 @@ package enum WebSocketStep: Hashable, Sendable {
 /// `offset` past what it has consumed. After `needBytes` the rest, at most a frame's head or one
 /// control frame, comes again with more behind it: a data frame that is incomplete has been moved
 /// into the reader's own storage, which grows with what has come, not with what was announced.
-package struct WebSocketReader: Sendable {
-  /// A message that is coming in parts.
+/// A compressed message (RFC 7692) is inflated as its bytes come.
+package struct WebSocketReader {
+  /// A message that is coming in parts, or compressed.
   private struct Assembly {
     var kind: WebSocketMessageKind
+    var isCompressed: Bool
     var bytes: [UInt8] = []
     var fragments = 0
+    /// What its frames have announced.
+    var wireBytes = 0
     var text = UTF8Validator()
   }
   /// The frame whose payload is incomplete.
@@ -35,14 +39,17 @@ package struct WebSocketReader: Sendable {
 
   private let role: WebSocketRole
   private let limits: WebSocketLimits
+  private let inflater: MessageInflater?
   private var assembly: Assembly?
   private var openFrame: OpenFrame?
   private var finished: [UInt8] = []
   private var isClosed = false
 
-  package init(role: WebSocketRole, limits: WebSocketLimits) {
+  /// - Parameter inflater: for connections that have agreed upon permessage-deflate.
+  package init(role: WebSocketRole, limits: WebSocketLimits, inflater: MessageInflater? = nil) {
     self.role = role
     self.limits = limits
+    self.inflater = inflater
   }
 
   /// The message of the last `assembledMessage`; its storage is given away.
@@ -60,10 +67,12 @@ package struct WebSocketReader: Sendable {
   ) throws(WebSocketError) -> WebSocketStep {
     if openFrame == nil, assembly == nil, !isClosed {
       // The common case first: a whole unfragmented message.
-      guard let head = try WebSocketFrameHead.parse(window, at: offset) else { return .needBytes }
+      guard let head = try head(window, at: offset) else { return .needBytes }
       try checkMask(head)
       let start = offset + head.headBytes
-      if head.isFinal, !head.opcode.isControl, head.payloadBytes <= window.count - start {
+      if head.isFinal, !head.opcode.isControl, !head.isCompressed,
+        head.payloadBytes <= window.count - start
+      {
         return try wholeMessage(head, &window, start, &offset)
       }
     }
@@ -78,12 +87,19 @@ package struct WebSocketReader: Sendable {
         if let step = try payloadReceived(&window, from: &offset) { return step }
         if openFrame != nil { return .needBytes }
       }
-      guard let head = try WebSocketFrameHead.parse(window, at: offset) else { return .needBytes }
+      guard let head = try head(window, at: offset) else { return .needBytes }
       try checkMask(head)
       let step = try frame(head, &window, from: &offset)
       if step != .needBytes || openFrame != nil || head.opcode.isControl { return step }
     }
     return .needBytes
+  }
+
+  @inline(__always)
+  private func head(
+    _ window: borrowing MutableSpan<UInt8>, at offset: Int
+  ) throws(WebSocketError) -> WebSocketFrameHead? {
+    try WebSocketFrameHead.parse(window, at: offset, deflates: inflater != nil)
   }
 
   @inline(__always)
@@ -120,10 +136,14 @@ package struct WebSocketReader: Sendable {
       }
     } else {
       let kind = try messageKind(of: head)
-      assembly = Assembly(kind: kind)
+      assembly = Assembly(kind: kind, isCompressed: head.isCompressed)
+      if head.isCompressed { try inflater?.begin(bytesMax: limits.messageBytesMax) }
     }
-    let held = assembly?.bytes.count ?? 0
-    guard head.payloadBytes <= limits.messageBytesMax - held else { throw tooBig }
+    let held = assembly?.wireBytes ?? 0
+    guard head.payloadBytes <= wireBytesMax(assembly?.isCompressed == true) - held else {
+      throw tooBig
+    }
+    assembly?.wireBytes += head.payloadBytes
     assembly?.fragments += 1
     guard (assembly?.fragments ?? 0) <= limits.fragmentsMax else {
       throw WebSocketError(
@@ -141,18 +161,12 @@ package struct WebSocketReader: Sendable {
     if let key = frame.key {
       WebSocketMask.apply(key, to: &window, in: range, position: frame.position)
     }
-    if assembly?.kind == .text {
-      guard assembly?.text.append(window.span, range) == true else { throw Self.badText }
-    }
-    appendToAssembly(window.span.extracting(range))
     offset += count
     frame.left -= count
     frame.position = (frame.position + count) & 3
-    guard frame.left == 0 else {
-      openFrame = frame
-      return nil
-    }
-    openFrame = nil
+    openFrame = frame.left == 0 ? nil : frame
+    try appendToAssembly(window.span, range, isLast: frame.left == 0 && frame.isFinal)
+    guard frame.left == 0 else { return nil }
     guard frame.isFinal, let whole = assembly else { return nil }
     guard whole.kind == .binary || whole.text.isComplete else { throw Self.badText }
     finished = whole.bytes
@@ -160,10 +174,24 @@ package struct WebSocketReader: Sendable {
     return .assembledMessage(whole.kind)
   }
 
-  private mutating func appendToAssembly(_ bytes: Span<UInt8>) {
+  /// Takes payload of the message under way; text is checked as it comes.
+  private mutating func appendToAssembly(
+    _ window: Span<UInt8>, _ range: Range<Int>, isLast: Bool
+  ) throws(WebSocketError) {
     guard var taken = assembly else { return }
     assembly = nil  // gives up the other reference, so that appending does not copy
-    bytes.append(to: &taken.bytes)
+    let start = taken.bytes.count
+    if taken.isCompressed {
+      try inflater?.append(window, range, to: &taken.bytes)
+      if isLast { try inflater?.finish(to: &taken.bytes) }
+    } else {
+      window.extracting(range).append(to: &taken.bytes)
+    }
+    if taken.kind == .text {
+      var text = taken.text
+      guard text.append(taken.bytes.span, start..<taken.bytes.count) else { throw Self.badText }
+      taken.text = text
+    }
     assembly = taken
   }
 
@@ -217,7 +245,7 @@ package struct WebSocketReader: Sendable {
   private func messageKind(
     of head: WebSocketFrameHead
   ) throws(WebSocketError) -> WebSocketMessageKind {
-    guard head.payloadBytes <= limits.messageBytesMax else { throw tooBig }
+    guard head.payloadBytes <= wireBytesMax(head.isCompressed) else { throw tooBig }
     switch head.opcode {
     case .text where assembly == nil: return .text
     case .binary where assembly == nil: return .binary
@@ -226,6 +254,13 @@ package struct WebSocketReader: Sendable {
     case .text, .binary, .close, .ping, .pong:
       throw WebSocketError(.protocolError, "§5.4", "a new message inside a fragmented one")
     }
+  }
+
+  /// What a message may come as: deflate makes what it cannot compress a little larger.
+  @inline(__always)
+  private func wireBytesMax(_ isCompressed: Bool) -> Int {
+    guard isCompressed else { return limits.messageBytesMax }
+    return limits.messageBytesMax.addingSaturated(limits.messageBytesMax >> 10 &+ 64)
   }
 
   private var tooBig: WebSocketError {

@@ -1,11 +1,12 @@
 /// Writing frames (RFC 6455 §5.2). A `maskingKey` is what a client passes and a server does not.
 extension [UInt8] {
-  /// The head of a final frame.
+  /// The head of a final frame; a compressed one has RSV1 set (RFC 7692 §6).
   @inline(__always)
   package mutating func appendWebSocketFrameHead(
-    _ opcode: WebSocketOpcode, payloadBytes: Int, maskingKey: UInt32?, isFinal: Bool = true
+    _ opcode: WebSocketOpcode, payloadBytes: Int, maskingKey: UInt32?, isFinal: Bool = true,
+    isCompressed: Bool = false
   ) {
-    append((isFinal ? 0x80 : 0) | opcode.rawValue)
+    append((isFinal ? 0x80 : 0) | (isCompressed ? 0x40 : 0) | opcode.rawValue)
     let mask: UInt8 = maskingKey == nil ? 0 : 0x80
     if payloadBytes < 126 {
       append(mask | UInt8(truncatingIfNeeded: payloadBytes))
@@ -29,10 +30,12 @@ extension [UInt8] {
   /// A whole final frame.
   @inline(__always)
   package mutating func appendWebSocketFrame(
-    _ opcode: WebSocketOpcode, _ payload: Span<UInt8>, maskingKey: UInt32?, isFinal: Bool = true
+    _ opcode: WebSocketOpcode, _ payload: Span<UInt8>, maskingKey: UInt32?, isFinal: Bool = true,
+    isCompressed: Bool = false
   ) {
     appendWebSocketFrameHead(
-      opcode, payloadBytes: payload.count, maskingKey: maskingKey, isFinal: isFinal)
+      opcode, payloadBytes: payload.count, maskingKey: maskingKey, isFinal: isFinal,
+      isCompressed: isCompressed)
     let start = count
     payload.append(to: &self)
     if let maskingKey { maskWebSocketPayload(from: start, key: maskingKey) }

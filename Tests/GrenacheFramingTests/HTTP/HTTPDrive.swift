@@ -1,9 +1,13 @@
+import Testing
+
 @testable import GrenacheFraming
 
 /// What a parser said about some input, with bytes in place of ranges and neighbouring parts of a
 /// body joined, so that two ways of cutting the same input can be compared.
 enum HTTPEvent: Hashable {
   case head(method: String, target: String, status: Int, fields: [String], keepsAlive: Bool)
+  /// What the head says beside that: `continue`, `upgrade`.
+  case flags([String])
   case informational
   case upgraded(rest: [UInt8])
   case body([UInt8])
@@ -34,10 +38,10 @@ func parseRequests(
 /// The same for responses to requests of `method`; the stream ends behind the input.
 func parseResponses(
   _ input: [UInt8], to method: HTTPMethod = .get, cuts: [Int] = [],
-  limits: HTTPLimits = HTTPLimits()
+  limits: HTTPLimits = HTTPLimits(), mayUpgrade: Bool = true
 ) -> [HTTPEvent] {
   var parser = HTTPResponseParser(limits: limits)
-  parser.expectResponse(to: method)
+  parser.expectResponse(to: method, mayUpgrade: mayUpgrade)
   var events: [HTTPEvent] = []
   var isOver = false
   drive(input, cuts) { window, offset throws(HTTPError) in
@@ -49,7 +53,7 @@ func parseResponses(
       }
       if step == .end {
         parser.startNextCycle()
-        parser.expectResponse(to: method)
+        parser.expectResponse(to: method, mayUpgrade: mayUpgrade)
       }
       guard record(step, parser.head, window, &events) else { return }
     }
@@ -96,6 +100,9 @@ private func record(
       .head(
         method: head.method.name, target: window.extracting(head.target).string(),
         status: head.status.code, fields: fields, keepsAlive: head.isKeepAlive))
+    let flags =
+      (head.expectsContinue ? ["continue"] : []) + (head.upgradesToWebSocket ? ["upgrade"] : [])
+    if !flags.isEmpty { events.append(.flags(flags)) }
   case .body(let range):
     let bytes = window.extracting(range).copy()
     if case .body(let before)? = events.last {
@@ -108,4 +115,58 @@ private func record(
   case .upgraded, .needBytes, .paused: return false
   }
   return true
+}
+
+/// The head of a POST to `/` with these fields beside `Host`.
+func request(_ fields: String..., line: String = "POST / HTTP/1.1") -> [UInt8] {
+  Array((([line, "Host: a"] + fields).joined(separator: "\r\n") + "\r\n\r\n").utf8)
+}
+
+/// The status with which requests are refused; `nil` when they are not.
+func status(_ input: [UInt8], limits: HTTPLimits = HTTPLimits()) -> Int? {
+  if case .error(let status)? = parseRequests(input, limits: limits).last { return status }
+  return nil
+}
+
+func status(_ text: String) -> Int? { status(Array(text.utf8)) }
+
+/// What the parser says of `text`, in one line, after a check that every way of cutting it in two and
+/// byte by byte says the same:
+///
+///     GET /path keep continue =body . GET /next close . !400
+func requests(_ text: String, limits: HTTPLimits = HTTPLimits()) -> String {
+  summary(Array(text.utf8)) { parseRequests($0, cuts: $1, limits: limits) }
+}
+
+/// The same for responses: `200 keep =body .`, `1xx` for interim ones and `^` for an upgrade.
+func responses(
+  _ text: String, to method: HTTPMethod = .get, mayUpgrade: Bool = false
+) -> String {
+  summary(Array(text.utf8)) { parseResponses($0, to: method, cuts: $1, mayUpgrade: mayUpgrade) }
+}
+
+private func summary(_ input: [UInt8], _ parse: ([UInt8], [Int]) -> [HTTPEvent]) -> String {
+  let whole = parse(input, [])
+  let text = String(decoding: input, as: UTF8.self)
+  if !input.isEmpty {
+    #expect(parse(input, Array(1..<input.count)) == whole, "byte by byte: \(text)")
+  }
+  for cut in 1..<max(input.count, 1) {
+    #expect(parse(input, [cut]) == whole, "cut at \(cut): \(text)")
+  }
+  return whole.map(describe).joined(separator: " ")
+}
+
+private func describe(_ event: HTTPEvent) -> String {
+  switch event {
+  case .head(let method, let target, let status, _, let keepsAlive):
+    "\(target.isEmpty ? "\(status)" : "\(method) \(target)") \(keepsAlive ? "keep" : "close")"
+  case .flags(let flags): flags.joined(separator: " ")
+  case .informational: "1xx"
+  case .upgraded: "^"
+  case .body(let bytes): "=\(String(decoding: bytes, as: UTF8.self))"
+  case .end: "."
+  case .error(let status): "!\(status)"
+  case .unfinished: "…"
+  }
 }

@@ -282,7 +282,7 @@ struct WebSocketHandshakeTests {
     var fields = HTTPFields()
     for (name, value) in values { fields.append(name, value) }
     switch WebSocketServerHandshake.evaluate(method: method, fields: fields, sha1: Self.sha1) {
-    case .accept(let fields):
+    case .accept(let fields, _):
       return fields["Sec-WebSocket-Accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" ? 101 : 0
     case .reject(let status, _): return status.code
     }
@@ -309,7 +309,7 @@ struct WebSocketHandshakeTests {
       ("upgrade", "WebSocket"), ("connection", "x, upgrade"),
       ("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
     ]
-    try handshake.validate(status: .switchingProtocols, fields: good, sha1: Self.sha1)
+    _ = try handshake.validate(status: .switchingProtocols, fields: good, sha1: Self.sha1)
     var extended = good
     extended.append("Sec-WebSocket-Extensions", "permessage-deflate")
     var wrong = HTTPFields()
@@ -319,7 +319,7 @@ struct WebSocketHandshakeTests {
       (.switchingProtocols, wrong),
     ] {
       #expect(throws: WebSocketClientHandshake.Refusal.self) {
-        try handshake.validate(status: status, fields: fields, sha1: Self.sha1)
+        _ = try handshake.validate(status: status, fields: fields, sha1: Self.sha1)
       }
     }
   }
