@@ -12,6 +12,8 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
   }
 
   let configuration: HTTPServerConfiguration
+  /// What the parser lets through; bodies that are not streamed have a lower limit of their own.
+  let parserLimits: HTTPLimits
   private(set) var isDraining = false
 
   private let context: TLSContext?
@@ -33,6 +35,12 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
     connectionsMax: Int, logger: Logger
   ) {
     self.configuration = configuration
+    var parserLimits = configuration.http
+    if handlers.stream != nil {
+      parserLimits.bodyBytesMax = max(
+        parserLimits.bodyBytesMax, configuration.streamedBodyBytesMax)
+    }
+    self.parserLimits = parserLimits
     self.context = context
     self.handlers = handlers
     self.connectionsMax = connectionsMax
@@ -108,6 +116,11 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
   }
 
   // MARK: Requests
+
+  /// The handler that takes `request` as a stream, if one does.
+  func streamHandler(for request: HTTPServerRequest) -> HTTPStreamHandler? {
+    handlers.stream?(request)
+  }
 
   func handle(
     _ request: HTTPServerRequest, for connection: HTTPServerConnection,
