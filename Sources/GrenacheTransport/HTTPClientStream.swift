@@ -184,7 +184,8 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
   ) throws(HTTPError) -> Bool {
     if body.isFull {
       stream.pauseReading(on: loop)
-      return false
+      // The end of a body needs no byte of its own: it is looked for even without room.
+      if offset < bytes.count { return false }
     }
     switch try parser.next(bytes, from: &offset) {
     case .head:

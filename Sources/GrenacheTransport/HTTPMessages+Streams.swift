@@ -194,7 +194,7 @@ package struct HTTPBody: AsyncSequence, Sendable {
     self.pipe = LoopBound(pipe, on: loop)
   }
 
-  package struct Iterator: AsyncIteratorProtocol {
+  package struct Iterator: AsyncIteratorProtocol, Sendable {
     fileprivate let pipe: LoopBound<HTTPBodyPipe>
 
     /// The next part; `nil` once the whole body has come.

@@ -29,6 +29,8 @@ public struct HTTPServerConfiguration: Hashable, Sendable {
   /// How long a kept connection may be idle between requests, told to the client in whole seconds
   /// (default 60 s).
   public var idleTimeout = Duration.seconds(60)
+  /// Whether connections that do not begin with a TLS handshake are served in the clear.
+  package var acceptsInsecurePlaintextBesideTLS = false
   /// Open connections of one server, all loops together; more are closed at once (default 20,000).
   public var connectionsMax = 20_000
   /// TLS handshakes at once on one loop; further connections wait for one to end, in the order in

@@ -107,6 +107,7 @@ extension HTTPServerConnection: HTTPBodySource {
     state = .responding(
       keepsAlive: exchange.keepsAlive && exchange.body.isComplete, isHead: exchange.isHead)
     respond(response, on: loop)
+    exchange.answered(on: loop)
   }
 
   /// The handler has returned, and the answer with it.

@@ -35,11 +35,13 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   var stream: ByteStream?
   var parser: HTTPRequestParser
   var state = State.idle
-  private var hasShakenHands = false
+  /// Whether a handshake is still counted as under way.
+  private var owesHandshake: Bool
   lazy var timer = TargetTimer(self)
 
-  init(shard: HTTPServerShard) {
+  init(shard: HTTPServerShard, isTLS: Bool) {
     self.shard = shard
+    owesHandshake = isTLS
     parser = HTTPRequestParser(limits: shard.parserLimits)
   }
 
@@ -71,8 +73,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
 
   func streamOpened(on loop: isolated EventLoop) {
     loop.core.arm(timer, after: configuration.headDeadline)
-    hasShakenHands = true
-    shard.handshakeEnded(on: loop)
+    handshakeEnded(on: loop)
   }
 
   func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int {
@@ -135,7 +136,9 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   ) throws(HTTPError) -> Bool {
     switch state {
     case .responding, .upgraded, .closed: return false
-    case .streaming(let exchange): if exchange.body.isFull { return false }
+    case .streaming(let exchange):
+      // The end of a body needs no byte of its own: it is looked for even without room.
+      if exchange.body.isFull, offset < bytes.count { return false }
     case .idle, .head, .body: break
     }
     switch try parser.next(bytes.span, from: &offset) {
@@ -319,11 +322,17 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     }
   }
 
+  private func handshakeEnded(on loop: isolated EventLoop) {
+    guard owesHandshake else { return }
+    owesHandshake = false
+    shard.handshakeEnded(on: loop)
+  }
+
   private func finish(on loop: isolated EventLoop) {
     state = .closed
     loop.core.cancel(timer)
     stream = nil
-    if !hasShakenHands { shard.handshakeEnded(on: loop) }
+    handshakeEnded(on: loop)
     shard.remove(self, on: loop)
   }
 }

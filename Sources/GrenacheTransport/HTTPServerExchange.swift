@@ -81,6 +81,11 @@ final class HTTPServerExchange {
     if case .started(let output) = response { output.drained(on: loop) }
   }
 
+  /// The request has been answered as a whole: what is left of it does not come any more.
+  func answered(on loop: isolated EventLoop) {
+    body.fail(.closed("the request has been answered", peer: nil), on: loop)
+  }
+
   /// The connection is closed: nobody hears the answer.
   func connectionClosed(_ error: TransportError, on loop: isolated EventLoop) {
     body.fail(error, on: loop)
@@ -108,10 +113,13 @@ final class HTTPServerExchange {
     try await output.write(bytes, on: loop)
   }
 
-  fileprivate func respond(_ whole: HTTPServerResponse, on loop: isolated EventLoop) {
-    guard case .notStarted = response, let connection else { return }
+  fileprivate func respond(
+    _ whole: HTTPServerResponse, on loop: isolated EventLoop
+  ) -> Bool {
+    guard case .notStarted = response, let connection else { return false }
     response = .over
     connection.respondWhole(whole, of: self, on: loop)
+    return true
   }
 
   fileprivate func abort(on loop: isolated EventLoop) {
@@ -142,10 +150,11 @@ package struct HTTPResponseWriter: Sendable {
     try await Self.write(bytes, exchange, on: exchange.loop)
   }
 
-  /// Sends a whole answer, if no part of one has been sent.
-  package func respond(_ response: HTTPServerResponse) async {
+  /// Sends a whole answer, if no part of one has been sent; returns whether it could be.
+  @discardableResult
+  package func respond(_ response: HTTPServerResponse) async -> Bool {
     let exchange = exchange
-    await exchange.loop.run { loop in exchange.get(on: loop).respond(response, on: loop) }
+    return await exchange.loop.run { loop in exchange.get(on: loop).respond(response, on: loop) }
   }
 
   /// Breaks the connection off, so that what was sent is not taken for the whole.
