@@ -25,20 +25,17 @@ struct Call: AsyncParsableCommand {
   @Flag(
     name: .shortAndLong, help: "Say on standard error who answered and how long each step took.")
   var verbose = false
+  @OptionGroup var transport: TransportOptions
   @OptionGroup var grapes: GrapeOptions
 
   func run() async throws {
     try await runCommand(mapping: commandExit) {
       let timeout = try grapes.duration()
-      let worker = try to.map { text in
-        guard let endpoint = Endpoint(text) else {
-          throw CommandFailure(.usage, "--to: \(text) is not host:port.")
-        }
-        return endpoint
-      }
+      let worker = try worker(to)
+      let configuration = try transport.configuration()
       let bytes = try payloadBytes()
       let link = try await grapes.link(try grapes.logging.logger("grenache"))
-      let client = await PeerRPCClient(link: link)
+      let client = await PeerRPCClient(link: link, configuration: configuration)
       let clock = ContinuousClock()
       let start = clock.now
       if worker == nil {

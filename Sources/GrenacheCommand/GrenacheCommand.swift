@@ -18,7 +18,7 @@ struct GrenacheCommand: AsyncParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Announce.self, Lookup.self, Call.self, Serve.self, Certs.self, TLSCommand.self,
+      Announce.self, Lookup.self, Call.self, Stream.self, Serve.self, Certs.self, TLSCommand.self,
       Dev.self, Echo.self,
     ])
 }
@@ -51,11 +51,61 @@ struct GrapeOptions: ParsableArguments {
     return try await Link(LinkConfiguration(grapes: endpoints, tls: tls), logger: logger)
   }
 
+  /// The link of a server, whose certificates count even if it serves callers without TLS, too.
+  func serverLink(_ logger: Logger) async throws -> Link {
+    guard let tls = try tls.configurationBesidePlaintext() else { return try await link(logger) }
+    return try await Link(
+      LinkConfiguration(grapes: try endpoints(), tls: tls), logger: logger)
+  }
+
   func duration() throws -> Duration {
     guard timeout > 0, timeout <= 86_400 else {
       throw CommandFailure(.usage, "--timeout: between 0 and 86400 seconds.")
     }
     return .seconds(timeout)
+  }
+}
+
+extension TLSOptions {
+  /// The certificates, which a server may have beside `--insecure-plaintext`.
+  func configurationBesidePlaintext() throws -> TLSConfiguration? {
+    guard insecurePlaintext else { return try configuration() }
+    guard tlsDir != nil || tlsCert != nil else { return nil }
+    var secure = self
+    secure.insecurePlaintext = false
+    return try secure.configuration()
+  }
+}
+
+/// How calls are brought to workers.
+struct TransportOptions: ParsableArguments {
+  @Option(help: "How calls are made: wss or https.")
+  var transport = "wss"
+  @Flag(help: "With --transport https: compress calls and replies.")
+  var gzip = false
+
+  func configuration() throws -> PeerRPCClientConfiguration {
+    var configuration = PeerRPCClientConfiguration()
+    switch transport {
+    case "wss": configuration.transport = .wss
+    case "https": configuration.transport = .https
+    default: throw CommandFailure(.usage, "--transport: wss or https.")
+    }
+    guard !gzip || transport == "https" else {
+      throw CommandFailure(.usage, "--gzip goes with --transport https.")
+    }
+    configuration.compressesHTTP = gzip
+    return configuration
+  }
+}
+
+/// The worker that an option names.
+func worker(_ text: String?) throws -> Endpoint? {
+  try text.map { text in
+    guard let endpoint = Endpoint(text) else {
+      throw CommandFailure(.usage, "--to: \(text) is not host:port.")
+    }
+    return endpoint
   }
 }
 

@@ -14,7 +14,9 @@ struct Serve: AsyncParsableCommand {
     discussion: """
       Exactly one of --reply, --echo and --exec says what calls are answered with. The command of --exec \
       runs in /bin/sh for each call, with the payload on its standard input; what it prints is the reply, \
-      as JSON if it is JSON, else as a string.
+      as JSON if it is JSON, else as a string. Calls come over WSS or HTTPS; with --echo, streams over \
+      HTTPS are echoed, too. With certificates, --insecure-plaintext serves callers without TLS as well, \
+      on the same port.
       """)
 
   @Argument(help: "The service.")
@@ -44,7 +46,7 @@ struct Serve: AsyncParsableCommand {
       let logger = try grapes.logging.logger("grenache")
       let service = try service(logger)
       let configuration = try serverConfiguration()
-      let link = noAnnounce ? nil : try await grapes.link(logger)
+      let link = noAnnounce ? nil : try await grapes.serverLink(logger)
       let server = PeerRPCServer(configuration, services: [service], link: link, logger: logger)
       try await runServices(
         [ReadyServer(server: server, key: key, json: json)], logger: logger)
@@ -52,33 +54,46 @@ struct Serve: AsyncParsableCommand {
   }
 
   private func serverConfiguration() throws -> PeerRPCServerConfiguration {
-    guard let tls = try grapes.tls.configuration() else {
+    guard let tls = try grapes.tls.configurationBesidePlaintext() else {
       try grapes.tls.checkNoPolicy(accessPolicy)
-      let host = bind ?? "127.0.0.1"
-      guard let address = SocketAddress(ip: host, port: port) else {
-        throw CommandFailure(.usage, "--bind: \(host) is not an IP address.")
-      }
-      try grapes.tls.checkPlaintext(listeningOnLoopback: address.isLoopback)
+      try checkPlaintext(host: bind ?? "127.0.0.1")
       var configuration = PeerRPCServerConfiguration.insecurePlaintext(port: port)
-      configuration.host = host
+      configuration.host = bind ?? "127.0.0.1"
       return configuration
     }
     var configuration = PeerRPCServerConfiguration(port: port, tls: tls)
     if let bind { configuration.host = bind }
+    if grapes.tls.insecurePlaintext {
+      configuration.host = bind ?? "127.0.0.1"
+      try checkPlaintext(host: configuration.host)
+      configuration.acceptsInsecurePlaintextBesideTLS = true
+    }
     if let accessPolicy { configuration.access = try AccessControl(file: accessPolicy) }
     return configuration
+  }
+
+  private func checkPlaintext(host: String) throws {
+    guard let address = SocketAddress(ip: host, port: port) else {
+      throw CommandFailure(.usage, "--bind: \(host) is not an IP address.")
+    }
+    try grapes.tls.checkPlaintext(listeningOnLoopback: address.isLoopback)
   }
 
   private func service(_ logger: Logger) throws -> RPCService {
     let verbose = verbose
     let answer = try handler()
-    return RPCService(raw: key) { request in
+    let handler: RPCService.Handler = { request in
       if verbose {
         let who = request.identity?.displayName ?? "\(request.remoteAddress)"
         logger.info("call", metadata: ["service": "\(request.service)", "by": "\(who)"])
       }
       return try await answer(request)
     }
+    return RPCService(raw: key, handler, stream: echo ? Self.echoStream : nil)
+  }
+
+  private static let echoStream: RPCService.StreamHandler = { _, stream in
+    for try await part in stream.incoming { try await stream.write(part) }
   }
 
   private func handler() throws -> RPCService.Handler {

@@ -364,7 +364,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   }
 
   private func updateReading(on loop: isolated EventLoop) {
-    let reads = !isPausedByDelegate && !isPausedByOutput && !hasEnded
+    let reads = !isPausedByDelegate && !(isPausedByOutput && side == .server) && !hasEnded
     do {
       try socket.setReading(reads, on: loop)
     } catch {

@@ -13,6 +13,15 @@ package struct HTTPClientConfiguration: Hashable, Sendable {
   package var waitingMax = 1_000
   /// How long an idle connection is kept (default 30 s; a server that closes sooner is noticed).
   package var idleTimeout = Duration.seconds(30)
+  /// The body of a streamed response, in all (default: no limit, since nothing of it is kept).
+  package var streamedBodyBytesMax = Int.max
+  /// What may wait for the reader of a stream before the server is no longer read from (default
+  /// 64 KiB, and what one read brings).
+  package var streamBufferBytesMax = 64 << 10
+  /// How long a stream may go without a byte in either direction (default 60 s).
+  package var streamIdleTimeout = Duration.seconds(60)
+  /// Streams of one client at once, each with a connection of its own (default 256).
+  package var streamsMax = 256
 
   package init() {}
 }
@@ -21,6 +30,7 @@ package struct HTTPClientConfiguration: Hashable, Sendable {
 package final class HTTPClient {
   private let context: TLSContext?
   private let configuration: HTTPClientConfiguration
+  private var streamCount = 0
   private var pools: [Destination: Pool] = [:]
 
   /// Connections to one destination.
@@ -61,7 +71,32 @@ package final class HTTPClient {
     }
   }
 
-  /// Closes every connection.
+  /// Sends the head of `request` and leaves its body and the response to a stream, over a connection
+  /// of its own: whoever opens it closes it.
+  ///
+  /// - Parameter deadline: for connecting and the handshake.
+  package func openStream(
+    _ request: HTTPClientRequest, to destination: Destination, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async throws(TransportError) -> HTTPClientStream {
+    guard streamCount < configuration.streamsMax else {
+      throw TransportError(
+        .limitReached, stage: .connect, message: "\(streamCount) streams are open already")
+    }
+    streamCount += 1
+    do {
+      let exchange = try await HTTPClientExchange.open(
+        request, to: destination, context: context, configuration: configuration, by: deadline,
+        on: loop)
+      exchange.ended = { [weak self] in self?.streamCount -= 1 }
+      return HTTPClientStream(exchange, on: loop)
+    } catch {
+      streamCount -= 1
+      throw error
+    }
+  }
+
+  /// Closes every connection that is kept.
   package func close(on loop: isolated EventLoop) {
     for pool in pools.values {
       for connection in pool.idle { connection.close(on: loop) }

@@ -7,18 +7,23 @@ package import Logging
 package struct HTTPServerHandlers: Sendable {
   /// Answers a request; runs on the connection's loop until it suspends.
   package var respond: @Sendable (HTTPServerRequest) async -> HTTPServerResponse
+  /// Decides by its head whether a request is streamed: the handler that takes it so, or `nil` to have
+  /// the whole request handed to `respond`.
+  package var stream: (@Sendable (HTTPServerRequest) -> HTTPStreamHandler?)?
   /// Makes the handler of a new WebSocket, or `nil` to refuse the upgrade with 404.
   package var openWebSocket:
     @Sendable (HTTPServerRequest, isolated EventLoop) -> (any WebSocketHandler)?
 
   package init(
     respond: @escaping @Sendable (HTTPServerRequest) async -> HTTPServerResponse,
+    stream: (@Sendable (HTTPServerRequest) -> HTTPStreamHandler?)? = nil,
     openWebSocket:
       @escaping @Sendable (HTTPServerRequest, isolated EventLoop) -> (any WebSocketHandler)? = {
         _, _ in nil
       }
   ) {
     self.respond = respond
+    self.stream = stream
     self.openWebSocket = openWebSocket
   }
 }

@@ -17,11 +17,20 @@ public struct HTTPServerConfiguration: Hashable, Sendable {
   public var bodyGrace = Duration.seconds(10)
   /// The slowest body that is waited for, in bytes a second (default 1 KiB/s).
   public var bodyBytesPerSecondMin = 1 << 10
+  /// A body that a handler takes as a stream, in all (default: no limit, since nothing of it is kept).
+  public var streamedBodyBytesMax = Int.max
+  /// What may wait for the handler of a stream before the client is no longer read from (default
+  /// 64 KiB, and what one read brings).
+  public var streamBufferBytesMax = 64 << 10
+  /// How long a stream may go without a byte in either direction (default 60 s).
+  public var streamIdleTimeout = Duration.seconds(60)
   /// How long a handler may take before its request is answered with 503 (default 60 s).
   public var handlerDeadline = Duration.seconds(60)
   /// How long a kept connection may be idle between requests, told to the client in whole seconds
   /// (default 60 s).
   public var idleTimeout = Duration.seconds(60)
+  /// Whether connections that do not begin with a TLS handshake are served in the clear.
+  package var acceptsInsecurePlaintextBesideTLS = false
   /// Open connections of one server, all loops together; more are closed at once (default 20,000).
   public var connectionsMax = 20_000
   /// TLS handshakes at once on one loop; further connections wait for one to end, in the order in

@@ -8,9 +8,10 @@ internal import GrenacheTLS
 /// a client that pipelines meets TCP's flow control, not a queue.
 ///
 ///     idle → head → body → responding → idle … → closed
+///               ↘ streaming (request and answer at the same time) → idle … → closed
 ///               ↘ upgraded (the connection belongs to WebSocket from then on)
 final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
-  private enum State {
+  enum State {
     /// Nothing of the next request has come yet.
     case idle
     /// A part of a head has come.
@@ -18,29 +19,33 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     case body(IncomingBody)
     /// The request is with its handler.
     case responding(keepsAlive: Bool, isHead: Bool)
+    /// The request and its answer are on their way, both in parts.
+    case streaming(HTTPServerExchange)
     case upgraded
     case closed
   }
 
-  private struct IncomingBody {
+  struct IncomingBody {
     var request: HTTPServerRequest
     var keepsAlive: Bool
     var startedAt: MonotonicTime
   }
 
-  private unowned let shard: HTTPServerShard
-  private var stream: ByteStream?
-  private var parser: HTTPRequestParser
-  private var state = State.idle
-  private var hasShakenHands = false
-  private lazy var timer = TargetTimer(self)
+  unowned let shard: HTTPServerShard
+  var stream: ByteStream?
+  var parser: HTTPRequestParser
+  var state = State.idle
+  /// Whether a handshake is still counted as under way.
+  private var owesHandshake: Bool
+  lazy var timer = TargetTimer(self)
 
-  init(shard: HTTPServerShard) {
+  init(shard: HTTPServerShard, isTLS: Bool) {
     self.shard = shard
-    parser = HTTPRequestParser(limits: shard.configuration.http)
+    owesHandshake = isTLS
+    parser = HTTPRequestParser(limits: shard.parserLimits)
   }
 
-  private var configuration: HTTPServerConfiguration { shard.configuration }
+  var configuration: HTTPServerConfiguration { shard.configuration }
 
   /// Takes over a stream that is about to start.
   func attach(_ stream: ByteStream) {
@@ -56,7 +61,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   func drain(on loop: isolated EventLoop) {
     switch state {
     case .idle: stream?.close(on: loop)
-    case .head, .body, .responding, .upgraded, .closed: break
+    case .head, .body, .responding, .streaming, .upgraded, .closed: break
     }
   }
 
@@ -68,8 +73,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
 
   func streamOpened(on loop: isolated EventLoop) {
     loop.core.arm(timer, after: configuration.headDeadline)
-    hasShakenHands = true
-    shard.handshakeEnded(on: loop)
+    handshakeEnded(on: loop)
   }
 
   func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int {
@@ -87,14 +91,22 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     switch state {
     case .responding:
       break  // the answer may still be wanted: the client has closed its direction only
+    case .streaming(let exchange):
+      streamingEnded(exchange, on: loop)
     case .idle, .head, .body, .upgraded, .closed:
       stream?.close(on: loop)
     }
   }
 
-  func streamDrained(on loop: isolated EventLoop) {}
+  func streamDrained(on loop: isolated EventLoop) {
+    if case .streaming(let exchange) = state { exchange.drained(on: loop) }
+  }
 
   func streamClosed(_ error: TransportError?, on loop: isolated EventLoop) {
+    if case .streaming(let exchange) = state {
+      let closed = TransportError.closed("the connection is closed", peer: stream?.remoteAddress)
+      exchange.connectionClosed(error ?? closed, on: loop)
+    }
     finish(on: loop)
     if let error { shard.connectionFailed(error) }
   }
@@ -109,6 +121,8 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
       bodyTimerFired(body, on: loop)
     case .responding:
       respondAndClose(.serviceUnavailable, on: loop)
+    case .streaming(let exchange):
+      streamTimerFired(exchange, on: loop)
     case .upgraded, .closed:
       break
     }
@@ -122,14 +136,16 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   ) throws(HTTPError) -> Bool {
     switch state {
     case .responding, .upgraded, .closed: return false
+    case .streaming(let exchange):
+      // The end of a body needs no byte of its own: it is looked for even without room.
+      if exchange.body.isFull, offset < bytes.count { return false }
     case .idle, .head, .body: break
     }
     switch try parser.next(bytes.span, from: &offset) {
     case .head:
       return try headReceived(&bytes, from: &offset, on: loop)
     case .body(let range):
-      bodyReceived(range, in: bytes.span)
-      return true
+      return bodyReceived(range, in: bytes.span, on: loop)
     case .end:
       requestReceived(on: loop)
       return true
@@ -159,24 +175,46 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
       try upgrade(request, &bytes, from: &offset, on: loop)
       return false
     }
-    if head.expectsContinue { sendContinue(on: loop) }
+    if let handler = shard.streamHandler(for: request) {
+      if head.expectsContinue { sendContinue(on: loop) }
+      startStreaming(request, handler, on: loop)
+      return true
+    }
     if case .length(let count) = head.bodyLength {
+      guard count <= configuration.http.bodyBytesMax else { return refuseBody(on: loop) }
       request.body.reserveCapacity(min(count, 64 << 10))
     }
+    if head.expectsContinue { sendContinue(on: loop) }
     let now = loop.core.now
     state = .body(IncomingBody(request: request, keepsAlive: head.isKeepAlive, startedAt: now))
     loop.core.arm(timer, after: configuration.bodyGrace)
     return true
   }
 
-  private func bodyReceived(_ range: Range<Int>, in bytes: Span<UInt8>) {
-    guard case .body(var body) = state else { return }
+  /// Takes a part of a body; returns whether to go on.
+  private func bodyReceived(
+    _ range: Range<Int>, in bytes: Span<UInt8>, on loop: isolated EventLoop
+  ) -> Bool {
+    if case .streaming(let exchange) = state {
+      return streamReceived(range, in: bytes, exchange, on: loop)
+    }
+    guard case .body(var body) = state else { return false }
+    guard body.request.body.count + range.count <= configuration.http.bodyBytesMax else {
+      return refuseBody(on: loop)
+    }
     state = .idle  // gives up the other reference, so that appending does not copy
     bytes.extracting(range).append(to: &body.request.body)
     state = .body(body)
+    return true
+  }
+
+  private func refuseBody(on loop: isolated EventLoop) -> Bool {
+    respondAndClose(.contentTooLarge, on: loop)
+    return false
   }
 
   private func requestReceived(on loop: isolated EventLoop) {
+    if case .streaming(let exchange) = state { return exchange.body.complete(on: loop) }
     guard case .body(let body) = state else { return }
     state = .responding(keepsAlive: body.keepsAlive, isHead: body.request.method == .head)
     loop.core.arm(timer, after: configuration.handlerDeadline)
@@ -208,10 +246,14 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
       loop.core.cancel(timer)
       return stream.close(on: loop)
     }
+    startNextCycle(on: loop)
+  }
+
+  func startNextCycle(on loop: isolated EventLoop) {
     parser.startNextCycle()
     state = .idle
     loop.core.arm(timer, after: configuration.idleTimeout)
-    stream.resumeReading(on: loop)
+    stream?.resumeReading(on: loop)
   }
 
   private func append(
@@ -240,7 +282,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     respondAndClose(HTTPStatus(code: error.statusHint), on: loop)
   }
 
-  private func respondAndClose(_ status: HTTPStatus, on loop: isolated EventLoop) {
+  func respondAndClose(_ status: HTTPStatus, on loop: isolated EventLoop) {
     state = .responding(keepsAlive: false, isHead: false)
     var response = HTTPServerResponse(status)
     response.closesConnection = true
@@ -280,11 +322,17 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     }
   }
 
+  private func handshakeEnded(on loop: isolated EventLoop) {
+    guard owesHandshake else { return }
+    owesHandshake = false
+    shard.handshakeEnded(on: loop)
+  }
+
   private func finish(on loop: isolated EventLoop) {
     state = .closed
     loop.core.cancel(timer)
     stream = nil
-    if !hasShakenHands { shard.handshakeEnded(on: loop) }
+    handshakeEnded(on: loop)
     shard.remove(self, on: loop)
   }
 }

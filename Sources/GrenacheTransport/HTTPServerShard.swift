@@ -12,6 +12,8 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
   }
 
   let configuration: HTTPServerConfiguration
+  /// What the parser lets through; bodies that are not streamed have a lower limit of their own.
+  let parserLimits: HTTPLimits
   private(set) var isDraining = false
 
   private let context: TLSContext?
@@ -20,6 +22,8 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
   private let logger: Logger
   private var connections: [ObjectIdentifier: HTTPServerConnection] = [:]
   private var webSockets: [ObjectIdentifier: WebSocketConnection] = [:]
+  /// Connections of which nothing has come yet that says whether they are TLS.
+  private var sniffers: [ObjectIdentifier: HTTPServerSniffer] = [:]
   /// Accepted connections that wait for a handshake of another to end, until a deadline.
   private var waiting: Deque<(socket: StreamSocket, deadline: MonotonicTime)> = []
   private lazy var waitingTimer = TargetTimer(self)
@@ -33,13 +37,21 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
     connectionsMax: Int, logger: Logger
   ) {
     self.configuration = configuration
+    var parserLimits = configuration.http
+    if handlers.stream != nil {
+      parserLimits.bodyBytesMax = max(
+        parserLimits.bodyBytesMax, configuration.streamedBodyBytesMax)
+    }
+    self.parserLimits = parserLimits
     self.context = context
     self.handlers = handlers
     self.connectionsMax = connectionsMax
     self.logger = logger
   }
 
-  var connectionCount: Int { connections.count + webSockets.count + waiting.count }
+  var connectionCount: Int {
+    connections.count + webSockets.count + waiting.count + sniffers.count
+  }
 
   // MARK: Connections
 
@@ -50,6 +62,22 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
       logger.debug("connection refused: limit reached", metadata: ["peer": "\(remote)"])
       return socket.close(on: loop)
     }
+    if context != nil, configuration.acceptsInsecurePlaintextBesideTLS {
+      let sniffer = HTTPServerSniffer(socket, shard: self)
+      sniffers[ObjectIdentifier(sniffer)] = sniffer
+      return sniffer.start(on: loop)
+    }
+    admit(socket, isTLS: context != nil, on: loop)
+  }
+
+  /// It is known what a connection speaks, or it is closed.
+  func sniffed(_ sniffer: HTTPServerSniffer, on loop: isolated EventLoop) {
+    sniffers[ObjectIdentifier(sniffer)] = nil
+    if isDraining, connectionCount == 0 { drained?.fulfil((), on: loop) }
+  }
+
+  func admit(_ socket: StreamSocket, isTLS: Bool, on loop: isolated EventLoop) {
+    guard isTLS, let context else { return start(socket, nil, on: loop) }
     guard waiting.isEmpty, mayStartHandshake else {
       waiting.append((socket, loop.core.now + configuration.handshakeWaitMax))
       if !waitingTimer.isArmed {
@@ -57,14 +85,15 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
       }
       return
     }
-    start(socket, on: loop)
+    start(socket, context, on: loop)
   }
 
   /// The handshake of a connection is over, well or not: the next one may begin.
   func handshakeEnded(on loop: isolated EventLoop) {
-    guard context != nil else { return }
     handshakes -= 1
-    while mayStartHandshake, let next = waiting.popFirst() { start(next.socket, on: loop) }
+    while mayStartHandshake, let next = waiting.popFirst() {
+      start(next.socket, context, on: loop)
+    }
   }
 
   /// Closes those that have waited too long; the others have not come yet.
@@ -80,8 +109,10 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
     context == nil || handshakes < configuration.handshakesMax
   }
 
-  private func start(_ socket: StreamSocket, on loop: isolated EventLoop) {
-    let connection = HTTPServerConnection(shard: self)
+  private func start(
+    _ socket: StreamSocket, _ context: TLSContext?, on loop: isolated EventLoop
+  ) {
+    let connection = HTTPServerConnection(shard: self, isTLS: context != nil)
     do {
       let window = LoopBuffers.of(loop).window
       let engine = try context.map { context throws(TLSError) in
@@ -108,6 +139,11 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
   }
 
   // MARK: Requests
+
+  /// The handler that takes `request` as a stream, if one does.
+  func streamHandler(for request: HTTPServerRequest) -> HTTPStreamHandler? {
+    handlers.stream?(request)
+  }
 
   func handle(
     _ request: HTTPServerRequest, for connection: HTTPServerConnection,
@@ -176,6 +212,7 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
     loop.core.cancel(waitingTimer)
     for one in waiting { one.socket.close(on: loop) }
     waiting = []
+    for sniffer in sniffers.values { sniffer.close(on: loop) }
     for connection in connections.values { connection.drain(on: loop) }
     for webSocket in webSockets.values { webSocket.drain(on: loop) }
     guard connectionCount > 0 else { return }

@@ -11,6 +11,9 @@ public struct LinkConfiguration: Sendable {
   public var attemptTimeout = Duration.seconds(2.5)
   /// How long the result of a lookup is used again (default 10 s); an empty one is not kept.
   public var cacheAge = Duration.seconds(10)
+  /// How much older a result may be for calls while it is looked up anew, or cannot be (default
+  /// 120 s, after which a grape forgets, too).
+  public var staleAge = Duration.seconds(120)
   /// Services whose lookups are kept (default 2,500).
   public var cacheEntriesMax = 2_500
   /// Lookups of different services that may be under way at once (default 1,000).

@@ -50,6 +50,21 @@ package final class LinkCore {
     }
   }
 
+  /// What is known of `service` without asking. What is a little too old is given as well and asked for
+  /// anew meanwhile, so that calls neither wait for a grape nor fail with it.
+  func known(_ service: String, on loop: isolated EventLoop) -> [Endpoint]? {
+    let now = loop.core.now
+    if let fresh = cache.endpoints(of: service, at: now) { return fresh }
+    guard let stale = cache.endpoints(of: service, at: now, staleBy: configuration.staleAge) else {
+      return nil
+    }
+    if waiting[service] == nil, waiting.count < configuration.lookupsInFlightMax {
+      waiting[service] = []
+      Task { await performLookup(service, on: loop) }
+    }
+    return stale
+  }
+
   /// Forgets what is known of `service`: its workers did not answer.
   package func forget(_ service: String) {
     cache.remove(service)

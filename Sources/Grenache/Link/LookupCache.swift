@@ -18,8 +18,11 @@ struct LookupCache {
 
   var count: Int { entries.count }
 
-  func endpoints(of service: String, at now: MonotonicTime) -> [Endpoint]? {
-    guard let entry = entries[service], entry.expiry > now else { return nil }
+  /// - Parameter staleBy: how much too old the result may be.
+  func endpoints(
+    of service: String, at now: MonotonicTime, staleBy: Duration = .zero
+  ) -> [Endpoint]? {
+    guard let entry = entries[service], entry.expiry + staleBy > now else { return nil }
     return entry.endpoints
   }
 

@@ -77,7 +77,7 @@ extension [UInt8] {
     append(contentsOf: "\r\n".utf8)
   }
 
-  private mutating func appendHTTPStatusLine(_ status: HTTPStatus) {
+  mutating func appendHTTPStatusLine(_ status: HTTPStatus) {
     append(contentsOf: "HTTP/1.1 ".utf8)
     appendHTTPNumber(status.code)
     append(space)
@@ -108,7 +108,7 @@ extension [UInt8] {
   }
 
   /// Decimal digits without a detour over a string.
-  private mutating func appendHTTPNumber(_ number: Int) {
+  mutating func appendHTTPNumber(_ number: Int) {
     guard number >= 10 else { return append(0x30 + UInt8(clamping: Swift.max(number, 0))) }
     appendHTTPNumber(number / 10)
     append(0x30 + UInt8(number % 10))
@@ -121,7 +121,7 @@ extension [UInt8] {
     append(contentsOf: token.utf8)
   }
 
-  private mutating func appendHTTPField(
+  mutating func appendHTTPField(
     _ name: String, _ value: String
   ) throws(HTTPError) {
     try appendHTTPToken(name)

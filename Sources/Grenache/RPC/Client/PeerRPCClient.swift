@@ -1,4 +1,3 @@
-internal import Foundation
 public import GrenacheFraming
 internal import GrenacheIO
 public import GrenacheTLS
@@ -10,17 +9,35 @@ public struct PeerRPCClientConfiguration: Sendable {
   public var callTimeout = Duration.seconds(10)
   /// How long connecting to one worker may take before the next one is tried (default 3 s).
   public var connectTimeout = Duration.seconds(3)
-  /// Connections to one worker (default 3); calls share them.
+  /// Connections to one worker, which calls share; existing peers call it `maxActiveDestTransports`
+  /// (default 3).
   public var connectionsPerWorkerMax = 3
   /// With this many calls in flight on every connection another one is opened (default 64).
   public var callsPerConnection = 64
   /// Calls in flight at once, all workers together (default 100,000).
   public var callsInFlightMax = 100_000
+  /// Workers of one service that are kept connected while there are more; existing peers call it
+  /// `maxActiveKeyDests` (default 5).
+  public var activeWorkersMax = 5
+  /// How often one call is sent again (default 2).
+  public var retriesMax = 2
+  /// Retries for each call that is made, all calls together (default 0.1: ten in a hundred).
+  public var retryRatio = 0.1
+  /// Retries that may be saved up in quiet times, and that a client begins with (default 100).
+  public var retryBurstMax = 100
   /// How long a worker that could not be reached is passed over, at first; the time doubles with
   /// each failure up to 30 s (default 250 ms).
   public var sitOutTime = Duration.milliseconds(250)
   /// How long a connection without calls is kept (default 120 s).
   public var idleTimeout = Duration.seconds(120)
+  /// What brings the calls to the workers (default WSS); streams always go over HTTPS.
+  public var transport = RPCTransport.wss
+  /// Connections to one worker over HTTPS, each with one call at a time; more calls wait (default 64).
+  public var httpConnectionsPerWorkerMax = 64
+  /// Whether calls over HTTPS and their replies are compressed, `grc-compress: gzip` (default not).
+  public var compressesHTTP = false
+  /// What a reply over HTTPS may hold.
+  public var http = HTTPLimits()
   /// What a reply may hold.
   public var webSocket = WebSocketLimits()
   /// Who may answer for a service, other than by default: its certificate names the service by a
@@ -41,16 +58,27 @@ public struct RPCReply: Sendable {
   public let negotiated: TLSNegotiation?
   /// The worker that answered.
   public let worker: Endpoint
+
+  /// Decodes the result.
+  ///
+  /// - Throws: `GrenacheError`: `invalidReply`.
+  public func decode<Value: Decodable>(
+    _ type: Value.Type = Value.self
+  ) throws(GrenacheError) -> Value {
+    try JSONCoding.decode(type, result)
+  }
 }
 
-/// Calls services over WSS: finds their workers through a link, chooses one, and keeps connections.
+/// Calls services over WSS or HTTPS: finds their workers through a link, chooses one, and keeps connections.
 ///
-/// A call is sent to one worker. Workers that cannot be reached or cannot prove who they are get no
-/// byte of it and are passed over for a while; the next one is tried within the call's deadline.
+/// Of a service's workers some are kept connected, and a call goes to the less busy of two of them.
+/// Workers that cannot be reached or cannot prove who they are get no byte of it and are passed over for
+/// a while; the next one is tried within the call's deadline. A call that a worker may have carried out
+/// is sent again only if its options say that it is idempotent.
 public final class PeerRPCClient: Sendable {
-  private let link: Link
-  private let configuration: PeerRPCClientConfiguration
-  private let core: LoopBound<RPCClientCore>
+  let link: Link
+  let configuration: PeerRPCClientConfiguration
+  let core: LoopBound<RPCClientCore>
 
   /// A client that finds workers through `link` and shares its certificates and its loop.
   public init(
@@ -68,39 +96,38 @@ public final class PeerRPCClient: Sendable {
   /// - Throws: `GrenacheError`.
   public func request<Payload: Encodable, Output: Decodable>(
     _ service: String, _ payload: Payload, as type: Output.Type = Output.self,
-    within timeout: Duration? = nil
+    within timeout: Duration? = nil, options: RPCCallOptions = RPCCallOptions()
   ) async throws(GrenacheError) -> Output {
-    let bytes: [UInt8]
-    do {
-      bytes = Array(try JSONEncoder().encode(payload))
-    } catch {
-      throw GrenacheError(.invalidPayload, "the payload cannot be encoded: \(error)")
-    }
-    let reply = try await requestRaw(service, bytes, within: timeout)
-    do {
-      return try JSONDecoder().decode(type, from: Data(reply.result))
-    } catch {
-      throw GrenacheError(.invalidReply, "the result of \(service) cannot be decoded: \(error)")
-    }
+    let reply = try await requestRaw(
+      service, try JSONCoding.encode(payload), within: timeout, options: options)
+    return try reply.decode(type)
   }
 
   /// Calls `service` with JSON text and returns the reply as it came.
   ///
   /// - Parameters:
   ///   - payload: one JSON value.
-  ///   - worker: the one worker to call; without it, one that the lookup finds.
+  ///   - worker: the one worker to call; without it, that of `options`.
+  ///   - timeout: how long the call may take; without it, the time of `options`.
   /// - Throws: `GrenacheError`; `invalidPayload` when the payload is not one JSON value.
   public func requestRaw(
     _ service: String, _ payload: [UInt8], to worker: Endpoint? = nil,
-    within timeout: Duration? = nil
+    within timeout: Duration? = nil, options: RPCCallOptions = RPCCallOptions()
   ) async throws(GrenacheError) -> RPCReply {
     guard JSONScanner.isOneValue(payload.span) else {
       throw GrenacheError(.invalidPayload, "the payload of \(service) is not one JSON value")
     }
-    let deadline = MonotonicTime.now() + (timeout ?? configuration.callTimeout)
+    guard options.hasValidMetadata else {
+      throw GrenacheError(
+        .invalidPayload, "the metadata of \(service) is more than a call may have")
+    }
+    var options = options
+    if let worker { options.worker = worker }
+    let time = timeout ?? options.timeout ?? configuration.callTimeout
+    let call = RPCCall(
+      service: service, payload: payload, deadline: .now() + time, options: options)
     let core = core
-    return try await Self.request(
-      service, payload, to: worker, by: deadline, core: core, on: core.loop)
+    return try await Self.request(call, core: core, on: core.loop)
   }
 
   /// Closes the connections; calls in flight fail with `connectionLost`.
@@ -110,9 +137,8 @@ public final class PeerRPCClient: Sendable {
   }
 
   private static func request(
-    _ service: String, _ payload: [UInt8], to worker: Endpoint?, by deadline: MonotonicTime,
-    core: LoopBound<RPCClientCore>, on loop: isolated EventLoop
+    _ call: RPCCall, core: LoopBound<RPCClientCore>, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
-    try await core.get(on: loop).request(service, payload, to: worker, by: deadline, on: loop)
+    try await core.get(on: loop).request(call, on: loop)
   }
 }

@@ -1,9 +1,7 @@
-internal import GrenacheAccess
 internal import GrenacheFraming
 internal import GrenacheIO
 internal import GrenacheTransport
 internal import Logging
-internal import Metrics
 
 /// The limits of one connection to a server.
 struct RPCConnectionLimits: Sendable {
@@ -27,24 +25,21 @@ final class RPCServerConnection: WebSocketHandler {
     }
   }
 
-  private let services: RPCServiceTable
+  private let dispatcher: RPCDispatcher
   private let workers: WorkerPool<Call>
   private var calls: CallPermissions?
   private let limits: RPCConnectionLimits
-  private let logger: Logger
   private var connection: WebSocketConnection?
   private var callsInFlight = 0
   private var isDraining = false
 
-  init(
-    services: RPCServiceTable, access: AccessControl?, limits: RPCConnectionLimits,
-    logger: Logger, on loop: isolated EventLoop
-  ) {
-    self.services = services
+  init(_ dispatcher: RPCDispatcher, limits: RPCConnectionLimits, on loop: isolated EventLoop) {
+    self.dispatcher = dispatcher
     workers = .of(loop)
-    calls = access.map(CallPermissions.init)
+    calls = dispatcher.access.map {
+      CallPermissions($0, admitsAnonymous: dispatcher.admitsAnonymous)
+    }
     self.limits = limits
-    self.logger = logger
   }
 
   func received(
@@ -56,9 +51,8 @@ final class RPCServerConnection: WebSocketHandler {
     let checksUTF8 = kind == .binary
     guard let envelope = RPCRequestEnvelope(payload, checksUTF8: checksUTF8) else { return }
     let rid = envelope.rid.bytes(in: payload)
-    guard let service = services.service(for: envelope, in: payload) else {
-      let name = envelope.keyString(in: payload) ?? "null"
-      return reply(rid, fault: "ERR_SERVICE_NOT_FOUND: \(name.prefix(200))", on: loop)
+    guard let service = dispatcher.services.service(for: envelope, in: payload) else {
+      return reply(rid, fault: RPCDispatcher.notFound(envelope.keyString(in: payload)), on: loop)
     }
     if isDraining {
       return reply(rid, fault: "\(RPCFault.shuttingDownCode): \(service.name)", on: loop)
@@ -90,38 +84,26 @@ final class RPCServerConnection: WebSocketHandler {
   ) {
     self.connection = nil
     if let error = closure.error {
-      logger.debug("connection lost", metadata: ["error": "\(error)"])
+      dispatcher.logger.debug("connection lost", metadata: ["error": "\(error)"])
     }
   }
 
-  /// Answers a call that the access policy does not allow: counted, and logged when it is the first
-  /// of its service on this connection, so that a peer cannot flood the log.
+  /// Answers a call that the access policy does not allow; the log hears of the first of its service
+  /// on this connection, so that a peer cannot flood it.
   private func deny(
     _ rid: [UInt8], _ service: String, _ connection: WebSocketConnection,
     on loop: isolated EventLoop
   ) {
-    Counter(label: "grenache_denials_total", dimensions: [("right", "call")]).increment()
-    if calls?.isNewDenial == true {
-      let who = connection.identity?.displayName ?? "\(connection.remoteAddress)"
-      logger.notice(
-        "denied: no rule of the access policy allows it",
-        metadata: ["right": "call", "service": "\(service)", "by": "\(who)"])
-    }
-    reply(rid, fault: "\(RPCFault.notPermittedCode): \(service)", on: loop)
+    let message = dispatcher.denied(
+      service, connection.identity, at: connection.remoteAddress,
+      isWorthALine: calls?.isNewDenial == true)
+    reply(rid, fault: message, on: loop)
   }
 
-  /// Runs the handler; whatever it throws answers this call and touches no other.
   private func run(_ call: Call, on loop: isolated EventLoop) async {
-    do {
-      let result = try await call.service.handler(call.request)
-      reply(call.rid, result: result, on: loop)
-    } catch let fault as RPCFault {
-      reply(call.rid, fault: fault.message, on: loop)
-    } catch {
-      logger.error(
-        "a handler failed",
-        metadata: ["service": "\(call.service.name)", "error": "\(error)"])
-      reply(call.rid, fault: "ERR_INTERNAL: the call failed", on: loop)
+    switch await dispatcher.run(call.service, call.request) {
+    case .result(let result): reply(call.rid, result: result, on: loop)
+    case .fault(let message): reply(call.rid, fault: message, on: loop)
     }
     callsInFlight -= 1
     if callsInFlight < limits.callsInFlightMax { connection?.resumeReading(on: loop) }

@@ -12,6 +12,36 @@ public struct RPCRequest: Sendable {
   public let identity: PeerIdentity?
   /// The address of the caller.
   public let remoteAddress: SocketAddress
+  /// What few callers send, kept apart so that the others do not pay for it.
+  let extras: Extras?
+
+  /// What few callers send.
+  final class Extras: Sendable {
+    let action: String?
+    let actionArguments: [UInt8]
+
+    init(action: String?, actionArguments: [UInt8]) {
+      self.action = action
+      self.actionArguments = actionArguments
+    }
+  }
+
+  init(
+    service: String, payload: [UInt8], identity: PeerIdentity?, remoteAddress: SocketAddress,
+    extras: Extras? = nil
+  ) {
+    self.service = service
+    self.payload = payload
+    self.identity = identity
+    self.remoteAddress = remoteAddress
+    self.extras = extras
+  }
+
+  /// The field `_a` of a call over HTTPS.
+  public var action: String? { extras?.action }
+
+  /// The field `_ar` of a call over HTTPS: one JSON value, `{}` without it.
+  public var actionArguments: [UInt8] { extras?.actionArguments ?? Array("{}".utf8) }
 
   /// Decodes the payload.
   ///
@@ -34,6 +64,17 @@ public struct RPCFault: Error, Hashable, Sendable, CustomStringConvertible {
 
   /// What the message of a call begins with that came while the server shut down.
   static let shuttingDownCode = "ERR_SHUTTING_DOWN"
+
+  /// What a worker of this package means by the beginning of its message.
+  static func code(of message: String) -> GrenacheError.Code {
+    if message.hasPrefix(notPermittedCode) { return .notPermitted }
+    if message.hasPrefix(shuttingDownCode) { return .workerUnreachable }
+    if message.hasPrefix(overloadedCode) { return .overloaded }
+    return .remoteError
+  }
+
+  /// What the message of a call begins with of which the service has too many already.
+  static let overloadedCode = "ERR_OVERLOADED"
 
   /// What the caller reads.
   public var message: String

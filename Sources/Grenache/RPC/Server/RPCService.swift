@@ -8,14 +8,36 @@ public struct RPCService: Sendable {
   /// without suspending belongs into a `@concurrent` function.
   public typealias Handler = @Sendable (RPCRequest) async throws -> [UInt8]
 
+  /// Answers one stream: takes bytes as they come and sends others meanwhile.
+  ///
+  /// When it returns, the answer is over. When the caller goes away, its task is cancelled.
+  public typealias StreamHandler = @Sendable (RPCRequest, RPCServerStream) async throws -> Void
+
   /// The name under which the service is announced and called.
   public let name: String
   let handler: Handler
+  let streamHandler: StreamHandler?
+  let takesCalls: Bool
 
   /// A service that takes and gives JSON text as bytes.
   public init(raw name: String, _ handler: @escaping Handler) {
+    self.init(raw: name, handler, stream: nil)
+  }
+
+  /// A service that takes calls, and streams over HTTPS as well.
+  public init(raw name: String, _ handler: @escaping Handler, stream: StreamHandler?) {
     self.name = name
     self.handler = handler
+    streamHandler = stream
+    takesCalls = true
+  }
+
+  /// A service that takes streams only, over HTTPS.
+  public init(stream name: String, _ handler: @escaping StreamHandler) {
+    self.name = name
+    streamHandler = handler
+    takesCalls = false
+    self.handler = { _ in throw RPCFault("ERR_STREAM_ONLY: \(name) takes streams over HTTPS") }
   }
 
   /// A service that takes and gives `Codable` values.

@@ -4,14 +4,17 @@ internal import GrenacheTLS
 /// What the peer of one connection may call, decided once for each service and version of the policy.
 struct CallPermissions {
   private let access: AccessControl
+  private let admitsAnonymous: Bool
   private var version: Int
   private var isOpen: Bool
   private var decided: [String: Bool] = [:]
   /// Whether the last denial was the first of its service: one worth a line in the log.
   private(set) var isNewDenial = false
 
-  init(_ access: AccessControl) {
+  /// - Parameter admitsAnonymous: whether what is open to everybody is so to who is nobody, too.
+  init(_ access: AccessControl, admitsAnonymous: Bool) {
     self.access = access
+    self.admitsAnonymous = admitsAnonymous
     version = access.version
     isOpen = access.policy.isOpen(.call)
   }
@@ -23,7 +26,7 @@ struct CallPermissions {
       isOpen = access.policy.isOpen(.call)
       decided = [:]
     }
-    if isOpen, peer != nil { return true }
+    if isOpen, peer != nil || admitsAnonymous { return true }
     isNewDenial = false
     if let known = decided[service] { return known }
     let isAllowed = access.decide(.call, on: service, by: peer).isAllowed

@@ -39,8 +39,7 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
 
   /// Sends the call and waits for its reply, by `deadline`.
   func call(
-    _ service: String, _ payload: [UInt8], by deadline: MonotonicTime,
-    on loop: isolated EventLoop
+    _ call: RPCCall, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
     // Nothing may come between finding room and taking it, so that no `await` stands between them.
     var webSocket = try openWebSocket()
@@ -54,24 +53,17 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     calls[id] = promise
     lastUse = loop.core.now
     var message: [UInt8] = []
-    RPCRequestEnvelope.append(rid: id, service: service, payload: payload, to: &message)
+    RPCRequestEnvelope.append(rid: id, service: call.service, payload: call.payload, to: &message)
     webSocket.send(.text, message.span, on: loop)
     let outcome = await promise.wait(until: deadline, on: loop)
     calls[id] = nil
     switch outcome {
     case .value(let result): return try result.get()
     case .timedOut:
-      throw GrenacheError(.deadlineExceeded, "\(worker) did not answer \(service) in time")
+      throw GrenacheError(.deadlineExceeded, "\(worker) did not answer \(call.service) in time")
     case .cancelled:
-      throw GrenacheError(.cancelled, "the call of \(service) was cancelled")
+      throw GrenacheError(.cancelled, "the call of \(call.service) was cancelled")
     }
-  }
-
-  /// What a worker of this package means by the beginning of its message.
-  private static func code(of message: String) -> GrenacheError.Code {
-    if message.hasPrefix(RPCFault.notPermittedCode) { return .notPermitted }
-    if message.hasPrefix(RPCFault.shuttingDownCode) { return .workerUnreachable }
-    return .remoteError
   }
 
   private func openWebSocket() throws(GrenacheError) -> WebSocketConnection {
@@ -120,7 +112,7 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
       let id = envelope.ridNumber(in: payload), let call = calls[id]
     else { return }
     if let message = envelope.errorMessage(in: payload) {
-      call.fulfil(.failure(GrenacheError(Self.code(of: message), message)), on: loop)
+      call.fulfil(.failure(GrenacheError(RPCFault.code(of: message), message)), on: loop)
       return
     }
     let reply = RPCReply(

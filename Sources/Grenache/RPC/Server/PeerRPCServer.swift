@@ -20,6 +20,10 @@ public struct PeerRPCServerConfiguration: Sendable {
   public var callsInFlightMax = 100
   /// How long a shutdown waits for calls that are being answered (default 30 s).
   public var drainDeadline = Duration.seconds(30)
+  /// Whether callers without TLS are answered on the same port, told apart by their first byte: for
+  /// the time in which a network moves from plaintext to TLS. They may call only what the access
+  /// policy opens to everybody, and everybody on the way reads and changes what is said.
+  public var acceptsInsecurePlaintextBesideTLS = false
   /// Who may call what (default: whoever the roots vouch for may call everything); `nil` only
   /// through `insecurePlaintext`, where anybody may.
   public var access: AccessControl? = AccessControl()
@@ -45,7 +49,7 @@ public struct PeerRPCServerConfiguration: Sendable {
   }
 }
 
-/// Answers calls of its services over WSS and announces them while it runs.
+/// Answers calls of its services over WSS and HTTPS, on one port, and announces them while it runs.
 ///
 ///     let server = PeerRPCServer(configuration, services: [hello], link: link)
 ///     try await server.run()
@@ -118,18 +122,17 @@ public final class PeerRPCServer: Service {
       throw GrenacheError(
         .invalidConfiguration, "the host to listen on must be an IP address: \(configuration.host)")
     }
-    let limits = RPCConnectionLimits(callsInFlightMax: max(1, configuration.callsInFlightMax))
+    var transport = configuration.transport
+    transport.acceptsInsecurePlaintextBesideTLS = configuration.acceptsInsecurePlaintextBesideTLS
     let server = try await HTTPServer(
-      on: address, context: context, configuration: configuration.transport,
-      handlers: HTTPServerHandlers(
-        respond: { _ in HTTPServerResponse(.upgradeRequired) },
-        openWebSocket: { [services, logger, access = configuration.access] request, loop in
-          RPCServerConnection(
-            services: services, access: access, limits: limits, logger: logger, on: loop)
-        }),
+      on: address, context: context, configuration: transport,
+      handlers: handlers(
+        RPCConnectionLimits(callsInFlightMax: max(1, configuration.callsInFlightMax))),
       group: try group ?? EventLoopGroup.shared(), logger: logger)
     if context == nil {
       logger.warning("plaintext: callers do not prove who they are")
+    } else if configuration.acceptsInsecurePlaintextBesideTLS {
+      logger.warning("plaintext beside TLS: callers without TLS do not prove who they are")
     }
     logger.info(
       "listening",
@@ -140,37 +143,19 @@ public final class PeerRPCServer: Service {
     return server
   }
 
-}
-
-/// The services of a server, found by the bytes of their names.
-struct RPCServiceTable: Sendable {
-  private struct Entry {
-    let name: [UInt8]
-    let service: RPCService
-  }
-  private let entries: [Entry]
-  private let index: [String: Int]
-  /// Up to this many names, comparing bytes beats making a string and hashing it.
-  private static let scanMax = 8
-
-  init(_ services: [RPCService]) {
-    entries = services.map { Entry(name: Array($0.name.utf8), service: $0) }
-    var index: [String: Int] = [:]
-    for (position, service) in services.enumerated() { index[service.name] = position }
-    self.index = index
-  }
-
-  var names: [String] { entries.map(\.service.name) }
-
-  /// The service that the key of `envelope` names.
-  @inline(__always)
-  func service(for envelope: RPCRequestEnvelope, in bytes: Span<UInt8>) -> RPCService? {
-    if let range = envelope.key, !envelope.keyHasEscapes, entries.count <= Self.scanMax {
-      let key = bytes.extracting(range)
-      for entry in entries where entry.name.span.equals(key) { return entry.service }
-      return nil
+  /// One port, and the same services whichever protocol a caller speaks.
+  private func handlers(_ limits: RPCConnectionLimits) -> HTTPServerHandlers {
+    let dispatcher = RPCDispatcher(
+      services: services, access: configuration.access,
+      admitsAnonymous: configuration.acceptsInsecurePlaintextBesideTLS, logger: logger)
+    let responder = RPCHTTPResponder(
+      dispatcher: dispatcher, bodyBytesMax: configuration.transport.http.bodyBytesMax)
+    var handlers = HTTPServerHandlers(
+      respond: { request in await responder.respond(to: request) },
+      openWebSocket: { _, loop in RPCServerConnection(dispatcher, limits: limits, on: loop) })
+    if services.hasStreams {
+      handlers.stream = { request in responder.streamHandler(for: request) }
     }
-    guard let name = envelope.keyString(in: bytes), let position = index[name] else { return nil }
-    return entries[position].service
+    return handlers
   }
 }

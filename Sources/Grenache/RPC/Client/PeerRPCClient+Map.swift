@@ -1,0 +1,52 @@
+public import GrenacheTransport
+
+/// What one worker answered to a call that went to several.
+public struct RPCMapResult: Sendable {
+  /// The worker that was called.
+  public let worker: Endpoint
+  /// Its reply, or why there is none.
+  public let result: Result<RPCReply, GrenacheError>
+}
+
+extension PeerRPCClient {
+  /// Calls every worker of `service`, or `limit` of them drawn by chance, at the same time, and gives
+  /// what each answered: one that fails fails for itself alone.
+  ///
+  /// - Returns: one result for each worker that was called, in no particular order.
+  /// - Throws: `GrenacheError` when nobody can be called: the lookup's, `serviceNotFound`,
+  ///   `invalidPayload`.
+  public func map(
+    _ service: String, _ payload: [UInt8], limit: Int? = nil, within timeout: Duration? = nil,
+    options: RPCCallOptions = RPCCallOptions()
+  ) async throws(GrenacheError) -> [RPCMapResult] {
+    guard JSONScanner.isOneValue(payload.span) else {
+      throw GrenacheError(.invalidPayload, "the payload of \(service) is not one JSON value")
+    }
+    let time = timeout ?? options.timeout ?? configuration.callTimeout
+    let clock = ContinuousClock()
+    let end = clock.now + time
+    var workers = try await link.lookup(service, within: time)
+    guard !workers.isEmpty else {
+      throw GrenacheError(.serviceNotFound, "no worker announces \(service)")
+    }
+    if let limit, limit < workers.count {
+      workers.shuffle()
+      workers.removeLast(workers.count - max(limit, 0))
+    }
+    let left = end - clock.now
+    return await withTaskGroup(of: RPCMapResult.self) { group in
+      for worker in workers {
+        group.addTask {
+          do throws(GrenacheError) {
+            let reply = try await self.requestRaw(
+              service, payload, to: worker, within: left, options: options)
+            return RPCMapResult(worker: worker, result: .success(reply))
+          } catch {
+            return RPCMapResult(worker: worker, result: .failure(error))
+          }
+        }
+      }
+      return await group.reduce(into: []) { $0.append($1) }
+    }
+  }
+}

@@ -1,0 +1,44 @@
+public import GrenacheTransport
+
+/// How one call is made, where it differs from the client's configuration.
+public struct RPCCallOptions: Hashable, Sendable {
+  /// How long the call may take on the whole (default: the client's `callTimeout`).
+  public var timeout: Duration?
+  /// How long one worker may take, of several that an idempotent call is sent to one after the other
+  /// (default: as long as the call).
+  public var attemptTimeout: Duration?
+  /// Whether the call may be carried out more than once: then it is sent to another worker when a
+  /// connection breaks or an attempt takes too long, within the client's retry budget (default no).
+  public var isIdempotent = false
+  /// After this an idempotent call is sent to a second worker as well, within the retry budget; the
+  /// first answer counts and the other call is cancelled (default: never).
+  public var hedgeDelay: Duration?
+  /// What the handler sees beside the payload, up to `RPCCallOptions.metadataEntriesMax` entries and
+  /// `metadataBytesMax` bytes; existing workers do not see it.
+  public var metadata: [String: String] = [:]
+  /// The one worker to call; without it, one that the lookup finds.
+  public var worker: Endpoint?
+
+  /// Entries of metadata that a call may have.
+  public static let metadataEntriesMax = 32
+  /// Bytes that the names and values of a call's metadata may have in all.
+  public static let metadataBytesMax = 4 << 10
+
+  /// A call that is sent once.
+  public init() {}
+
+  /// A call that may be carried out more than once.
+  public static var idempotent: RPCCallOptions {
+    var options = RPCCallOptions()
+    options.isIdempotent = true
+    return options
+  }
+
+  /// Whether the metadata is within its limits.
+  var hasValidMetadata: Bool {
+    metadata.isEmpty
+      || metadata.count <= Self.metadataEntriesMax
+        && metadata.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
+          <= Self.metadataBytesMax
+  }
+}

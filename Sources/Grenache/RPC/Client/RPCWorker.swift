@@ -1,0 +1,234 @@
+internal import GrenacheFraming
+internal import GrenacheIO
+internal import GrenacheTLS
+internal import GrenacheTransport
+
+/// A call on its way to some worker.
+struct RPCCall: Sendable {
+  var service: String
+  var payload: [UInt8]
+  var deadline: MonotonicTime
+  var options: RPCCallOptions
+
+  /// When an attempt that begins now has to be over.
+  var limit: MonotonicTime {
+    guard let time = options.attemptTimeout else { return deadline }
+    return min(deadline, .now() + time)
+  }
+}
+
+/// One worker as a client knows it: its connections, and how it has behaved lately.
+final class RPCWorker {
+  /// The longest time that a failing worker is passed over.
+  static let sitOutMax = Duration.seconds(30)
+
+  private let destination: Destination
+  private let context: TLSContext?
+  private let configuration: PeerRPCClientConfiguration
+  private let http: RPCHTTPCaller
+  private var connections: [RPCClientConnection] = []
+  private var connecting = 0
+  /// Who waits for the connection that is being made.
+  private var waiting: [LoopPromise<TransportError?>] = []
+  private var failures = 0
+  private var hasAnswered = false
+  /// The calls that are with this worker.
+  private(set) var callsInFlight = 0
+  private(set) var sitsOutUntil = MonotonicTime(nanoseconds: 0)
+
+  init(
+    _ destination: Destination, context: TLSContext?, http: RPCHTTPCaller,
+    configuration: PeerRPCClientConfiguration
+  ) {
+    self.destination = destination
+    self.context = context
+    self.http = http
+    self.configuration = configuration
+  }
+
+  var endpoint: Endpoint { destination.endpoint }
+
+  var isUnused: Bool {
+    callsInFlight == 0 && connecting == 0 && !connections.contains(where: \.isOpen)
+  }
+
+  /// Whether a call needs no connecting, as far as is known.
+  var isWarm: Bool {
+    configuration.transport == .https ? hasAnswered : connections.contains(where: \.isOpen)
+  }
+
+  func isReady(at now: MonotonicTime) -> Bool { now >= sitsOutUntil }
+
+  // MARK: Calls
+
+  /// Makes a call and notes how it went.
+  func call(
+    _ call: RPCCall, by limit: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> RPCReply {
+    callsInFlight += 1
+    defer { callsInFlight -= 1 }
+    do throws(GrenacheError) {
+      let reply: RPCReply
+      if configuration.transport == .https {
+        reply = try await http.call(call, to: destination, by: limit, on: loop)
+      } else {
+        let connection = try await connection(for: call.service, by: limit, on: loop)
+        reply = try await connection.call(call, by: limit, on: loop)
+      }
+      noteAnswer()
+      return reply
+    } catch {
+      note(error)
+      throw error
+    }
+  }
+
+  func openStream(
+    _ service: String, _ fields: HTTPFields, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> HTTPClientStream {
+    do throws(GrenacheError) {
+      let limit = min(deadline, .now() + configuration.connectTimeout)
+      return try await http.openStream(service, fields, to: destination, by: limit, on: loop)
+    } catch {
+      note(error)
+      throw error
+    }
+  }
+
+  func close(on loop: isolated EventLoop) {
+    for connection in connections { connection.close(on: loop) }
+    connections = []
+  }
+
+  private func noteAnswer() {
+    hasAnswered = true
+    if failures != 0 { failures = 0 }
+  }
+
+  /// An error of the worker's own is an answer; one that it could not be reached for makes it sit out.
+  private func note(_ error: GrenacheError) {
+    switch error.code {
+    case .workerUnreachable, .workerNotTrusted, .connectionLost, .overloaded, .invalidReply:
+      sitOut(from: .now())
+    case .remoteError, .notPermitted:
+      noteAnswer()
+    default:
+      break
+    }
+  }
+
+  /// Makes it sit out for a time that doubles with each failure in a row. Of calls that fail at once
+  /// the first counts.
+  func sitOut(from now: MonotonicTime) {
+    hasAnswered = false
+    guard now >= sitsOutUntil else { return }
+    failures = min(failures + 1, 16)
+    let time = min(configuration.sitOutTime * (1 << (failures - 1)), Self.sitOutMax)
+    sitsOutUntil = now + time
+  }
+
+  // MARK: Connections
+
+  /// Connects in the background, if nothing is connected or being connected.
+  func warmUp(on loop: isolated EventLoop) {
+    guard configuration.transport == .wss, connecting == 0, !isWarm else { return }
+    startConnecting(on: loop)
+  }
+
+  /// The open connection with the fewest calls, or a new one.
+  ///
+  /// While a first connection is being made, everybody waits for it; another one is made only when
+  /// those that are open are busy.
+  private func connection(
+    for service: String, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> RPCClientConnection {
+    if let best = leastBusy {
+      if best.callsInFlight >= configuration.callsPerConnection, connecting == 0,
+        connections.count < configuration.connectionsPerWorkerMax
+      {
+        startConnecting(on: loop)
+      }
+      return best
+    }
+    let promise = LoopPromise<TransportError?>()
+    waiting.append(promise)
+    if connecting == 0 { startConnecting(on: loop) }
+    let limit = min(deadline, .now() + configuration.connectTimeout)
+    switch await promise.wait(until: limit, on: loop) {
+    case .value(let failure):
+      if let failure { throw GrenacheError(connectingTo: endpoint, for: service, failure) }
+      guard let connection = leastBusy else {
+        throw GrenacheError(.workerUnreachable, "\(endpoint) closed at once")
+      }
+      return connection
+    case .timedOut where deadline <= .now():
+      throw GrenacheError(.deadlineExceeded, "no connection to \(endpoint) in time")
+    case .timedOut:
+      let late = TransportError(.timedOut, stage: .connect, message: "no connection in time")
+      throw GrenacheError(connectingTo: endpoint, for: service, late)
+    case .cancelled:
+      throw GrenacheError(.cancelled, "the call of \(service) was cancelled")
+    }
+  }
+
+  /// Connects in a task of its own and by a deadline of its own: the connection serves every caller,
+  /// whoever of them gives up.
+  private func startConnecting(on loop: isolated EventLoop) {
+    connecting += 1
+    let deadline = loop.core.now + configuration.connectTimeout
+    Task {
+      let failure = await connect(by: deadline, on: loop)
+      connecting -= 1
+      if failure != nil { sitOut(from: .now()) }
+      let waiting = self.waiting
+      self.waiting = []
+      for promise in waiting { promise.fulfil(failure, on: loop) }
+    }
+  }
+
+  private func connect(
+    by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async -> TransportError? {
+    let connection = RPCClientConnection(
+      worker: destination.endpoint, idleTimeout: configuration.idleTimeout)
+    do throws(TransportError) {
+      let webSocket = try await WebSocketClient.connect(
+        to: destination, context: context, limits: configuration.webSocket, handler: connection,
+        by: deadline, on: loop)
+      connection.attach(webSocket, on: loop)
+      connections.removeAll { !$0.isOpen }
+      connections.append(connection)
+      return nil
+    } catch {
+      return error
+    }
+  }
+
+  private var leastBusy: RPCClientConnection? {
+    var best: RPCClientConnection?
+    for connection in connections where connection.isOpen {
+      guard let known = best else {
+        best = connection
+        continue
+      }
+      if connection.callsInFlight < known.callsInFlight { best = connection }
+    }
+    return best
+  }
+}
+
+extension GrenacheError {
+  /// No connection, so that no byte of a call has been sent.
+  init(connectingTo worker: Endpoint, for service: String, _ error: TransportError) {
+    if error.code == .cancelled {
+      self.init(.cancelled, "the call of \(service) was cancelled")
+    } else if error.tls != nil {
+      self.init(
+        .workerNotTrusted, "no worker of \(service) at \(worker) can be trusted", cause: error)
+    } else {
+      self.init(
+        .workerUnreachable, "no worker of \(service) at \(worker) can be reached", cause: error)
+    }
+  }
+}

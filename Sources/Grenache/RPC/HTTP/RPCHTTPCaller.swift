@@ -1,0 +1,148 @@
+internal import GrenacheFraming
+internal import GrenacheIO
+internal import GrenacheTLS
+internal import GrenacheTransport
+
+/// The calls of a client over HTTPS, confined to its loop.
+final class RPCHTTPCaller {
+  private let client: HTTPClient
+  private let compresses: Bool
+  private let bodyBytesMax: Int
+  private var lastID: UInt64 = 0
+
+  init(context: TLSContext?, configuration: PeerRPCClientConfiguration) {
+    var settings = HTTPClientConfiguration()
+    settings.http = configuration.http
+    settings.connectionsPerDestinationMax = configuration.httpConnectionsPerWorkerMax
+    settings.waitingMax = configuration.callsInFlightMax
+    settings.idleTimeout = configuration.idleTimeout
+    client = HTTPClient(context: context, configuration: settings)
+    compresses = configuration.compressesHTTP
+    bodyBytesMax = configuration.http.bodyBytesMax
+  }
+
+  func close(on loop: isolated EventLoop) {
+    client.close(on: loop)
+  }
+
+  // MARK: Calls
+
+  func call(
+    _ call: RPCCall, to destination: Destination, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> RPCReply {
+    lastID &+= 1
+    let id = lastID
+    let request = try request(id, call, by: deadline)
+    let response: HTTPClientResponse
+    do {
+      response = try await client.send(
+        request, to: destination, by: deadline, isRetryable: call.options.isIdempotent, on: loop)
+    } catch {
+      throw GrenacheError(calling: call.service, at: destination.endpoint, error)
+    }
+    return try reply(response, id, from: destination.endpoint)
+  }
+
+  /// The request as existing peers make it; `Content-Type` is theirs, too.
+  private func request(
+    _ id: UInt64, _ call: RPCCall, by deadline: MonotonicTime
+  ) throws(GrenacheError) -> HTTPClientRequest {
+    var body: [UInt8] = []
+    RPCRequestEnvelope.append(
+      rid: id, service: call.service, payload: call.payload, to: &body)
+    guard compresses else {
+      let fields: HTTPFields = [
+        (RPCHTTPHead.compressionField, "none"), ("Content-Type", "text/plain;charset=UTF-8"),
+        ("Accept", "*/*"),
+      ]
+      return HTTPClientRequest(.post, "/", fields: fields, body: body)
+    }
+    do {
+      body = try Gzip.encode(body.span)
+    } catch {
+      throw GrenacheError(.limitReached, error.message)
+    }
+    let fields: HTTPFields = [(RPCHTTPHead.compressionField, "gzip"), ("Accept", "*/*")]
+    return HTTPClientRequest(.post, "/", fields: fields, body: body)
+  }
+
+  private func reply(
+    _ response: HTTPClientResponse, _ id: UInt64, from worker: Endpoint
+  ) throws(GrenacheError) -> RPCReply {
+    guard response.status == .ok else {
+      let text = String(decoding: response.body.prefix(200), as: UTF8.self)
+      throw GrenacheError(
+        response.status == .serviceUnavailable ? .workerUnreachable : .invalidReply,
+        "\(worker) answered \(response.status): \(text)")
+    }
+    var body = response.body
+    if RPCHTTPCall.isGzip(body) {
+      do {
+        body = try Gzip.decode(body.span, limits: InflateLimits(outputBytesMax: bodyBytesMax))
+      } catch {
+        throw GrenacheError(.invalidReply, "\(worker) answered badly: \(error.message)")
+      }
+    }
+    guard let envelope = RPCReplyEnvelope(body.span, checksUTF8: true),
+      envelope.ridNumber(in: body.span) == id
+    else {
+      throw GrenacheError(.invalidReply, "\(worker) answered something else than was asked")
+    }
+    if let message = envelope.errorMessage(in: body.span) {
+      throw GrenacheError(RPCFault.code(of: message), message)
+    }
+    return RPCReply(
+      result: envelope.result.bytes(in: body.span), identity: response.identity,
+      negotiated: response.negotiated, worker: worker)
+  }
+
+  // MARK: Streams
+
+  func openStream(
+    _ service: String, _ fields: HTTPFields, to destination: Destination,
+    by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> HTTPClientStream {
+    lastID &+= 1
+    var request: [UInt8] = []
+    request.append(contentsOf: "[\"\(lastID)\",".utf8)
+    request.appendJSONString(service)
+    request.append(UInt8(ascii: "]"))
+    var all: HTTPFields = [(RPCHTTPHead.requestField, String(decoding: request, as: UTF8.self))]
+    for line in fields.lines { all.append(line.name, line.value) }
+    do {
+      return try await client.openStream(
+        HTTPClientRequest(.post, "/", fields: all), to: destination, by: deadline, on: loop)
+    } catch {
+      throw GrenacheError(calling: service, at: destination.endpoint, error)
+    }
+  }
+}
+
+extension GrenacheError {
+  /// What went wrong with a call over HTTPS: before anything was sent, or after.
+  init(calling service: String, at worker: Endpoint, _ error: TransportError) {
+    let isSent = error.stage == .transfer
+    switch error.code {
+    case .cancelled:
+      self.init(.cancelled, "the call of \(service) was cancelled")
+    case .timedOut where isSent:
+      self.init(.deadlineExceeded, "\(worker) did not answer \(service) in time", cause: error)
+    case .limitReached where !isSent:
+      self.init(.limitReached, "no connection to \(worker) is free", cause: error)
+    case .invalidRequest:
+      self.init(.invalidPayload, "the call of \(service) cannot be sent", cause: error)
+    case .protocolViolated:
+      self.init(.invalidReply, "\(worker) does not answer as HTTP does", cause: error)
+    default:
+      if error.tls != nil {
+        self.init(.workerNotTrusted, "\(worker) cannot be trusted with \(service)", cause: error)
+      } else if isSent {
+        self.init(
+          .connectionLost, "the connection to \(worker) broke before the reply", cause: error)
+      } else {
+        self.init(.workerUnreachable, "\(worker) cannot be reached", cause: error)
+      }
+    }
+  }
+}

@@ -1,0 +1,98 @@
+internal import GrenacheFraming
+internal import GrenacheTransport
+
+/// Answers calls over HTTPS as existing peers do: 200 with an envelope, errors of a call included.
+struct RPCHTTPResponder: Sendable {
+  let dispatcher: RPCDispatcher
+  /// What a compressed body may grow to.
+  let bodyBytesMax: Int
+
+  func respond(to request: HTTPServerRequest) async -> HTTPServerResponse {
+    let head: RPCHTTPHead
+    do {
+      head = try RPCHTTPHead(request.fields)
+    } catch {
+      return Self.refusal(.internalServerError, RPCHTTPHead.Refusal.body)
+    }
+    let call: RPCHTTPCall
+    do {
+      call = try RPCHTTPCall(head, body: request.body, bodyBytesMax: bodyBytesMax)
+    } catch {
+      return Self.refusal(error.status, error.message)
+    }
+    let outcome = await answer(call, head, request)
+    return response(Self.reply(call.rid, outcome), isGzip: head.wantsGzip)
+  }
+
+  private func answer(
+    _ call: RPCHTTPCall, _ head: RPCHTTPHead, _ request: HTTPServerRequest
+  ) async -> RPCOutcome {
+    guard let service = call.service.flatMap({ dispatcher.services.service(named: $0) }) else {
+      return .fault(RPCDispatcher.notFound(call.service))
+    }
+    if let denial = denial(service, request) { return .fault(denial) }
+    return await dispatcher.run(
+      service, rpcRequest(service, head, request, payload: call.payload))
+  }
+
+  /// The handler that takes `request` as a stream, if it is one, or its service takes no others.
+  func streamHandler(for request: HTTPServerRequest) -> HTTPStreamHandler? {
+    guard let head = try? RPCHTTPHead(request.fields), let named = head.request,
+      let service = named.service.flatMap({ dispatcher.services.service(named: $0) }),
+      let handler = service.streamHandler, head.isStream || !service.takesCalls
+    else { return nil }
+    if let denial = denial(service, request) {
+      return { _, body, writer in
+        await RPCServerStream(RPCByteStream(body), writer, rid: named.rid).fail(denial)
+      }
+    }
+    let call = rpcRequest(service, head, request, payload: Array("null".utf8))
+    return { [dispatcher] _, body, writer in
+      let stream = RPCServerStream(RPCByteStream(body), writer, rid: named.rid)
+      do {
+        try await handler(call, stream)
+      } catch {
+        let message = dispatcher.message(for: error, of: service.name)
+        await stream.fail(message)
+      }
+    }
+  }
+
+  private func denial(_ service: RPCService, _ request: HTTPServerRequest) -> String? {
+    guard !dispatcher.allows(service.name, by: request.identity) else { return nil }
+    return dispatcher.denied(
+      service.name, request.identity, at: request.remoteAddress, isWorthALine: false)
+  }
+
+  private func rpcRequest(
+    _ service: RPCService, _ head: RPCHTTPHead, _ request: HTTPServerRequest, payload: [UInt8]
+  ) -> RPCRequest {
+    RPCRequest(
+      service: service.name, payload: payload, identity: request.identity,
+      remoteAddress: request.remoteAddress,
+      extras: .init(action: head.action, actionArguments: head.actionArguments))
+  }
+
+  static func reply(_ rid: [UInt8], _ outcome: RPCOutcome) -> [UInt8] {
+    var body: [UInt8] = []
+    switch outcome {
+    case .result(let result): RPCReplyEnvelope.append(rid: rid, result: result, to: &body)
+    case .fault(let message): RPCReplyEnvelope.append(rid: rid, error: message, to: &body)
+    }
+    return body
+  }
+
+  /// A call that asked to be answered compressed is; no field says so, since none ever did.
+  private func response(_ body: [UInt8], isGzip: Bool) -> HTTPServerResponse {
+    guard isGzip else { return HTTPServerResponse(.ok, body: body) }
+    do {
+      return HTTPServerResponse(.ok, body: try Gzip.encode(body.span))
+    } catch {
+      return Self.refusal(HTTPStatus(code: error.statusHint), error.message)
+    }
+  }
+
+  private static func refusal(_ status: HTTPStatus, _ text: String) -> HTTPServerResponse {
+    HTTPServerResponse(status, body: Array(text.utf8))
+  }
+}

@@ -1,0 +1,100 @@
+internal import GrenacheFraming
+internal import GrenacheTransport
+
+/// The bytes of one direction of a stream as they come.
+///
+/// At most 64 KiB and what one read brought wait to be taken; then the peer meets TCP's flow control.
+public struct RPCByteStream: AsyncSequence, Sendable {
+  /// Some bytes, as many as had come.
+  public typealias Element = [UInt8]
+
+  private let body: HTTPBody
+
+  init(_ body: HTTPBody) {
+    self.body = body
+  }
+
+  /// Takes what comes.
+  public struct AsyncIterator: AsyncIteratorProtocol, Sendable {
+    private var body: HTTPBody.Iterator
+
+    fileprivate init(_ body: HTTPBody.Iterator) { self.body = body }
+
+    /// The next bytes; `nil` once everything has come.
+    ///
+    /// - Throws: `GrenacheError`: `connectionLost` when the rest will not come, `cancelled`.
+    public mutating func next(
+      isolation actor: isolated (any Actor)? = #isolation
+    ) async throws(GrenacheError) -> [UInt8]? {
+      do throws(TransportError) {
+        return try await body.next(isolation: actor)
+      } catch {
+        throw GrenacheError(streaming: error)
+      }
+    }
+  }
+
+  /// One reader at a time.
+  public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(body.makeAsyncIterator()) }
+}
+
+/// A stream as a service's handler sees it: bytes come and go at the same time.
+public struct RPCServerStream: Sendable {
+  /// What the caller sends.
+  public let incoming: RPCByteStream
+  private let writer: HTTPResponseWriter
+  private let rid: [UInt8]
+
+  init(_ incoming: RPCByteStream, _ writer: HTTPResponseWriter, rid: [UInt8]) {
+    self.incoming = incoming
+    self.writer = writer
+    self.rid = rid
+  }
+
+  /// Sends bytes to the caller; waits while it does not take those before. One writer at a time.
+  ///
+  /// - Throws: `GrenacheError`: `connectionLost`, `cancelled`.
+  public func write(_ bytes: [UInt8]) async throws(GrenacheError) {
+    do {
+      try await writer.write(bytes)
+    } catch {
+      throw GrenacheError(streaming: error)
+    }
+  }
+
+  /// Answers with one JSON value in an envelope, in place of bytes.
+  public func reply(_ result: [UInt8]) async {
+    await writer.respond(
+      HTTPServerResponse(.ok, body: RPCHTTPResponder.reply(rid, .result(result))))
+  }
+
+  /// Answers with an error; once bytes have been sent, breaks the connection off instead, so that
+  /// they are not taken for the whole.
+  func fail(_ message: String) async {
+    let isWhole = await writer.respond(
+      HTTPServerResponse(
+        .ok, fields: [(RPCStreamFields.reply, RPCStreamFields.error)],
+        body: RPCHTTPResponder.reply(rid, .fault(message))))
+    if !isWhole { await writer.abort() }
+  }
+}
+
+/// How a stream's answer that is an error is told from one that is bytes (`docs/wire-extensions.md`).
+enum RPCStreamFields {
+  static let reply = "Grenache-Reply"
+  static let error = "error"
+}
+
+extension GrenacheError {
+  /// What went wrong with a stream that was open.
+  init(streaming error: TransportError) {
+    switch error.code {
+    case .cancelled:
+      self.init(.cancelled, "the stream was cancelled")
+    case .timedOut:
+      self.init(.deadlineExceeded, "the stream does not move", cause: error)
+    default:
+      self.init(.connectionLost, "the stream broke", cause: error)
+    }
+  }
+}

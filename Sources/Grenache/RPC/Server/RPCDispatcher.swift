@@ -1,0 +1,66 @@
+internal import GrenacheAccess
+internal import GrenacheIO
+internal import GrenacheTLS
+internal import Logging
+internal import Metrics
+
+/// What a call was answered with.
+enum RPCOutcome: Sendable {
+  /// One JSON value.
+  case result([UInt8])
+  /// The message of an error.
+  case fault(String)
+}
+
+/// What a server does with a call, whichever protocol has brought it.
+struct RPCDispatcher: Sendable {
+  let services: RPCServiceTable
+  let access: AccessControl?
+  /// Whether who is nobody may call what is open to everybody.
+  let admitsAnonymous: Bool
+  let logger: Logger
+
+  /// Runs the handler; whatever it throws answers this call and touches no other.
+  func run(_ service: RPCService, _ request: RPCRequest) async -> RPCOutcome {
+    do {
+      return .result(try await service.handler(request))
+    } catch {
+      return .fault(message(for: error, of: service.name))
+    }
+  }
+
+  /// What the caller is told of an error that a handler has thrown.
+  func message(for error: any Error, of service: String) -> String {
+    if let fault = error as? RPCFault { return fault.message }
+    logger.error("a handler failed", metadata: ["service": "\(service)", "error": "\(error)"])
+    return "ERR_INTERNAL: the call failed"
+  }
+
+  /// Whether a caller may call `service`, for protocols that ask at each call.
+  func allows(_ service: String, by peer: PeerIdentity?) -> Bool {
+    guard let access else { return true }
+    var permissions = CallPermissions(access, admitsAnonymous: admitsAnonymous)
+    return permissions.allow(service, by: peer)
+  }
+
+  /// Counts a call that the access policy does not allow, and logs it if it is worth a line.
+  ///
+  /// - Returns: what the caller is told.
+  func denied(
+    _ service: String, _ peer: PeerIdentity?, at address: SocketAddress, isWorthALine: Bool
+  ) -> String {
+    Counter(label: "grenache_denials_total", dimensions: [("right", "call")]).increment()
+    if isWorthALine {
+      let who = peer?.displayName ?? "\(address)"
+      logger.notice(
+        "denied: no rule of the access policy allows it",
+        metadata: ["right": "call", "service": "\(service)", "by": "\(who)"])
+    }
+    return "\(RPCFault.notPermittedCode): \(service)"
+  }
+
+  /// What a caller is told of a service that is not here.
+  static func notFound(_ name: String?) -> String {
+    "ERR_SERVICE_NOT_FOUND: \((name ?? "null").prefix(200))"
+  }
+}

@@ -1,0 +1,244 @@
+internal import GrenacheFraming
+internal import GrenacheIO
+
+/// Who fills a body's pipe, and is told when there is room in it again.
+protocol HTTPBodySource: AnyObject {
+  func bodyHasRoom(on loop: isolated EventLoop)
+}
+
+/// A body on its way in: what has come and has not been taken yet, confined to its loop.
+///
+/// It holds `bytesMax` and what one read brought beyond that; then its source stops reading, and the
+/// peer meets TCP's flow control.
+final class HTTPBodyPipe {
+  private enum End {
+    case complete
+    case failed(TransportError)
+  }
+
+  weak var source: (any HTTPBodySource)?
+  private let bytesMax: Int
+  private var buffered: [UInt8] = []
+  private var end: End?
+  private var reader: LoopPromise<Void>?
+
+  init(bytesMax: Int) {
+    self.bytesMax = bytesMax
+  }
+
+  var isFull: Bool { buffered.count >= bytesMax }
+  /// Whether nothing more will come.
+  var hasEnded: Bool { end != nil }
+  /// Whether the whole body has come.
+  var isComplete: Bool {
+    if case .complete = end { true } else { false }
+  }
+
+  func receive(_ bytes: Span<UInt8>, on loop: isolated EventLoop) {
+    guard end == nil else { return }
+    bytes.append(to: &buffered)
+    wake(on: loop)
+  }
+
+  /// The whole of the body has come.
+  func complete(on loop: isolated EventLoop) {
+    guard end == nil else { return }
+    end = .complete
+    wake(on: loop)
+  }
+
+  /// The rest will not come. What has come is still handed over.
+  func fail(_ error: TransportError, on loop: isolated EventLoop) {
+    guard end == nil else { return }
+    end = .failed(error)
+    wake(on: loop)
+  }
+
+  /// Everything that has come since the last call, or `nil` at the end; one reader at a time.
+  func next(on loop: isolated EventLoop) async throws(TransportError) -> [UInt8]? {
+    while buffered.isEmpty {
+      switch end {
+      case .complete: return nil
+      case .failed(let error): throw error
+      case nil: try await waitForBytes(on: loop)
+      }
+    }
+    let wasFull = isFull
+    var bytes: [UInt8] = []
+    swap(&bytes, &buffered)
+    if wasFull { source?.bodyHasRoom(on: loop) }
+    return bytes
+  }
+
+  private func waitForBytes(on loop: isolated EventLoop) async throws(TransportError) {
+    let promise = LoopPromise<Void>()
+    reader = promise
+    // The deadlines are those of the connection, whose timers end the wait.
+    if case .cancelled = await promise.wait(until: .distantFuture, on: loop) {
+      throw .cancelled(.transfer, peer: nil)
+    }
+  }
+
+  private func wake(on loop: isolated EventLoop) {
+    let reader = self.reader
+    self.reader = nil
+    reader?.fulfil((), on: loop)
+  }
+}
+
+extension MonotonicTime {
+  /// For waits that something else ends.
+  static let distantFuture = MonotonicTime(nanoseconds: .max / 2)
+}
+
+/// A body on its way out, confined to its loop: writing waits while the peer does not take it.
+final class HTTPBodyOutput {
+  /// What is put into one chunk, and how much is written before others of the loop get their turn.
+  static let chunkBytes = 64 << 10
+
+  private enum State {
+    case open(ByteStream)
+    case finished
+    case failed(TransportError)
+  }
+  private var state: State
+  private let isChunked: Bool
+  private let isSilent: Bool
+  private var waiting: [LoopPromise<Void>] = []
+  /// The bytes that have been written.
+  private(set) var written = 0
+
+  /// - Parameter isSilent: whether the body is not sent at all, as in the answer to HEAD.
+  init(_ stream: ByteStream, isChunked: Bool, isSilent: Bool = false) {
+    state = .open(stream)
+    self.isChunked = isChunked
+    self.isSilent = isSilent
+  }
+
+  var isOpen: Bool {
+    if case .open = state { true } else { false }
+  }
+
+  /// Sends `bytes`, behind what was written before, as the peer takes them.
+  func write(_ bytes: [UInt8], on loop: isolated EventLoop) async throws(TransportError) {
+    var start = 0
+    while start < bytes.count {
+      let stream = try await room(on: loop)
+      let end = min(start + Self.chunkBytes, bytes.count)
+      if !isSilent {
+        let part = bytes.span.extracting(start..<end)
+        if isChunked {
+          stream.output.appendHTTPChunk(part)
+        } else {
+          part.append(to: &stream.output)
+        }
+        stream.outputAppended(on: loop)
+      }
+      written += end - start
+      start = end
+      // A peer that takes everything at once must not keep the loop from the others.
+      if start < bytes.count { await Task.yield() }
+    }
+  }
+
+  /// Ends the body.
+  func finish(on loop: isolated EventLoop) {
+    guard case .open(let stream) = state else { return }
+    state = .finished
+    guard isChunked, !isSilent else { return }
+    stream.output.appendHTTPLastChunk()
+    stream.outputAppended(on: loop)
+  }
+
+  func fail(_ error: TransportError, on loop: isolated EventLoop) {
+    if case .open = state { state = .failed(error) }
+    drained(on: loop)
+  }
+
+  /// More output is welcome, or none ever will be.
+  func drained(on loop: isolated EventLoop) {
+    let waiting = self.waiting
+    self.waiting = []
+    for promise in waiting { promise.fulfil((), on: loop) }
+  }
+
+  private func room(on loop: isolated EventLoop) async throws(TransportError) -> ByteStream {
+    while true {
+      if Task.isCancelled { throw .cancelled(.transfer, peer: nil) }
+      switch state {
+      case .finished:
+        throw TransportError(
+          .invalidRequest, stage: .transfer, message: "the body has been ended already")
+      case .failed(let error):
+        throw error
+      case .open(let stream):
+        if !stream.isOutputFull { return stream }
+      }
+      let promise = LoopPromise<Void>()
+      waiting.append(promise)
+      if case .cancelled = await promise.wait(until: .distantFuture, on: loop) {
+        throw .cancelled(.transfer, peer: nil)
+      }
+    }
+  }
+}
+
+/// The bytes of a body as they come. What is not taken is not read from the peer.
+package struct HTTPBody: AsyncSequence, Sendable {
+  package typealias Element = [UInt8]
+  package typealias Failure = TransportError
+
+  private let pipe: LoopBound<HTTPBodyPipe>
+
+  init(_ pipe: HTTPBodyPipe, on loop: isolated EventLoop) {
+    self.pipe = LoopBound(pipe, on: loop)
+  }
+
+  package struct Iterator: AsyncIteratorProtocol, Sendable {
+    fileprivate let pipe: LoopBound<HTTPBodyPipe>
+
+    /// The next part; `nil` once the whole body has come.
+    ///
+    /// - Throws: `TransportError` when the rest will not come: a body that was cut short never ends
+    ///   as if it were whole.
+    package mutating func next(
+      isolation actor: isolated (any Actor)?
+    ) async throws(TransportError) -> [UInt8]? {
+      try await HTTPBody.next(pipe, on: pipe.loop)
+    }
+  }
+
+  package func makeAsyncIterator() -> Iterator { Iterator(pipe: pipe) }
+
+  private static func next(
+    _ pipe: LoopBound<HTTPBodyPipe>, on loop: isolated EventLoop
+  ) async throws(TransportError) -> [UInt8]? {
+    try await pipe.get(on: loop).next(on: loop)
+  }
+}
+
+/// Where the parts of a body are written.
+package struct HTTPBodyWriter: Sendable {
+  private let output: LoopBound<HTTPBodyOutput>
+
+  init(_ output: HTTPBodyOutput, on loop: isolated EventLoop) {
+    self.output = LoopBound(output, on: loop)
+  }
+
+  /// Sends `bytes`; waits while the peer does not take what was written before.
+  package func write(_ bytes: [UInt8]) async throws(TransportError) {
+    try await Self.write(bytes, output, on: output.loop)
+  }
+
+  /// Ends the body; nothing can be written any more.
+  package func finish() async {
+    let output = output
+    await output.loop.run { loop in output.get(on: loop).finish(on: loop) }
+  }
+
+  private static func write(
+    _ bytes: [UInt8], _ output: LoopBound<HTTPBodyOutput>, on loop: isolated EventLoop
+  ) async throws(TransportError) {
+    try await output.get(on: loop).write(bytes, on: loop)
+  }
+}
