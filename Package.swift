@@ -112,6 +112,9 @@ let package = Package(
         argumentParser, logging,
       ],
       path: "Benchmarks/CallBenchmark", swiftSettings: testSettings),
+    .target(
+      name: "DHTSimulation", dependencies: ["GrenacheDHT", "TestSupport"],
+      path: "Benchmarks/DHTSimulation", swiftSettings: testSettings),
     .executableTarget(
       name: "HelloWorker", dependencies: ["Grenache", logging, lifecycle, unixSignals],
       path: "Examples/HelloWorker", swiftSettings: settings),
@@ -127,7 +130,7 @@ let package = Package(
       name: "GrenacheFramingTests", dependencies: ["GrenacheFraming", "TestSupport"],
       swiftSettings: testSettings),
     .testTarget(
-      name: "GrenacheDHTTests", dependencies: ["GrenacheDHT", "TestSupport"],
+      name: "GrenacheDHTTests", dependencies: ["GrenacheDHT", "DHTSimulation", "TestSupport"],
       swiftSettings: testSettings),
     .testTarget(
       name: "GrenacheTLSTests", dependencies: ["GrenacheTLS", "TestSupport"],
