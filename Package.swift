@@ -118,6 +118,9 @@ let package = Package(
       name: "FramingBenchmark",
       dependencies: ["GrenacheFraming", "CAllocationCount", argumentParser],
       path: "Benchmarks/FramingBenchmark", swiftSettings: testSettings),
+    .target(
+      name: "DHTSimulation", dependencies: ["GrenacheDHT", "TestSupport"],
+      path: "Benchmarks/DHTSimulation", swiftSettings: testSettings),
     .executableTarget(
       name: "HelloWorker", dependencies: ["Grenache", logging, lifecycle, unixSignals],
       path: "Examples/HelloWorker", swiftSettings: settings),
@@ -133,7 +136,7 @@ let package = Package(
       name: "GrenacheFramingTests", dependencies: ["GrenacheFraming", "TestSupport"],
       swiftSettings: testSettings),
     .testTarget(
-      name: "GrenacheDHTTests", dependencies: ["GrenacheDHT", "TestSupport"],
+      name: "GrenacheDHTTests", dependencies: ["GrenacheDHT", "DHTSimulation", "TestSupport"],
       swiftSettings: testSettings),
     .testTarget(
       name: "GrenacheTLSTests", dependencies: ["GrenacheTLS", "TestSupport"],

@@ -1,4 +1,5 @@
-/// A value of bencoding (BEP 3).
+/// A value of bencoding (BEP 3), as a tree: for what people put and get. Messages are read in place
+/// by `BencodeReader`.
 package indirect enum Bencode: Hashable, Sendable {
   case integer(Int64)
   case bytes([UInt8])
@@ -37,9 +38,9 @@ extension Bencode {
   private func encode(to output: inout [UInt8]) {
     switch self {
     case .integer(let value):
-      output.append(contentsOf: "i\(value)e".utf8)
+      output.append(bencoded: value)
     case .bytes(let value):
-      Self.encode(value, to: &output)
+      output.append(bencoded: value)
     case .list(let values):
       output.append(UInt8(ascii: "l"))
       for value in values { value.encode(to: &output) }
@@ -47,123 +48,69 @@ extension Bencode {
     case .dictionary(let entries):
       output.append(UInt8(ascii: "d"))
       for (key, value) in entries.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
-        Self.encode(key, to: &output)
+        output.append(bencoded: key)
         value.encode(to: &output)
       }
       output.append(UInt8(ascii: "e"))
     }
-  }
-
-  private static func encode(_ bytes: [UInt8], to output: inout [UInt8]) {
-    output.append(contentsOf: "\(bytes.count):".utf8)
-    output.append(contentsOf: bytes)
   }
 }
 
 // MARK: Decoding
 
 extension Bencode {
-  /// How deep lists and dictionaries may be nested; KRPC needs four levels.
-  static let depthMax = 8
-  /// How many values one message may hold; a full `nodes` answer of an existing node has a hundred.
+  /// How many values one message may hold; a full answer of an existing node has a few hundred.
   static let valuesMax = 2_048
 
   /// Decodes the value at the start of `bytes`. Unsorted keys and bytes behind the value are accepted,
   /// as existing nodes do; a key that comes twice is not.
   package init?(decoding bytes: Span<UInt8>) {
-    var decoder = BencodeDecoder()
-    guard let value = decoder.value(bytes, depth: 0) else { return nil }
+    var reader = BencodeReader(0..<bytes.count)
+    var count = 0
+    guard let field = reader.value(bytes), let value = Self.tree(of: field, bytes, &count) else {
+      return nil
+    }
     self = value
+  }
+
+  /// `field` has been checked to its end, and its depth is bounded.
+  private static func tree(
+    of field: BencodeField, _ bytes: Span<UInt8>, _ count: inout Int
+  ) -> Bencode? {
+    count += 1
+    guard count <= valuesMax else { return nil }
+    var reader = BencodeReader(field.content)
+    switch field.kind {
+    case .integer(let value):
+      return .integer(value)
+    case .bytes:
+      return .bytes(bytes.copy(field.content))
+    case .list:
+      var values: [Bencode] = []
+      while !reader.isAtEnd {
+        guard let next = reader.value(bytes), let value = tree(of: next, bytes, &count) else {
+          return nil
+        }
+        values.append(value)
+      }
+      return .list(values)
+    case .dictionary:
+      var entries: [[UInt8]: Bencode] = [:]
+      while !reader.isAtEnd {
+        guard let (key, next) = reader.entry(bytes), let value = tree(of: next, bytes, &count),
+          entries.updateValue(value, forKey: bytes.copy(key)) == nil
+        else { return nil }
+      }
+      return .dictionary(entries)
+    }
   }
 }
 
-private struct BencodeDecoder {
-  private var index = 0
-  private var count = 0
-
-  mutating func value(_ bytes: Span<UInt8>, depth: Int) -> Bencode? {
-    count += 1
-    guard index < bytes.count, depth < Bencode.depthMax, count <= Bencode.valuesMax else {
-      return nil
-    }
-    switch bytes[index] {
-    case UInt8(ascii: "i"):
-      index += 1
-      return number(bytes, until: UInt8(ascii: "e"), mayBeNegative: true).map { .integer($0) }
-    case UInt8(ascii: "0")...UInt8(ascii: "9"):
-      return string(bytes).map { .bytes($0) }
-    case UInt8(ascii: "l"):
-      index += 1
-      return list(bytes, depth: depth)
-    case UInt8(ascii: "d"):
-      index += 1
-      return dictionary(bytes, depth: depth)
-    default:
-      return nil
-    }
-  }
-
-  private mutating func list(_ bytes: Span<UInt8>, depth: Int) -> Bencode? {
-    var values: [Bencode] = []
-    while index < bytes.count, bytes[index] != UInt8(ascii: "e") {
-      guard let value = value(bytes, depth: depth + 1) else { return nil }
-      values.append(value)
-    }
-    guard index < bytes.count else { return nil }
-    index += 1
-    return .list(values)
-  }
-
-  private mutating func dictionary(_ bytes: Span<UInt8>, depth: Int) -> Bencode? {
-    var entries: [[UInt8]: Bencode] = [:]
-    while index < bytes.count, bytes[index] != UInt8(ascii: "e") {
-      guard let key = string(bytes), let value = value(bytes, depth: depth + 1),
-        entries.updateValue(value, forKey: key) == nil
-      else { return nil }
-    }
-    guard index < bytes.count else { return nil }
-    index += 1
-    return .dictionary(entries)
-  }
-
-  private mutating func string(_ bytes: Span<UInt8>) -> [UInt8]? {
-    guard let length = number(bytes, until: UInt8(ascii: ":"), mayBeNegative: false),
-      length <= Int64(bytes.count - index)
-    else { return nil }
+extension Span<UInt8> {
+  /// A copy of a part.
+  func copy(_ range: Range<Int>) -> [UInt8] {
     var result: [UInt8] = []
-    result.reserveCapacity(Int(length))
-    for _ in 0..<length {
-      result.append(bytes[index])
-      index += 1
-    }
+    result.append(self, range)
     return result
-  }
-
-  /// Decimal digits without leading zeros and without a negative zero.
-  private mutating func number(
-    _ bytes: Span<UInt8>, until end: UInt8, mayBeNegative: Bool
-  ) -> Int64? {
-    var isNegative = false
-    if mayBeNegative, index < bytes.count, bytes[index] == UInt8(ascii: "-") {
-      isNegative = true
-      index += 1
-    }
-    let start = index
-    var value: Int64 = 0
-    while index < bytes.count, bytes[index] &- 0x30 < 10 {
-      let digit = Int64(bytes[index] &- 0x30)
-      let (shifted, overflow) = value.multipliedReportingOverflow(by: 10)
-      let (sum, carry) =
-        isNegative
-        ? shifted.subtractingReportingOverflow(digit) : shifted.addingReportingOverflow(digit)
-      guard !overflow, !carry else { return nil }
-      value = sum
-      index += 1
-    }
-    let digits = index - start
-    guard digits > 0, index < bytes.count, bytes[index] == end else { return nil }
-    if bytes[start] == 0x30, digits > 1 || isNegative { return nil }
-    index += 1
-    return value
   }
 }

@@ -1,17 +1,22 @@
 /// What a node wants done, or tells.
 package enum DHTAction: Sendable {
   case send([UInt8], to: DHTAddress)
-  case lookupFinished(DHTLookupID, DHTLookupResult)
-  case announceFinished(DHTAnnounceID, DHTAnnounceOutcome)
+  /// A lookup has found some peers, and goes on.
+  case peersFound(DHTRequestID, [DHTAddress])
+  case lookupFinished(DHTRequestID, DHTLookupResult)
+  /// An announcement, a withdrawal or a put is over.
+  case deliveryFinished(DHTRequestID, DHTDeliveryOutcome)
+  case getFinished(DHTRequestID, DHTGetResult?)
+  /// What this node stores of a key has changed: somebody new, or somebody gone.
+  case peersChanged(key: [UInt8])
+  /// A value has been stored, or a newer one in its place.
+  case itemStored(target: [UInt8])
+  /// The node bears another identifier from now on (BEP 42).
+  case identifierChanged(DHTFamily)
 }
 
-/// A lookup that somebody waits for.
-package struct DHTLookupID: Hashable, Sendable {
-  let number: UInt64
-}
-
-/// An announcement that somebody waits for.
-package struct DHTAnnounceID: Hashable, Sendable {
+/// Something that somebody waits for.
+package struct DHTRequestID: Hashable, Sendable {
   let number: UInt64
 }
 
@@ -23,16 +28,28 @@ package struct DHTLookupResult: Hashable, Sendable {
   package var hops: Int
   /// The nodes that answered.
   package var nodes: [DHTContact]
+  /// Whether it was found by an earlier lookup.
+  package var isCached = false
 }
 
-/// What has become of an announcement.
-package enum DHTAnnounceOutcome: Hashable, Sendable {
-  /// So many other nodes store it.
+/// An item and who had it.
+package struct DHTGetResult: Hashable, Sendable {
+  package var item: DHTItem
+  package var id: NodeID
+  /// The token of the node that had it; `nil` for this node itself.
+  package var token: [UInt8]?
+}
+
+/// What has become of something that other nodes are to store.
+package enum DHTDeliveryOutcome: Hashable, Sendable {
+  /// So many other nodes have done it.
   case stored(Int)
-  /// There is no other node to store it.
+  /// There is no other node to do it.
   case noNodes
-  /// No node has stored it.
+  /// No node has done it.
   case allFailed
+  /// A node has something newer, or not what was expected (BEP 44: 301, 302).
+  case refused(KRPCErrorCode)
 }
 
 /// What a node counts.
@@ -41,8 +58,12 @@ package struct DHTStatistics: Hashable, Sendable {
   package var responsesReceived = 0
   package var queriesSent = 0
   package var timeouts = 0
+  package var lookupsStarted = 0
+  package var lookupsFromCache = 0
   /// Responses that nobody waits for, or that come from elsewhere.
   package var unexpectedResponses = 0
+  /// Queries answered with an error, by its code.
+  package var errorsSent: [Int64: Int] = [:]
   /// Datagrams dropped without an answer, by reason.
   package var dropped: [String: Int] = [:]
 

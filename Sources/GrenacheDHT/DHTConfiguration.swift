@@ -2,18 +2,39 @@
 package struct DHTConfiguration: Hashable, Sendable {
   /// Nodes to ask first.
   package var bootstrap: [DHTAddress] = []
+  /// The networks that the node is part of (default IPv4 alone, as existing nodes; BEP 32).
+  package var families: Set<DHTFamily> = [.ipv4]
+  /// Asks but answers nothing, and is not to be known by others (BEP 43; default false).
+  package var isReadOnly = false
   /// Contacts of a bucket, and nodes that store an announcement (20, as existing nodes).
   package var bucketSize = 20
+
+  // MARK: Lookups
+
   /// Queries of one lookup under way at once (default 8: in a network of 20 nodes, which is what most
   /// grapes form, a lookup then takes two round trips).
   package var parallelism = 8
   /// How long an answer is waited for (default 2 s, as existing nodes).
   package var queryTimeout = Duration.seconds(2)
-  /// After this a lookup or an announcement goes on without the node (default 400 ms): one that is dead
-  /// does not hold up the others. Its answer still counts if it comes.
+  /// After this at the latest a lookup or an announcement goes on without the node (default 400 ms): one
+  /// that is dead does not hold up the others. Its answer still counts if it comes. As round trips
+  /// become known, they decide (RFC 6298).
   package var slowAfter = Duration.milliseconds(400)
-  /// Queries under way at once, all lookups together (default 512); more wait.
-  package var outstandingMax = 512
+  /// The same at the earliest (default 25 ms).
+  package var slowAfterMin = Duration.milliseconds(25)
+  /// A lookup of peers ends when so many nodes, each of another network, have named some (default 3).
+  package var sufficientAnswers = 3
+  /// Queries under way at once, all lookups together (default 4,096); more fail.
+  package var outstandingMax = 4_096
+  /// How long what a lookup has found is given again (default 1 s).
+  package var lookupCacheAge = Duration.seconds(1)
+  /// How long it is remembered that a lookup has found nothing (default 250 ms).
+  package var negativeCacheAge = Duration.milliseconds(250)
+  /// Results that are remembered (default 5,000).
+  package var lookupCacheMax = 5_000
+
+  // MARK: What is stored
+
   /// How long an announcement is kept (default 120 s).
   package var peerAgeMax = Duration.seconds(120)
   /// Announcements kept (default 10,000).
@@ -26,16 +47,66 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var peersPerAddressMax = 5_000
   /// Peers in one answer, drawn by chance (default 100: about 800 bytes).
   package var peersPerAnswerMax = 100
-  /// A contact that has been silent for so long is asked whether it lives (default 5 min).
-  package var nodeLiveness = Duration.seconds(300)
+  /// Values kept (default 5,000), those of this node's own callers among them.
+  package var itemsMax = 5_000
+  /// Values kept of one IP address other than loopback (default 500).
+  package var itemsPerAddressMax = 500
+  /// How long a value is kept that nobody puts again (default 24 h).
+  package var itemAgeMax = Duration.seconds(86_400)
+  /// How often the values that were put through this node are put again (default 1 h, BEP 44).
+  package var republishInterval = Duration.seconds(3_600)
+  /// Values that are put again (default 1,000).
+  package var ownItemsMax = 1_000
   /// How long the tokens of a lookup are used again (default 5 min, their shortest life).
   package var tokenAge = Duration.seconds(300)
   /// Keys whose tokens are kept for announcing again (default 1,000).
   package var tokenTablesMax = 1_000
   /// How long between changes of the secret behind our tokens (default 5 min; two are valid).
   package var tokenSecretInterval = Duration.seconds(300)
+
+  // MARK: Whom it knows
+
+  /// A contact that has been silent for so long is questionable and asked whether it lives (default
+  /// 5 min).
+  package var nodeLiveness = Duration.seconds(300)
+  /// A bucket that has not changed for so long is refreshed (default 15 min, BEP 5).
+  package var bucketRefresh = Duration.seconds(900)
   /// Strangers whose address is being checked before they enter the routing table (default 64).
   package var verificationsMax = 64
+  /// Nodes of one /24, or /48 of IPv6, in a bucket and among those that a lookup relies on
+  /// (default 2): whoever has one network cannot surround a key.
+  package var nodesPerPrefixMax = 2
+  /// Whether that counts on private and link-local addresses, too (default true); never on loopback.
+  package var limitsLocalPrefixes = true
+  /// Whether only nodes whose identifier fits their address are known (default true, BEP 42); local
+  /// addresses are exempt.
+  package var checksNodeIDs = true
+
+  // MARK: Abuse; loopback is exempt from these
+
+  /// Queries answered a second of one address that has proven nothing (default 100).
+  package var queriesPerSecondMax = 100
+  /// The same of a node in the routing table (default 2,000).
+  package var queriesPerSecondOfContactMax = 2_000
+  /// The same of all unproven addresses of a /24 or /48 (default 400).
+  package var queriesPerSecondOfPrefixMax = 400
+  /// Addresses that are counted in one second (default 10,000); later ones share what one is allowed.
+  package var countedAddressesMax = 10_000
+  /// An answer to an address that has proven nothing has at most so many bytes for one of the query
+  /// (default 4) …
+  package var amplificationMax = 4
+  /// … but for so many bytes a second and address (default 4,096).
+  package var unprovenExtraBytesPerSecond = 4_096
 
   package init() {}
+
+  /// Whether addresses of that network are limited in number.
+  func limitsPrefix(of host: DHTHost) -> Bool {
+    !host.isLoopback && (limitsLocalPrefixes || !host.isLocal)
+  }
+
+  /// Whether a node may be known by that identifier there.
+  func accepts(_ contact: DHTContact) -> Bool {
+    !checksNodeIDs || contact.id.isAllowed(at: contact.address.host)
+  }
 }

@@ -5,137 +5,136 @@ extension DHTNode {
     _ datagram: Span<UInt8>, from source: DHTAddress, now: Duration,
     using generator: inout some RandomNumberGenerator
   ) {
-    guard source.port > 0 else { return }
+    guard source.port > 0, configuration.families.contains(source.family) else { return }
     tokens.advance(to: now, using: &generator)
     do throws(KRPCMessage.Drop) {
       switch try KRPCMessage(decoding: datagram) {
-      case .query(let transaction, let sender, let query):
+      case .query(let query):
         statistics.queriesReceived += 1
-        answer(query, transaction, to: source, now: now, using: &generator)
-        if let sender { verify(DHTContact(id: sender, address: source), now: now) }
+        queryReceived(query, bytes: datagram.count, from: source, now: now, using: &generator)
       case .response(let transaction, let response):
-        responseReceived(response, transaction, from: source, now: now)
-      case .error(let transaction, _):
+        responseReceived(response, transaction, from: source, now: now, using: &generator)
+      case .error(let transaction, let error):
         guard let query = transactions.end(transaction, from: source) else {
           statistics.unexpectedResponses += 1
           return
         }
-        queryFailed(query, isTimeout: false, now: now)
+        queryFailed(query, .error(error), now: now)
       }
     } catch {
-      statistics.dropped[error.rawValue, default: 0] += 1
+      drop(error.rawValue)
     }
   }
 
-  // MARK: Queries
-
-  /// Answers. What goes out without a token having proven the address is bounded by `bucketSize` contacts
-  /// or `peersPerAnswerMax` peers, so that a forged address cannot be flooded with much.
-  private mutating func answer(
-    _ query: Result<KRPCQuery, KRPCErrorCode>, _ transaction: [UInt8]?, to source: DHTAddress,
-    now: Duration, using generator: inout some RandomNumberGenerator
-  ) {
-    switch query {
-    case .failure(let error):
-      perform(.send(error.encoded(transaction: transaction), to: source))
-    case .success(.ping):
-      respond(KRPCResponse(id: id), transaction, to: source)
-    case .success(.findNode(let target)):
-      let nodes = table.closest(to: target, max: configuration.bucketSize)
-      respond(KRPCResponse(id: id, nodes: nodes), transaction, to: source)
-    case .success(.getPeers(let key)):
-      respond(peersResponse(key, for: source, now: now, using: &generator), transaction, to: source)
-    case .success(.announcePeer(let key, let port, let impliedPort, let token)):
-      guard tokens.isValid(token, from: source) else {
-        let error = KRPCErrorCode.badAnnounceToken
-        return perform(.send(error.encoded(transaction: transaction), to: source))
-      }
-      // The address is that of the datagram: nobody announces somebody else (BEP 5).
-      let peer = DHTAddress(ip: source.ip, port: impliedPort ? source.port : port)
-      guard store.insert(peer, for: key, now: now) else {
-        statistics.dropped["storeFull", default: 0] += 1
-        return
-      }
-      respond(KRPCResponse(id: id), transaction, to: source)
-    }
+  func isContact(_ id: NodeID?, _ source: DHTAddress) -> Bool {
+    guard let id else { return false }
+    return tables[source.family].contains(DHTContact(id: id, address: source))
   }
 
-  /// Peers if there are any, else nodes: never both, as existing nodes do.
-  private func peersResponse(
-    _ key: [UInt8], for source: DHTAddress, now: Duration,
-    using generator: inout some RandomNumberGenerator
-  ) -> KRPCResponse {
-    var response = KRPCResponse(id: id, token: tokens.token(for: source))
-    let peers = store.peers(
-      of: key, now: now, max: configuration.peersPerAnswerMax, using: &generator)
-    if peers.isEmpty {
-      response.nodes = table.closest(
-        to: NodeID(prefixOf: key), max: configuration.bucketSize)
-    } else {
-      response.peers = peers
-    }
-    return response
-  }
-
-  private mutating func respond(
-    _ response: KRPCResponse, _ transaction: [UInt8]?, to address: DHTAddress
-  ) {
-    perform(.send(response.encoded(transaction: transaction), to: address))
-  }
-
-  /// A stranger that has asked something may enter the routing table once it has answered a ping: what a
-  /// datagram says of its source proves nothing.
-  private mutating func verify(_ contact: DHTContact, now: Duration) {
-    guard table.wants(contact.id), verifying.count < configuration.verificationsMax,
-      !verifying.contains(contact.address)
-    else { return }
-    if send(.ping, to: contact.address, id: contact.id, .verification, now: now) {
-      verifying.insert(contact.address)
-    }
+  mutating func drop(_ reason: String) {
+    statistics.dropped[reason, default: 0] += 1
   }
 
   // MARK: Responses
 
   private mutating func responseReceived(
-    _ response: KRPCResponse, _ transaction: [UInt8], from source: DHTAddress, now: Duration
+    _ response: KRPCResponse, _ transaction: [UInt8], from source: DHTAddress, now: Duration,
+    using generator: inout some RandomNumberGenerator
   ) {
     guard let query = transactions.end(transaction, from: source) else {
       statistics.unexpectedResponses += 1
       return
     }
+    let family = source.family
     let contact = DHTContact(id: response.id, address: source)
-    guard response.id != id else { return queryFailed(query, isTimeout: false, now: now) }
+    guard response.id != ids[family] else { return queryFailed(query, .ourselves, now: now) }
     if let old = query.id, old != response.id {
       // Somebody else is there now, a node that was started anew: its answer proves where it is.
-      dropContact(DHTContact(id: old, address: source), now: now)
+      let gone = DHTContact(id: old, address: source)
+      if let replacement = tables[family].replaced(gone, now: now) {
+        verify(replacement, now: now)
+      }
     }
     statistics.responsesReceived += 1
-    table.answered(contact, now: now)
+    let roundTrip = now - query.sentAt
+    roundTrips.note(roundTrip)
+    tables[family].answered(contact, roundTrip: roundTrip, now: now)
+    if let seen = response.observedAddress?.host, seen.family == family {
+      noteExternalAddress(seen, by: source.host, now: now, using: &generator)
+    }
     switch query.purpose {
     case .ping: break
     case .verification: verifying.remove(source)
     case .lookup(let number): lookupAnswered(number, contact, response, now: now)
-    case .announce(let number): announceAnswered(number, contact, now: now)
+    case .delivery(let number): deliveryAnswered(number, source, now: now)
     }
   }
 
-  private mutating func dropContact(_ contact: DHTContact, now: Duration) {
-    for _ in 0..<RoutingTable.failuresMax {
-      if let replacement = table.failed(contact) { verify(replacement, now: now) }
+  /// When enough others agree on an address that the identifier does not fit, it is changed: those who
+  /// check would not know us (BEP 42).
+  private mutating func noteExternalAddress(
+    _ seen: DHTHost, by voter: DHTHost, now: Duration,
+    using generator: inout some RandomNumberGenerator
+  ) {
+    let family = seen.family
+    guard let host = external[family, default: ExternalAddress()].note(seen, by: voter),
+      !ids[family].isAllowed(at: host)
+    else { return }
+    ids[family] = .bound(to: host, using: &generator)
+    let known = tables[family].contacts
+    var table = RoutingTable(own: ids[family], configuration)
+    for contact in known { table.answered(contact, roundTrip: .zero, now: now) }
+    tables[family] = table
+    perform(.identifierChanged(family))
+    searchNeighbourhood(now: now)
+  }
+
+  /// A stranger that has asked something may enter the routing table once it has answered a ping: what a
+  /// datagram says of its source proves nothing.
+  mutating func verify(_ contact: DHTContact, now: Duration) {
+    guard verifying.count < configuration.verificationsMax, !verifying.contains(contact.address)
+    else { return }
+    switch tables[contact.address.family].admission(of: contact, now: now) {
+    case .unwanted:
+      return
+    case .afterAsking(let known):
+      guard !verifying.contains(known.address) else { return }
+      if send(.ping, to: known.address, id: known.id, .verification, now: now) {
+        verifying.insert(known.address)
+      }
+    case .wanted:
+      if send(.ping, to: contact.address, id: contact.id, .verification, now: now) {
+        verifying.insert(contact.address)
+      }
     }
   }
 
-  /// A query has ended without an answer that counts.
-  mutating func queryFailed(_ query: Transactions.Query, isTimeout: Bool, now: Duration) {
-    if isTimeout, let known = query.id {
-      let contact = DHTContact(id: known, address: query.address)
-      if let replacement = table.failed(contact) { verify(replacement, now: now) }
+  /// Why a query has no answer that counts.
+  enum Failure: Hashable {
+    case timeout
+    case error(KRPCErrorCode)
+    case ourselves
+  }
+
+  mutating func queryFailed(_ query: Transactions.Query, _ failure: Failure, now: Duration) {
+    if failure == .timeout, let id = query.id {
+      let contact = DHTContact(id: id, address: query.address)
+      let family = query.address.family
+      let wasKnown = tables[family].contains(contact)
+      let replacement = tables[family].failed(contact, now: now)
+      if wasKnown, !tables[family].contains(contact) { lose(contact) }
+      if let replacement { verify(replacement, now: now) }
     }
     switch query.purpose {
     case .ping: break
     case .verification: verifying.remove(query.address)
     case .lookup(let number): lookupQueryFailed(number, query.address, now: now)
-    case .announce(let number): announceQueryFailed(number, query.address, now: now)
+    case .delivery(let number):
+      if case .error(let error) = failure {
+        deliveryFailed(number, query.address, error, now: now)
+      } else {
+        deliveryFailed(number, query.address, nil, now: now)
+      }
     }
   }
 
@@ -144,7 +143,7 @@ extension DHTNode {
     switch query.purpose {
     case .ping, .verification: break
     case .lookup(let number): lookupQuerySlow(number, query.address, now: now)
-    case .announce(let number): announceQuerySlow(number, query.address, now: now)
+    case .delivery(let number): deliverySlow(number, query.address, now: now)
     }
   }
 }

@@ -1,101 +1,246 @@
-/// A lookup under way and who waits for it.
+/// What a lookup is for.
+enum LookupPurpose: Hashable, Sendable {
+  /// Find nodes: to fill the routing table.
+  case nodes(NodeID)
+  /// Find peers and tokens.
+  case peers(key: [UInt8])
+  /// Find a value and tokens.
+  case item(target: [UInt8], salt: [UInt8])
+
+  var target: NodeID {
+    switch self {
+    case .nodes(let target): target
+    case .peers(let key): NodeID(prefixOf: key)
+    case .item(let target, _): NodeID(prefixOf: target)
+    }
+  }
+
+  var query: KRPCQuery {
+    switch self {
+    case .nodes(let target): .findNode(target: target)
+    case .peers(let key): .getPeers(key: key)
+    case .item(let target, _): .get(target: target, newerThan: nil)
+    }
+  }
+}
+
+/// A lookup under way, in one network or in both, and who waits for it.
 struct LookupState: Sendable {
-  var lookup: Lookup
-  var waiting: [DHTLookupID] = []
-  /// Announcements that need the tokens it finds.
-  var announces: [UInt64] = []
+  /// Peers collected; more than any caller takes.
+  static let peersMax = 1_000
+
+  let purpose: LookupPurpose
+  /// One for each network.
+  var parts: [(family: DHTFamily, lookup: Lookup)]
+  var peers: [DHTAddress] = []
+  var found: DHTGetResult?
+  var waiting: [DHTRequestID] = []
+  /// What is to be stored with the tokens that it finds.
+  var deliveries: [UInt64] = []
+  private var knownPeers: Set<DHTAddress> = []
+  /// The networks of the nodes that have named peers.
+  private var sources: [UInt64] = []
+
+  init(_ purpose: LookupPurpose, _ parts: [(DHTFamily, Lookup)]) {
+    self.purpose = purpose
+    self.parts = parts
+  }
+
+  /// Adds the peers that a node has named; returns those that are new.
+  mutating func add(_ named: [DHTAddress], by source: DHTAddress) -> [DHTAddress] {
+    var new: [DHTAddress] = []
+    for peer in named
+    where peer.port > 0 && peers.count < Self.peersMax && knownPeers.insert(peer).inserted {
+      peers.append(peer)
+      new.append(peer)
+    }
+    // Of one host, only loopback has several that count.
+    let network = source.host.isLoopback ? UInt64(source.port) : source.host.prefix
+    if !named.isEmpty, !sources.contains(network) { sources.append(network) }
+    return new
+  }
+
+  /// Whether what has been found is enough for those who wait, with no need for tokens.
+  func isSatisfied(_ configuration: DHTConfiguration) -> Bool {
+    guard deliveries.isEmpty else { return false }
+    switch purpose {
+    case .nodes: return false
+    case .peers: return sources.count >= configuration.sufficientAnswers
+    // A newer mutable item may be elsewhere.
+    case .item: return found.map { $0.item.signature == nil } ?? false
+    }
+  }
+
+  var isFinished: Bool { parts.allSatisfy { $0.lookup.isFinished } }
+  var hops: Int { parts.map(\.lookup.hops).max() ?? 0 }
+  var answered: [DHTContact] { parts.flatMap(\.lookup.answered) }
+  var tokens: [(contact: DHTContact, token: [UInt8])] { parts.flatMap(\.lookup.tokens) }
 }
 
 /// Lookups of a node.
 extension DHTNode {
-  /// Looks for the peers of `key`; ends with `lookupFinished`. Callers of the same key at the same time share
-  /// one lookup.
-  package mutating func lookUp(_ key: [UInt8], now: Duration) -> DHTLookupID {
-    let token = DHTLookupID(number: takeNumber())
-    let number = peersLookup(key, now: now)
-    lookups[number]?.waiting.append(token)
+  /// Looks for the peers of `key`; tells what it finds with `peersFound` and ends with `lookupFinished`.
+  /// Callers of the same key at the same time share one lookup, and for a moment its result.
+  package mutating func lookUp(_ key: [UInt8], now: Duration) -> DHTRequestID {
+    let id = DHTRequestID(number: takeNumber())
+    if let cached = results.result(for: key, now: now) {
+      statistics.lookupsFromCache += 1
+      perform(.lookupFinished(id, cached))
+      return id
+    }
+    let number = lookup(.peers(key: key))
+    lookups[number]?.waiting.append(id)
     advance(number, now: now)
-    return token
+    return id
   }
 
-  /// The lookup of `key` that is under way, or a new one, which is yet to be advanced.
-  mutating func peersLookup(_ key: [UInt8], now: Duration) -> UInt64 {
-    if let known = lookupByKey[key] { return known }
-    let number = makeLookup(.peers(key: key), target: NodeID(prefixOf: key))
-    lookupByKey[key] = number
-    return number
-  }
-
-  mutating func startLookup(_ purpose: Lookup.Purpose, target: NodeID, now: Duration) {
-    let number = makeLookup(purpose, target: target)
+  /// Looks for an item; ends with `getFinished`. An immutable one of the own store is found at once; of
+  /// a mutable one there may be a newer one elsewhere.
+  ///
+  /// - Parameter salt: that of a mutable item, which its signature covers.
+  package mutating func get(
+    _ target: [UInt8], salt: [UInt8], usesOwnStore: Bool = true, now: Duration
+  ) -> DHTRequestID {
+    let id = DHTRequestID(number: takeNumber())
+    let own = usesOwnStore ? items[target].flatMap { $0.expiry > now ? $0.item : nil } : nil
+    let ownResult = own.map { DHTGetResult(item: $0, id: self.id, token: nil) }
+    if let ownResult, ownResult.item.signature == nil {
+      perform(.getFinished(id, ownResult))
+      return id
+    }
+    let ownSalt = own?.signature?.salt ?? salt
+    let number = lookup(.item(target: target, salt: ownSalt))
+    if let ownResult, lookups[number]?.found == nil { lookups[number]?.found = ownResult }
+    lookups[number]?.waiting.append(id)
     advance(number, now: now)
+    return id
   }
 
-  private mutating func makeLookup(_ purpose: Lookup.Purpose, target: NodeID) -> UInt64 {
-    let number = takeNumber()
-    let contacts = table.closest(to: target, max: configuration.bucketSize)
+  /// The lookup of that purpose that is under way, or a new one, which is yet to be advanced.
+  mutating func lookup(_ purpose: LookupPurpose) -> UInt64 {
+    if let known = lookupByPurpose[purpose] { return known }
     // With few contacts the bootstrap nodes are asked, too: a network that has just begun is found.
-    let bootstrap =
-      table.count < max(1, configuration.bootstrap.count) ? configuration.bootstrap : []
-    lookups[number] = LookupState(
-      lookup: Lookup(
-        purpose, target: target, own: id, width: configuration.bucketSize,
-        parallelism: configuration.parallelism, contacts: contacts, bootstrap: bootstrap))
+    let isAlone = tables.count < max(1, configuration.bootstrap.count)
+    let number = makeLookup(
+      purpose, configuration.families, bootstrap: isAlone ? configuration.bootstrap : [])
+    lookupByPurpose[purpose] = number
     return number
   }
 
-  mutating func takeNumber() -> UInt64 {
-    defer { nextNumber += 1 }
-    return nextNumber
+  mutating func makeLookup(
+    _ purpose: LookupPurpose, _ families: Set<DHTFamily>, bootstrap: [DHTAddress]
+  ) -> UInt64 {
+    let number = takeNumber()
+    statistics.lookupsStarted += 1
+    let parts = DHTFamily.allCases.filter { families.contains($0) }.map { family in
+      let contacts = tables[family].closest(to: purpose.target, max: configuration.bucketSize)
+      let lookup = Lookup(
+        target: purpose.target, own: ids[family], configuration, contacts: contacts,
+        bootstrap: bootstrap.filter { $0.family == family })
+      return (family, lookup)
+    }
+    lookups[number] = LookupState(purpose, parts)
+    return number
   }
 
   /// Sends what the lookup wants sent, and ends it when there is nothing more to wait for.
   mutating func advance(_ number: UInt64, now: Duration) {
-    guard var state = lookups[number] else { return }
-    let query: KRPCQuery
-    switch state.lookup.purpose {
-    case .nodes: query = .findNode(target: state.lookup.target)
-    case .peers(let key): query = .getPeers(key: key)
-    }
-    while let next = state.lookup.next() {
-      let purpose = Transactions.Purpose.lookup(number)
-      if !send(query, to: next.address, id: next.id, purpose, now: now) {
-        state.lookup.queryFailed(next.address)
+    guard var state = lookups.removeValue(forKey: number) else { return }
+    let query = state.purpose.query
+    for index in state.parts.indices {
+      while let next = state.parts[index].lookup.next() {
+        let purpose = Transactions.Purpose.lookup(number)
+        if !send(query, to: next.address, id: next.id, purpose, now: now) {
+          state.parts[index].lookup.queryFailed(next.address)
+        }
       }
     }
-    lookups[number] = state
-    if state.lookup.isFinished { finish(number, state, now: now) }
+    if state.isFinished {
+      finish(number, state, isComplete: true, now: now)
+    } else {
+      lookups[number] = state
+    }
   }
 
   mutating func lookupAnswered(
     _ number: UInt64, _ contact: DHTContact, _ response: KRPCResponse, now: Duration
   ) {
-    guard lookups[number] != nil else { return }
-    _ = lookups[number]?.lookup.answerReceived(from: contact, response)
+    guard var state = lookups.removeValue(forKey: number) else { return }
+    let family = contact.address.family
+    for index in state.parts.indices {
+      let nodes = state.parts[index].family == .ipv4 ? response.nodes : response.nodes6
+      if state.parts[index].family == family {
+        state.parts[index].lookup.answerReceived(
+          from: contact, token: response.token, nodes: nodes ?? [])
+      } else if let nodes {
+        state.parts[index].lookup.add(nodes)
+      }
+    }
+    if case .peers(let key) = state.purpose, let named = response.peers {
+      let new = state.add(named, by: contact.address)
+      if !new.isEmpty {
+        results.change(key)
+        for id in state.waiting { perform(.peersFound(id, new)) }
+      }
+    }
+    if let item = response.item { consider(item, response, for: &state) }
+    if state.isSatisfied(configuration) {
+      return finish(number, state, isComplete: false, now: now)
+    }
+    lookups[number] = state
     advance(number, now: now)
+  }
+
+  /// Keeps an item that an answer brings, if it is genuine, and newer than what was found before.
+  private func consider(_ item: DHTItem, _ response: KRPCResponse, for state: inout LookupState) {
+    guard case .item(let target, let salt) = state.purpose else { return }
+    var item = item
+    item.signature?.salt = salt
+    if let known = state.found?.item {
+      guard let old = known.signature?.sequence, let new = item.signature?.sequence, new > old
+      else { return }
+    }
+    guard item.target(cryptography) == target else { return }
+    guard item.signature == nil || item.isSigned(cryptography) else { return }
+    state.found = DHTGetResult(item: item, id: response.id, token: response.token)
   }
 
   mutating func lookupQueryFailed(_ number: UInt64, _ address: DHTAddress, now: Duration) {
-    lookups[number]?.lookup.queryFailed(address)
-    advance(number, now: now)
+    change(number, now: now) { $0.queryFailed(address) }
   }
 
   mutating func lookupQuerySlow(_ number: UInt64, _ address: DHTAddress, now: Duration) {
-    lookups[number]?.lookup.querySlow(address)
+    change(number, now: now) { $0.querySlow(address) }
+  }
+
+  private mutating func change(_ number: UInt64, now: Duration, _ body: (inout Lookup) -> Void) {
+    guard var state = lookups.removeValue(forKey: number) else { return }
+    for index in state.parts.indices { body(&state.parts[index].lookup) }
+    lookups[number] = state
     advance(number, now: now)
   }
 
-  private mutating func finish(_ number: UInt64, _ state: LookupState, now: Duration) {
-    lookups[number] = nil
-    guard case .peers(let key) = state.lookup.purpose else { return }
-    lookupByKey[key] = nil
-    keepTokens(state.lookup.tokens, for: key, now: now)
-    var result = DHTLookupResult(
-      peers: state.lookup.peers, hops: state.lookup.hops, nodes: state.lookup.answered)
-    for peer in store.peers(of: key, now: now) where !result.peers.contains(peer) {
-      result.peers.append(peer)
+  /// - Parameter isComplete: whether the nearest nodes have been found, not only enough of an answer.
+  private mutating func finish(
+    _ number: UInt64, _ state: LookupState, isComplete: Bool, now: Duration
+  ) {
+    if lookupByPurpose[state.purpose] == number { lookupByPurpose[state.purpose] = nil }
+    switch state.purpose {
+    case .nodes:
+      return
+    case .peers(let key):
+      if isComplete { keepTokens(state.tokens, for: key, now: now) }
+      var result = DHTLookupResult(
+        peers: state.peers, hops: state.hops, nodes: state.answered)
+      for peer in store.peers(of: key, now: now) where !result.peers.contains(peer) {
+        result.peers.append(peer)
+      }
+      results.keep(result, for: key, now: now, configuration)
+      for id in state.waiting { perform(.lookupFinished(id, result)) }
+    case .item(let target, _):
+      if isComplete { keepTokens(state.tokens, for: target, now: now) }
+      for id in state.waiting { perform(.getFinished(id, state.found)) }
     }
-    for token in state.waiting { perform(.lookupFinished(token, result)) }
-    for announce in state.announces { sendAnnounces(announce, now: now) }
+    for delivery in state.deliveries { sendDelivery(delivery, found: state.found?.item, now: now) }
   }
 }

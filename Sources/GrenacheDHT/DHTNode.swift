@@ -1,120 +1,102 @@
-/// A node of the DHT (BEP 5, as Grenache uses it), without its socket, its clock and its randomness.
+/// A node of the DHT (BEP 5, 32, 42, 43, 44, as Grenache uses them), without its socket, its clock and
+/// its randomness.
 ///
 /// The driver passes datagrams and the time in, takes actions out with `nextAction` until there is none,
 /// and calls `timerFired` at `nextDeadline`. The same inputs give the same actions.
 ///
 /// Keys are the raw bytes of service names, of any length, or info-hashes of 20 bytes.
 package struct DHTNode: Sendable {
-  package let id: NodeID
+  package internal(set) var ids: DHTNodeIDs
   package let configuration: DHTConfiguration
   package internal(set) var statistics = DHTStatistics()
 
-  var table: RoutingTable
+  let cryptography: DHTCryptography
+  var tables: RoutingTables
   var store: PeerStore
+  var items: ItemStore
   var tokens: TokenIssuer
+  var limiter: RateLimiter
+  var roundTrips = RoundTripEstimator()
   var transactions = Transactions()
+  var external: [DHTFamily: ExternalAddress] = [:]
+
   var lookups: [UInt64: LookupState] = [:]
-  var announces: [UInt64: AnnounceState] = [:]
-  /// Lookups of peers under way by key, so that callers of the same key share one.
-  var lookupByKey: [[UInt8]: UInt64] = [:]
+  /// Lookups under way by what they look for, so that callers of the same share one.
+  var lookupByPurpose: [LookupPurpose: UInt64] = [:]
+  var results = LookupCache()
+  var deliveries: [UInt64: DeliveryState] = [:]
   var tokenTables: [[UInt8]: TokenTable] = [:]
   var verifying: Set<DHTAddress> = []
+  /// Where contacts were that have gone silent: asked again when nobody else is known.
+  var lost: [DHTAddress] = []
   var nextNumber: UInt64 = 1
 
   private var actions: [DHTAction] = []
   private var actionsTaken = 0
-  private var nextMaintenance: Duration
-  private var nextBootstrap: Duration?
-  private var bootstrapPause = Duration.seconds(1)
-  private var nextRefresh: Duration
-
-  /// How often silent contacts are looked for and expired announcements dropped.
-  static let maintenanceInterval = Duration.seconds(15)
-  /// How often the neighbourhood is searched anew.
-  static let refreshInterval = Duration.seconds(300)
-  /// The longest pause between attempts to reach a bootstrap node.
-  static let bootstrapPauseMax = Duration.seconds(30)
+  var maintenance: Maintenance
 
   /// A node at `now`, a time since any fixed start.
-  ///
-  /// - Parameter sha1: SHA-1 of bytes.
   package init(
-    id: NodeID, configuration: DHTConfiguration, now: Duration,
-    sha1: @escaping @Sendable ([UInt8]) -> [UInt8],
+    ids: DHTNodeIDs, configuration: DHTConfiguration, now: Duration, cryptography: DHTCryptography,
     using generator: inout some RandomNumberGenerator
   ) {
-    self.id = id
+    self.ids = ids
     self.configuration = configuration
-    table = RoutingTable(own: id, bucketSize: configuration.bucketSize)
+    self.cryptography = cryptography
+    tables = RoutingTables(ids, configuration)
     store = PeerStore(configuration)
+    items = ItemStore(configuration)
+    limiter = RateLimiter(configuration)
     tokens = TokenIssuer(
-      interval: configuration.tokenSecretInterval, now: now, sha1: sha1, using: &generator)
-    nextMaintenance = now + Self.maintenanceInterval
-    nextRefresh = now + Self.refreshInterval
-    nextBootstrap = configuration.bootstrap.isEmpty ? nil : now
+      interval: configuration.tokenSecretInterval, now: now, sha1: cryptography.sha1,
+      using: &generator)
+    maintenance = Maintenance(now: now)
   }
 
-  /// Contacts in the routing table.
-  package var contactCount: Int { table.count }
-  /// Announcements in the store.
+  /// The same with one identifier for both networks.
+  package init(
+    id: NodeID, configuration: DHTConfiguration, now: Duration, cryptography: DHTCryptography,
+    using generator: inout some RandomNumberGenerator
+  ) {
+    self.init(
+      ids: DHTNodeIDs(ipv4: id, ipv6: id), configuration: configuration, now: now,
+      cryptography: cryptography, using: &generator)
+  }
+
+  /// The identifier in the network of IPv4.
+  package var id: NodeID { ids.ipv4 }
+  /// The contacts in the routing tables.
+  package var contacts: [DHTContact] { tables.contacts }
+  package var contactCount: Int { tables.count }
+  /// Announcements, keys and values in the stores.
   package var storedCount: Int { store.count }
+  package var keyCount: Int { store.keyCount }
+  package var itemCount: Int { items.count }
+  /// Queries, lookups and deliveries under way.
+  package var underWay: (queries: Int, lookups: Int, deliveries: Int) {
+    (transactions.count, lookups.count, deliveries.count)
+  }
 
   // MARK: Time
 
   /// When `timerFired` is to be called next.
   package var nextDeadline: Duration {
-    var next = nextMaintenance
-    if let bootstrap = nextBootstrap { next = min(next, bootstrap) }
-    if let query = transactions.nextDeadline { next = min(next, query) }
-    return next
+    let next = maintenance.nextDeadline
+    guard let query = transactions.nextDeadline else { return next }
+    return min(next, query)
   }
 
   /// Does what is due at `now`.
   package mutating func timerFired(now: Duration, using generator: inout some RandomNumberGenerator)
   {
     tokens.advance(to: now, using: &generator)
-    for query in transactions.becameSlow(at: now) { querySlow(query, now: now) }
-    for query in transactions.expired(at: now) {
+    let due = transactions.due(at: now)
+    for query in due.slow { querySlow(query, now: now) }
+    for query in due.expired {
       statistics.timeouts += 1
-      queryFailed(query, isTimeout: true, now: now)
+      queryFailed(query, .timeout, now: now)
     }
-    if let bootstrap = nextBootstrap, now >= bootstrap { self.bootstrap(now: now) }
-    if now >= nextMaintenance { maintain(now: now, using: &generator) }
-  }
-
-  /// Looks for the own neighbourhood, beginning at the bootstrap nodes; again, with growing pauses, for as
-  /// long as nobody is known.
-  private mutating func bootstrap(now: Duration) {
-    guard table.count == 0 else {
-      nextBootstrap = nil
-      return
-    }
-    startLookup(.nodes, target: id, now: now)
-    nextBootstrap = now + bootstrapPause
-    bootstrapPause = min(bootstrapPause * 2, Self.bootstrapPauseMax)
-  }
-
-  private mutating func maintain(
-    now: Duration, using generator: inout some RandomNumberGenerator
-  ) {
-    nextMaintenance = now + Self.maintenanceInterval
-    store.removeExpired(now: now)
-    tokenTables = tokenTables.filter { $0.value.expiry > now }
-    if now > configuration.nodeLiveness {
-      let since = now - configuration.nodeLiveness
-      for contact in table.silent(since: since, max: 16) {
-        send(.ping, to: contact.address, id: contact.id, .ping, now: now)
-      }
-    }
-    if table.count == 0, nextBootstrap == nil, !configuration.bootstrap.isEmpty {
-      bootstrapPause = .seconds(1)
-      nextBootstrap = now
-    }
-    if now >= nextRefresh {
-      nextRefresh = now + Self.refreshInterval
-      startLookup(.nodes, target: id, now: now)
-      startLookup(.nodes, target: .random(using: &generator), now: now)
-    }
+    maintain(now: now, using: &generator)
   }
 
   // MARK: Actions
@@ -134,19 +116,32 @@ package struct DHTNode: Sendable {
     actions.append(action)
   }
 
+  mutating func takeNumber() -> UInt64 {
+    defer { nextNumber += 1 }
+    return nextNumber
+  }
+
   /// Sends a query, unless too many are under way; returns whether it was sent.
   @discardableResult
   mutating func send(
     _ query: KRPCQuery, to address: DHTAddress, id: NodeID?, _ purpose: Transactions.Purpose,
     now: Duration
   ) -> Bool {
-    guard transactions.count < configuration.outstandingMax else { return false }
+    let family = address.family
+    guard transactions.count < configuration.outstandingMax,
+      configuration.families.contains(family)
+    else { return false }
+    let roundTrip = id.flatMap { tables[family].roundTrip(to: $0) }
+    let slowAfter = roundTrips.slowAfter(known: roundTrip, configuration)
     let transaction = transactions.begin(
       Transactions.Query(
-        address: address, id: id, purpose: purpose, slowAt: now + configuration.slowAfter,
+        address: address, id: id, purpose: purpose, sentAt: now, slowAt: now + slowAfter,
         deadline: now + configuration.queryTimeout))
     statistics.queriesSent += 1
-    perform(.send(query.encoded(transaction: transaction, from: self.id), to: address))
+    let message = query.encoded(
+      transaction: transaction, from: ids[family], isReadOnly: configuration.isReadOnly,
+      wanted: configuration.families.count > 1 ? configuration.families : nil)
+    perform(.send(message, to: address))
     return true
   }
 }

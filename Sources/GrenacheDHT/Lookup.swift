@@ -1,15 +1,8 @@
-/// One iterative lookup (Kademlia §2.3, BEP 5): asks the nodes nearest to a target for nearer ones until
-/// the nearest have all answered.
+/// One iterative lookup in one network (Kademlia §2.3, BEP 5): asks the nodes nearest to a target for
+/// nearer ones until the nearest have all answered.
 ///
 /// It knows no socket and no clock: the node asks it whom to query and tells it what came of that.
 struct Lookup: Sendable {
-  enum Purpose: Hashable, Sendable {
-    /// Find nodes: to fill the routing table.
-    case nodes
-    /// Find peers and tokens.
-    case peers(key: [UInt8])
-  }
-
   private enum Progress: Hashable, Sendable {
     case fresh
     case queried
@@ -26,97 +19,89 @@ struct Lookup: Sendable {
     var progress = Progress.fresh
   }
 
-  let purpose: Purpose
   let target: NodeID
-  private(set) var peers: [DHTAddress] = []
   private(set) var hops = 0
   /// The nodes that have answered, in the order in which they did.
   private(set) var answered: [DHTContact] = []
   private let own: NodeID
-  private let width: Int
-  private let parallelism: Int
+  private let configuration: DHTConfiguration
   /// Sorted, the nearest first.
   private var candidates: [Candidate] = []
-  private var knownPeers: Set<DHTAddress> = []
   /// Addresses whose identifier is not known yet, and what has become of asking them.
-  private var bootstrap: [DHTAddress: Progress] = [:]
+  private var bootstrap: [(address: DHTAddress, progress: Progress)] = []
+  private var inFlight = 0
 
+  private var width: Int { configuration.bucketSize }
   /// Candidates kept; those further away than all of them are of no use.
-  private var candidatesMax: Int { width * 8 }
-  /// Peers collected; more than any caller takes.
-  static let peersMax = 1_000
+  private var candidatesMax: Int { width * 4 }
 
   init(
-    _ purpose: Purpose, target: NodeID, own: NodeID, width: Int, parallelism: Int,
-    contacts: [DHTContact], bootstrap: [DHTAddress]
+    target: NodeID, own: NodeID, _ configuration: DHTConfiguration, contacts: [DHTContact],
+    bootstrap: [DHTAddress]
   ) {
-    self.purpose = purpose
     self.target = target
     self.own = own
-    self.width = width
-    self.parallelism = parallelism
+    self.configuration = configuration
     for contact in contacts { add(contact, hop: 1) }
     for address in bootstrap where !contacts.contains(where: { $0.address == address }) {
-      self.bootstrap[address] = .fresh
+      self.bootstrap.append((address, .fresh))
     }
   }
 
   /// What to query next; `nil` when enough queries are under way or there is nobody to ask.
   mutating func next() -> (address: DHTAddress, id: NodeID?)? {
-    guard inFlight < parallelism else { return nil }
-    if let index = frontier().first(where: { candidates[$0].progress == .fresh }) {
+    guard inFlight < configuration.parallelism else { return nil }
+    if let index = nextCandidate() {
       candidates[index].progress = .queried
+      inFlight += 1
       return (candidates[index].contact.address, candidates[index].contact.id)
     }
-    let fresh = bootstrap.filter { $0.value == .fresh }.keys
-    guard let address = fresh.min(by: { ($0.ip, $0.port) < ($1.ip, $1.port) }) else { return nil }
-    bootstrap[address] = .queried
-    return (address, nil)
+    for index in bootstrap.indices where bootstrap[index].progress == .fresh {
+      bootstrap[index].progress = .queried
+      inFlight += 1
+      return (bootstrap[index].address, nil)
+    }
+    return nil
   }
 
   /// Whether the nearest have all answered or are not waited for.
   var isFinished: Bool {
-    inFlight == 0 && !bootstrap.values.contains(.fresh)
-      && !frontier().contains { candidates[$0].progress == .fresh }
+    inFlight == 0 && !bootstrap.contains { $0.progress == .fresh } && nextCandidate() == nil
   }
 
-  /// A node has answered; returns the peers that are new.
+  /// A node has answered with these nodes.
   mutating func answerReceived(
-    from contact: DHTContact, _ response: KRPCResponse
-  ) -> [DHTAddress] {
-    let hop = settle(contact, .answered(token: response.token))
+    from contact: DHTContact, token: [UInt8]?, nodes: [DHTContact]
+  ) {
+    let hop = settle(contact, .answered(token: token))
     hops = max(hops, hop)
     answered.append(contact)
-    for node in response.nodes ?? [] { add(node, hop: hop + 1) }
-    var new: [DHTAddress] = []
-    for peer in response.peers ?? [] where peer.port > 0 && peers.count < Self.peersMax {
-      if knownPeers.insert(peer).inserted {
-        peers.append(peer)
-        new.append(peer)
-      }
-    }
-    return new
+    for node in nodes { add(node, hop: hop + 1) }
+  }
+
+  /// Nodes that an answer of the other network names.
+  mutating func add(_ nodes: [DHTContact]) {
+    for node in nodes { add(node, hop: 2) }
   }
 
   /// A query has not been answered in time, or with an error.
   mutating func queryFailed(_ address: DHTAddress) {
-    settle(address, .failed)
+    change(address) { $0 == .queried || $0 == .slow ? .failed : $0 }
   }
 
   /// A query is taking long: the lookup goes on without it.
   mutating func querySlow(_ address: DHTAddress) {
-    for index in candidates.indices
-    where candidates[index].contact.address == address && candidates[index].progress == .queried {
-      candidates[index].progress = .slow
-    }
-    if bootstrap[address] == .queried { bootstrap[address] = .slow }
+    change(address) { $0 == .queried ? .slow : $0 }
   }
 
   /// The nearest nodes that gave a token, the nearest first.
   var tokens: [(contact: DHTContact, token: [UInt8])] {
     var result: [(DHTContact, [UInt8])] = []
+    var prefixes = PrefixCount(configuration)
     for candidate in candidates where result.count < width {
-      if case .answered(let token?) = candidate.progress {
+      if case .answered(let token?) = candidate.progress,
+        prefixes.admits(candidate.contact.address.host)
+      {
         result.append((candidate.contact, token))
       }
     }
@@ -125,59 +110,100 @@ struct Lookup: Sendable {
 
   // MARK: Candidates
 
-  private var inFlight: Int {
-    candidates.count { $0.progress == .queried } + bootstrap.values.count { $0 == .queried }
-  }
-
-  /// The nearest candidates that have not failed; slow ones do not take a place.
-  private func frontier() -> [Int] {
-    var indices: [Int] = []
-    for index in candidates.indices where indices.count < width {
+  /// The nearest that has not been asked, if it is among those that count: the `width` nearest that
+  /// have not failed, of each network only so many. Slow ones do not take a place.
+  private func nextCandidate() -> Int? {
+    var places = width
+    var prefixes = PrefixCount(configuration)
+    for index in candidates.indices {
       switch candidates[index].progress {
-      case .fresh, .queried, .answered: indices.append(index)
-      case .slow, .failed: break
+      case .fresh:
+        if prefixes.admits(candidates[index].contact.address.host) { return index }
+      case .queried, .answered:
+        if prefixes.admits(candidates[index].contact.address.host) { places -= 1 }
+        if places == 0 { return nil }
+      case .slow, .failed:
+        break
       }
     }
-    return indices
+    return nil
   }
 
   private mutating func add(_ contact: DHTContact, hop: Int) {
-    guard contact.id != own, !candidates.contains(where: { $0.contact.id == contact.id }) else {
-      return
-    }
+    guard contact.id != own, configuration.accepts(contact) else { return }
     let distance = target.distance(to: contact.id)
-    if candidates.count >= candidatesMax, let last = candidates.last {
-      guard distance < last.distance, last.progress == .fresh else { return }
+    let position = position(of: distance)
+    if position < candidates.count, candidates[position].distance == distance { return }
+    if candidates.count >= candidatesMax {
+      guard position < candidates.count, candidates.last?.progress == .fresh else { return }
       candidates.removeLast()
     }
-    let position = candidates.firstIndex { distance < $0.distance } ?? candidates.count
     candidates.insert(Candidate(contact: contact, distance: distance, hop: hop), at: position)
+  }
+
+  /// Where a candidate at that distance stands, or would.
+  private func position(of distance: NodeID) -> Int {
+    var low = 0
+    var high = candidates.count
+    while low < high {
+      let middle = (low + high) / 2
+      if candidates[middle].distance < distance { low = middle + 1 } else { high = middle }
+    }
+    return low
   }
 
   /// Notes an answer; returns the hop at which the node was found.
   private mutating func settle(_ contact: DHTContact, _ progress: Progress) -> Int {
-    bootstrap[contact.address] = nil
-    // Whoever was expected at that address is there no more: it was started anew.
-    for index in candidates.indices
-    where candidates[index].contact.address == contact.address
-      && candidates[index].contact.id != contact.id
-    {
-      candidates[index].progress = .failed
+    for index in bootstrap.indices where bootstrap[index].address == contact.address {
+      if bootstrap[index].progress == .queried { inFlight -= 1 }
+      bootstrap[index].progress = progress
     }
     add(contact, hop: 1)
-    guard let index = candidates.firstIndex(where: { $0.contact.id == contact.id }) else {
-      return 1
-    }
-    candidates[index].progress = progress
-    return candidates[index].hop
-  }
-
-  private mutating func settle(_ address: DHTAddress, _ progress: Progress) {
-    if bootstrap[address] != nil { bootstrap[address] = progress }
-    for index in candidates.indices where candidates[index].contact.address == address {
-      if candidates[index].progress == .queried || candidates[index].progress == .slow {
+    var hop = 1
+    for index in candidates.indices where candidates[index].contact.address == contact.address {
+      if candidates[index].progress == .queried { inFlight -= 1 }
+      if candidates[index].contact.id == contact.id {
         candidates[index].progress = progress
+        hop = candidates[index].hop
+      } else {
+        // Whoever was expected at that address is there no more: it was started anew.
+        candidates[index].progress = .failed
       }
     }
+    return hop
+  }
+
+  private mutating func change(_ address: DHTAddress, _ body: (Progress) -> Progress) {
+    for index in bootstrap.indices where bootstrap[index].address == address {
+      if bootstrap[index].progress == .queried { inFlight -= 1 }
+      bootstrap[index].progress = body(bootstrap[index].progress)
+      if bootstrap[index].progress == .queried { inFlight += 1 }
+    }
+    for index in candidates.indices where candidates[index].contact.address == address {
+      if candidates[index].progress == .queried { inFlight -= 1 }
+      candidates[index].progress = body(candidates[index].progress)
+      if candidates[index].progress == .queried { inFlight += 1 }
+    }
+  }
+}
+
+/// Counts how many nodes of a network take part, where that is limited.
+struct PrefixCount {
+  private var seen: [UInt64] = []
+  private let configuration: DHTConfiguration
+
+  init(_ configuration: DHTConfiguration) {
+    self.configuration = configuration
+  }
+
+  /// Whether one more of that network may take part, which it does then.
+  mutating func admits(_ host: DHTHost) -> Bool {
+    guard configuration.limitsPrefix(of: host) else { return true }
+    let prefix = host.prefix
+    var count = 0
+    for one in seen where one == prefix { count += 1 }
+    guard count < configuration.nodesPerPrefixMax else { return false }
+    seen.append(prefix)
+    return true
   }
 }

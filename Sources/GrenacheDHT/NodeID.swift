@@ -42,7 +42,9 @@ package struct NodeID: Hashable, Comparable, Sendable, CustomStringConvertible {
   }
 
   package static func < (left: NodeID, right: NodeID) -> Bool {
-    (left.high, left.middle, left.low) < (right.high, right.middle, right.low)
+    if left.high != right.high { return left.high < right.high }
+    if left.middle != right.middle { return left.middle < right.middle }
+    return left.low < right.low
   }
 
   /// The zero bits in front, 160 for zero itself.
@@ -52,21 +54,77 @@ package struct NodeID: Hashable, Comparable, Sendable, CustomStringConvertible {
     return 128 + low.leadingZeroBitCount
   }
 
+  /// An identifier that shares the first `count` bits with this one, differs in the next, and is
+  /// random behind that: some point in a bucket.
+  func sharing(_ count: Int, using generator: inout some RandomNumberGenerator) -> NodeID {
+    let noise = NodeID.random(using: &generator)
+    func mix(_ own: UInt64, _ other: UInt64, from start: Int) -> UInt64 {
+      let bits = count - start
+      if bits >= 64 { return own }
+      if bits < 0 { return other }
+      let bit: UInt64 = 1 << UInt64(63 - bits)
+      return own & ~(bit | (bit - 1)) | (own ^ bit) & bit | other & (bit - 1)
+    }
+    let last = mix(UInt64(low) << 32, UInt64(noise.low) << 32, from: 128)
+    return NodeID(
+      mix(high, noise.high, from: 0), mix(middle, noise.middle, from: 64),
+      UInt32(truncatingIfNeeded: last >> 32))
+  }
+
   package var bytes: [UInt8] {
     var result: [UInt8] = []
-    for shift in stride(from: 56, through: 0, by: -8) {
-      result.append(UInt8(truncatingIfNeeded: high >> UInt64(shift)))
-    }
-    for shift in stride(from: 56, through: 0, by: -8) {
-      result.append(UInt8(truncatingIfNeeded: middle >> UInt64(shift)))
-    }
-    for shift in stride(from: 24, through: 0, by: -8) {
-      result.append(UInt8(truncatingIfNeeded: low >> UInt32(shift)))
-    }
+    append(to: &result)
     return result
+  }
+
+  func append(to bytes: inout [UInt8]) {
+    bytes.append(bigEndian: high, count: 8)
+    bytes.append(bigEndian: middle, count: 8)
+    bytes.append(bigEndian: UInt64(low), count: 4)
   }
 
   package var description: String {
     bytes.map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined()
+  }
+}
+
+// MARK: BEP 42
+
+extension NodeID {
+  /// An identifier that a node at `host` may bear: its first 21 bits follow from the address (BEP 42).
+  package static func bound(
+    to host: DHTHost, using generator: inout some RandomNumberGenerator
+  ) -> NodeID {
+    var id = random(using: &generator)
+    let checksum = UInt64(checksum(of: host, seed: UInt8(truncatingIfNeeded: id.low)))
+    let mask: UInt64 = 0xffff_f800_0000_0000
+    id.high = checksum << 32 & mask | id.high & ~mask
+    return id
+  }
+
+  /// Whether a node at `host` may bear the identifier; local addresses are exempt (BEP 42).
+  package func isAllowed(at host: DHTHost) -> Bool {
+    guard !host.isLocal else { return true }
+    let checksum = UInt64(Self.checksum(of: host, seed: UInt8(truncatingIfNeeded: low)))
+    return (checksum << 32 ^ high) & 0xffff_f800_0000_0000 == 0
+  }
+
+  /// CRC-32C of what is not the host's part of the address, and of three bits of the last byte.
+  private static func checksum(of host: DHTHost, seed: UInt8) -> UInt32 {
+    var bytes: [UInt8] = []
+    if host.family == .ipv4 {
+      bytes.append(bigEndian: UInt64(host.ip & 0x030f_3fff), count: 4)
+    } else {
+      bytes.append(bigEndian: host.high & 0x0103_070f_1f3f_7fff, count: 8)
+    }
+    bytes[0] |= (seed & 7) << 5
+    var checksum = ~UInt32(0)
+    for byte in bytes {
+      checksum ^= UInt32(byte)
+      for _ in 0..<8 {
+        checksum = checksum & 1 == 1 ? checksum >> 1 ^ 0x82f6_3b78 : checksum >> 1
+      }
+    }
+    return ~checksum
   }
 }

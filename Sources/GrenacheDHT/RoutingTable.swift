@@ -1,100 +1,260 @@
 /// The contacts that a node knows, in buckets by the length of the prefix that they share with it
 /// (BEP 5, after Kademlia).
 ///
-/// Only nodes that have answered a query of ours enter: their address is theirs. A full bucket keeps the
-/// contacts that it has, for they have proven to stay, and remembers newcomers as replacements.
+/// Only nodes that have answered a query of ours enter: their address is theirs. A contact is good while
+/// it is heard of, questionable after a silence, and bad when it has left queries unanswered. A full
+/// bucket keeps the contacts that it has, for they have proven to stay; a newcomer waits among the
+/// replacements while a questionable one is asked whether it lives.
 struct RoutingTable: Sendable {
   struct Entry: Sendable {
     var contact: DHTContact
-    var lastAnswer: Duration
+    /// When it last answered or asked something.
+    var lastSeen: Duration
+    /// Smoothed, in microseconds.
+    var roundTrip: UInt32
     /// Queries in a row without an answer.
-    var failures = 0
+    var failures: UInt8 = 0
   }
   private struct Bucket: Sendable {
     var entries: [Entry] = []
     var replacements: [DHTContact] = []
+    var lastChange: Duration
+  }
+
+  /// What is to be done about a stranger.
+  enum Admission: Hashable, Sendable {
+    /// It is known, or there is no place for it.
+    case unwanted
+    /// There is a place if it answers.
+    case wanted
+    /// There is a place if that contact does not answer.
+    case afterAsking(DHTContact)
   }
 
   /// So many queries in a row without an answer make a contact bad.
-  static let failuresMax = 2
+  static let failuresMax: UInt8 = 2
 
   private let own: NodeID
-  private let bucketSize: Int
-  private var buckets: [Int: Bucket] = [:]
+  private let configuration: DHTConfiguration
+  private var buckets: [Bucket] = []
   private(set) var count = 0
 
-  init(own: NodeID, bucketSize: Int) {
+  init(own: NodeID, _ configuration: DHTConfiguration) {
     self.own = own
-    self.bucketSize = bucketSize
+    self.configuration = configuration
   }
 
   private func bucketIndex(_ id: NodeID) -> Int { own.distance(to: id).leadingZeroBitCount }
 
-  func contains(_ contact: DHTContact) -> Bool {
-    buckets[bucketIndex(contact.id)]?.entries.contains { $0.contact == contact } ?? false
+  private func place(of id: NodeID) -> (bucket: Int, entry: Int)? {
+    let index = bucketIndex(id)
+    guard index < buckets.count else { return nil }
+    for entry in buckets[index].entries.indices
+    where buckets[index].entries[entry].contact.id == id {
+      return (index, entry)
+    }
+    return nil
   }
 
-  /// Whether a node of that identifier could enter or is known at another address.
-  func wants(_ id: NodeID) -> Bool {
-    guard id != own else { return false }
-    let bucket = buckets[bucketIndex(id)]
-    if bucket?.entries.contains(where: { $0.contact.id == id }) == true { return false }
-    return (bucket?.entries.count ?? 0) < bucketSize
+  func contains(_ contact: DHTContact) -> Bool {
+    guard let place = place(of: contact.id) else { return false }
+    return buckets[place.bucket].entries[place.entry].contact.address == contact.address
+  }
+
+  /// The smoothed round trip to a contact, if it is known.
+  func roundTrip(to id: NodeID) -> Duration? {
+    place(of: id).map {
+      .microseconds(Int64(buckets[$0.bucket].entries[$0.entry].roundTrip))
+    }
+  }
+
+  /// Whether a stranger that has been heard of could enter.
+  mutating func admission(of contact: DHTContact, now: Duration) -> Admission {
+    guard contact.id != own, configuration.accepts(contact), place(of: contact.id) == nil else {
+      return .unwanted
+    }
+    let index = bucketIndex(contact.id)
+    guard index < buckets.count else { return .wanted }
+    guard hasRoom(for: contact.address.host, in: index) else { return .unwanted }
+    let entries = buckets[index].entries
+    if entries.count < configuration.bucketSize { return .wanted }
+    var questionable: Entry?
+    for entry in entries
+    where entry.failures > 0 || now - entry.lastSeen > configuration.nodeLiveness {
+      if let found = questionable, found.lastSeen <= entry.lastSeen { continue }
+      questionable = entry
+    }
+    guard let questionable else { return .unwanted }
+    remember(contact, in: index)
+    return .afterAsking(questionable.contact)
+  }
+
+  private func hasRoom(for host: DHTHost, in bucket: Int) -> Bool {
+    guard configuration.limitsPrefix(of: host) else { return true }
+    let prefix = host.prefix
+    var count = 0
+    for entry in buckets[bucket].entries where entry.contact.address.host.prefix == prefix {
+      count += 1
+    }
+    return count < configuration.nodesPerPrefixMax
+  }
+
+  private mutating func remember(_ contact: DHTContact, in index: Int) {
+    guard !buckets[index].replacements.contains(contact) else { return }
+    buckets[index].replacements.append(contact)
+    if buckets[index].replacements.count > configuration.bucketSize {
+      buckets[index].replacements.removeFirst()
+    }
+  }
+
+  /// A contact has asked something.
+  mutating func asked(_ contact: DHTContact, now: Duration) {
+    guard let place = place(of: contact.id),
+      buckets[place.bucket].entries[place.entry].contact.address == contact.address
+    else { return }
+    buckets[place.bucket].entries[place.entry].lastSeen = now
   }
 
   /// A contact has answered.
-  mutating func answered(_ contact: DHTContact, now: Duration) {
-    guard contact.id != own else { return }
-    let index = bucketIndex(contact.id)
-    var bucket = buckets[index] ?? Bucket()
-    defer { buckets[index] = bucket }
-    if let known = bucket.entries.firstIndex(where: { $0.contact.id == contact.id }) {
+  mutating func answered(_ contact: DHTContact, roundTrip: Duration, now: Duration) {
+    guard contact.id != own, configuration.accepts(contact) else { return }
+    let sample = UInt32(clamping: roundTrip.wholeMicroseconds)
+    if let (index, known) = place(of: contact.id) {
+      var entry = buckets[index].entries[known]
       // The same identifier elsewhere: the one we know stays, unless it has gone silent.
-      let isSame = bucket.entries[known].contact.address == contact.address
-      guard isSame || bucket.entries[known].failures > 0 else { return }
-      bucket.entries[known] = Entry(contact: contact, lastAnswer: now)
-    } else if bucket.entries.count < bucketSize {
-      bucket.entries.append(Entry(contact: contact, lastAnswer: now))
-      count += 1
-    } else if !bucket.replacements.contains(contact) {
-      bucket.replacements.append(contact)
-      if bucket.replacements.count > bucketSize { bucket.replacements.removeFirst() }
+      if entry.contact.address != contact.address {
+        guard entry.failures > 0 else { return }
+        entry = Entry(contact: contact, lastSeen: now, roundTrip: sample)
+      }
+      entry.roundTrip = entry.roundTrip / 8 * 7 + sample / 8
+      entry.lastSeen = now
+      entry.failures = 0
+      buckets[index].entries[known] = entry
+      return
     }
+    let index = bucketIndex(contact.id)
+    while buckets.count <= index { buckets.append(Bucket(lastChange: now)) }
+    guard hasRoom(for: contact.address.host, in: index) else { return }
+    guard buckets[index].entries.count < configuration.bucketSize else {
+      return remember(contact, in: index)
+    }
+    buckets[index].entries.append(Entry(contact: contact, lastSeen: now, roundTrip: sample))
+    buckets[index].lastChange = now
+    count += 1
   }
 
   /// A contact has not answered; a bad one makes room. Returns a replacement that is to be asked.
-  mutating func failed(_ contact: DHTContact) -> DHTContact? {
-    let index = bucketIndex(contact.id)
-    guard var bucket = buckets[index],
-      let known = bucket.entries.firstIndex(where: { $0.contact == contact })
+  mutating func failed(_ contact: DHTContact, now: Duration) -> DHTContact? {
+    guard let (index, known) = place(of: contact.id),
+      buckets[index].entries[known].contact == contact
     else { return nil }
-    defer { buckets[index] = bucket }
-    bucket.entries[known].failures += 1
-    guard bucket.entries[known].failures >= Self.failuresMax else { return nil }
-    bucket.entries.remove(at: known)
-    count -= 1
-    return bucket.replacements.popLast()
+    buckets[index].entries[known].failures += 1
+    guard buckets[index].entries[known].failures >= Self.failuresMax else { return nil }
+    return remove(index, known, now: now)
   }
+
+  /// Somebody else is at a contact's address. Returns a replacement that is to be asked.
+  mutating func replaced(_ contact: DHTContact, now: Duration) -> DHTContact? {
+    guard let (index, known) = place(of: contact.id),
+      buckets[index].entries[known].contact == contact
+    else { return nil }
+    return remove(index, known, now: now)
+  }
+
+  private mutating func remove(_ index: Int, _ entry: Int, now: Duration) -> DHTContact? {
+    buckets[index].entries.remove(at: entry)
+    buckets[index].lastChange = now
+    count -= 1
+    return buckets[index].replacements.popLast()
+  }
+
+  // MARK: What it holds
 
   /// The `max` contacts nearest to `target`, the nearest first.
+  ///
+  /// Those of the target's own bucket are nearest, then those of all buckets behind it, and then the
+  /// buckets before it, one after the other: only what is needed is sorted.
   func closest(to target: NodeID, max: Int) -> [DHTContact] {
-    var nearest: [(distance: NodeID, contact: DHTContact)] = []
-    for bucket in buckets.values {
-      for entry in bucket.entries {
-        let distance = target.distance(to: entry.contact.id)
-        if nearest.count >= max, let last = nearest.last, last.distance <= distance { continue }
-        let position = nearest.firstIndex { distance < $0.distance } ?? nearest.count
-        nearest.insert((distance, entry.contact), at: position)
-        if nearest.count > max { nearest.removeLast() }
-      }
+    var result: [DHTContact] = []
+    let middle = min(bucketIndex(target), buckets.count)
+    if middle < buckets.count { append(middle..<(middle + 1), target, max, to: &result) }
+    if middle + 1 < buckets.count {
+      append((middle + 1)..<buckets.count, target, max, to: &result)
     }
-    return nearest.map(\.contact)
+    var index = middle
+    while index > 0, result.count < max {
+      index -= 1
+      append(index..<(index + 1), target, max, to: &result)
+    }
+    return result
   }
 
-  /// Contacts that have not answered since `time`, the longest silent first.
+  private func append(
+    _ range: Range<Int>, _ target: NodeID, _ max: Int, to result: inout [DHTContact]
+  ) {
+    guard result.count < max else { return }
+    var found: [(distance: NodeID, contact: DHTContact)] = []
+    for index in range {
+      for entry in buckets[index].entries {
+        found.append((target.distance(to: entry.contact.id), entry.contact))
+      }
+    }
+    found.sort { $0.distance < $1.distance }
+    for one in found.prefix(max - result.count) { result.append(one.contact) }
+  }
+
+  /// Every contact, those that share more with the node last.
+  var contacts: [DHTContact] { buckets.flatMap { $0.entries.map(\.contact) } }
+
+  /// Contacts that have been silent since `time`, the longest silent first.
   func silent(since time: Duration, max: Int) -> [DHTContact] {
-    let silent = buckets.values.flatMap(\.entries).filter { $0.lastAnswer < time }
-    return silent.sorted { ($0.lastAnswer, $0.contact.id) < ($1.lastAnswer, $1.contact.id) }
+    var silent: [Entry] = []
+    for bucket in buckets { silent += bucket.entries.filter { $0.lastSeen < time } }
+    return silent.sorted { ($0.lastSeen, $0.contact.id) < ($1.lastSeen, $1.contact.id) }
       .prefix(max).map(\.contact)
+  }
+
+  /// A point in a bucket that has not changed since `time`; the bucket counts as changed from now on.
+  mutating func pointToRefresh(
+    since time: Duration, now: Duration, using generator: inout some RandomNumberGenerator
+  ) -> NodeID? {
+    guard let index = buckets.firstIndex(where: { $0.lastChange < time }) else { return nil }
+    buckets[index].lastChange = now
+    return own.sharing(index, using: &generator)
+  }
+}
+
+/// The routing tables of both networks (BEP 32).
+struct RoutingTables: Sendable {
+  private var ipv4: RoutingTable
+  private var ipv6: RoutingTable
+
+  init(_ ids: DHTNodeIDs, _ configuration: DHTConfiguration) {
+    ipv4 = RoutingTable(own: ids.ipv4, configuration)
+    ipv6 = RoutingTable(own: ids.ipv6, configuration)
+  }
+
+  subscript(family: DHTFamily) -> RoutingTable {
+    _read { if family == .ipv4 { yield ipv4 } else { yield ipv6 } }
+    _modify { if family == .ipv4 { yield &ipv4 } else { yield &ipv6 } }
+  }
+
+  var count: Int { ipv4.count + ipv6.count }
+  var contacts: [DHTContact] { ipv4.contacts + ipv6.contacts }
+}
+
+/// What a node is called in each network: BEP 42 binds identifiers to addresses.
+package struct DHTNodeIDs: Hashable, Sendable {
+  package var ipv4: NodeID
+  package var ipv6: NodeID
+
+  package init(ipv4: NodeID, ipv6: NodeID) {
+    self.ipv4 = ipv4
+    self.ipv6 = ipv6
+  }
+
+  package subscript(family: DHTFamily) -> NodeID {
+    get { family == .ipv4 ? ipv4 : ipv6 }
+    set { if family == .ipv4 { ipv4 = newValue } else { ipv6 = newValue } }
   }
 }

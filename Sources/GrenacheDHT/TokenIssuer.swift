@@ -24,15 +24,15 @@ struct TokenIssuer: Sendable {
     nextChange = now + interval
   }
 
-  func token(for address: DHTAddress) -> [UInt8] { token(for: address, current) }
+  func token(for host: DHTHost) -> [UInt8] { token(for: host, current) }
 
   /// Whether this node gave the token to that address, at most two intervals ago.
-  func isValid(_ token: [UInt8], from address: DHTAddress) -> Bool {
-    token == self.token(for: address, current) || token == self.token(for: address, previous)
+  func isValid(_ token: [UInt8], from host: DHTHost) -> Bool {
+    token == self.token(for: host, current) || token == self.token(for: host, previous)
   }
 
-  private func token(for address: DHTAddress, _ secret: [UInt8]) -> [UInt8] {
-    sha1(Array(address.ipText.utf8) + secret)
+  private func token(for host: DHTHost, _ secret: [UInt8]) -> [UInt8] {
+    sha1(Array(host.description.utf8) + secret)
   }
 
   private static func secret(using generator: inout some RandomNumberGenerator) -> [UInt8] {

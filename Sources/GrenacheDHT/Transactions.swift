@@ -7,13 +7,14 @@ struct Transactions: Sendable {
     /// To see whether a stranger is where it says.
     case verification
     case lookup(UInt64)
-    case announce(UInt64)
+    case delivery(UInt64)
   }
   struct Query: Sendable {
     let address: DHTAddress
     /// Who is expected to answer; `nil` for a bootstrap address.
     let id: NodeID?
     let purpose: Purpose
+    let sentAt: Duration
     let slowAt: Duration
     let deadline: Duration
     var isSlow = false
@@ -21,6 +22,8 @@ struct Transactions: Sendable {
 
   private var queries: [UInt16: Query] = [:]
   private var lastNumber: UInt16 = 0
+  /// Not later than anything that is to happen; looking too early does no harm.
+  private(set) var nextDeadline: Duration?
 
   var count: Int { queries.count }
 
@@ -28,6 +31,7 @@ struct Transactions: Sendable {
   mutating func begin(_ query: Query) -> [UInt8] {
     repeat { lastNumber = lastNumber == .max ? 1 : lastNumber + 1 } while queries[lastNumber] != nil
     queries[lastNumber] = query
+    nextDeadline = min(nextDeadline ?? query.slowAt, query.slowAt)
     return [UInt8(lastNumber >> 8), UInt8(lastNumber & 255)]
   }
 
@@ -38,27 +42,34 @@ struct Transactions: Sendable {
     let number = UInt16(transaction[0]) << 8 | UInt16(transaction[1])
     guard let query = queries[number], query.address == address else { return nil }
     queries[number] = nil
+    if queries.isEmpty { nextDeadline = nil }
     return query
   }
 
-  /// Ends and returns the queries whose deadline has passed.
-  mutating func expired(at now: Duration) -> [Query] {
-    let expired = queries.filter { $0.value.deadline <= now }.sorted { $0.key < $1.key }
-    for (number, _) in expired { queries[number] = nil }
-    return expired.map(\.value)
-  }
-
-  /// The queries that have just become slow.
-  mutating func becameSlow(at now: Duration) -> [Query] {
-    var slow: [(UInt16, Query)] = []
-    for (number, query) in queries where !query.isSlow && query.slowAt <= now {
-      queries[number]?.isSlow = true
-      slow.append((number, query))
+  /// The queries that have just become slow, and those, ended, whose deadline has passed; in the order
+  /// in which they were sent, or a seed would not replay a simulation.
+  mutating func due(at now: Duration) -> (slow: [Query], expired: [Query]) {
+    guard let next = nextDeadline, next <= now else { return ([], []) }
+    var due: [(number: UInt16, query: Query)] = []
+    nextDeadline = nil
+    for (number, query) in queries {
+      let time = query.isSlow ? query.deadline : query.slowAt
+      if time <= now { due.append((number, query)) }
+      let later = time <= now ? query.deadline : time
+      if later > now { nextDeadline = min(nextDeadline ?? later, later) }
     }
-    return slow.sorted { $0.0 < $1.0 }.map(\.1)
-  }
-
-  var nextDeadline: Duration? {
-    queries.values.lazy.map { $0.isSlow ? $0.deadline : $0.slowAt }.min()
+    due.sort { ($0.query.sentAt, $0.number) < ($1.query.sentAt, $1.number) }
+    var slow: [Query] = []
+    var expired: [Query] = []
+    for (number, query) in due {
+      if query.deadline <= now {
+        queries[number] = nil
+        expired.append(query)
+      } else {
+        queries[number]?.isSlow = true
+        slow.append(query)
+      }
+    }
+    return (slow, expired)
   }
 }

@@ -11,8 +11,8 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   private let socket: DatagramSocket
   private let started: MonotonicTime
   private var generator = SecureRandomNumberGenerator()
-  private var lookups: [DHTLookupID: LoopPromise<DHTLookupResult>] = [:]
-  private var announces: [DHTAnnounceID: LoopPromise<DHTAnnounceOutcome>] = [:]
+  private var lookups: [DHTRequestID: LoopPromise<DHTLookupResult>] = [:]
+  private var deliveries: [DHTRequestID: LoopPromise<DHTDeliveryOutcome>] = [:]
   private lazy var timer = TargetTimer(self)
 
   init(
@@ -24,7 +24,7 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     var generator = SecureRandomNumberGenerator()
     node = DHTNode(
       id: .random(using: &generator), configuration: configuration, now: .zero,
-      sha1: Digest.sha1, using: &generator)
+      cryptography: .openSSL, using: &generator)
   }
 
   var nodeID: NodeID { node.id }
@@ -60,13 +60,13 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   func announce(
     _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, by deadline: MonotonicTime,
     on loop: isolated EventLoop
-  ) async -> DHTAnnounceOutcome? {
-    let promise = LoopPromise<DHTAnnounceOutcome>()
+  ) async -> DHTDeliveryOutcome? {
+    let promise = LoopPromise<DHTDeliveryOutcome>()
     let id = node.announce(key, port: port, ownAddress: ownAddress, now: now)
-    announces[id] = promise
+    deliveries[id] = promise
     perform(on: loop)
     let outcome = await promise.wait(until: deadline, on: loop)
-    announces[id] = nil
+    deliveries[id] = nil
     guard case .value(let result) = outcome else { return nil }
     return result
   }
@@ -74,8 +74,7 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   func received(
     _ datagram: Span<UInt8>, from source: SocketAddress, on loop: isolated EventLoop
   ) {
-    guard let source = DHTAddress(source) else { return }
-    node.datagramReceived(datagram, from: source, now: now, using: &generator)
+    node.datagramReceived(datagram, from: DHTAddress(source), now: now, using: &generator)
     perform(on: loop)
   }
 
@@ -93,30 +92,47 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
         socket.send(datagram.span, to: SocketAddress(address))
       case .lookupFinished(let id, let result):
         lookups[id]?.fulfil(result, on: loop)
-      case .announceFinished(let id, let outcome):
-        announces[id]?.fulfil(outcome, on: loop)
+      case .deliveryFinished(let id, let outcome):
+        deliveries[id]?.fulfil(outcome, on: loop)
+      case .getFinished, .peersFound, .peersChanged, .itemStored, .identifierChanged:
+        break
       }
     }
     loop.core.arm(timer, at: started + node.nextDeadline)
   }
 }
 
+extension DHTCryptography {
+  static let openSSL = DHTCryptography(sha1: Digest.sha1) { signature, message, publicKey in
+    Ed25519.isSignature(signature, of: message, by: publicKey)
+  }
+}
+
 extension DHTAddress {
-  /// `nil` for an IPv6 address, which this DHT does not speak.
-  init?(_ address: SocketAddress) {
-    guard case .ipv4(let a, let b, let c, let d) = address.unmapped.host else { return nil }
-    let ip = UInt32(a) << 24 | UInt32(b) << 16 | UInt32(c) << 8 | UInt32(d)
-    self.init(ip: ip, port: address.port)
+  init(_ address: SocketAddress) {
+    switch address.unmapped.host {
+    case .ipv4(let a, let b, let c, let d):
+      let ip = UInt32(a) << 24 | UInt32(b) << 16 | UInt32(c) << 8 | UInt32(d)
+      self.init(ip: ip, port: address.port)
+    case .ipv6(let high, let low, _):
+      self.init(host: DHTHost(high: high, low: low), port: address.port)
+    }
   }
 }
 
 extension SocketAddress {
   init(_ address: DHTAddress) {
-    let ip = address.ip
-    self.init(
-      host: .ipv4(
-        UInt8(truncatingIfNeeded: ip >> 24), UInt8(truncatingIfNeeded: ip >> 16),
-        UInt8(truncatingIfNeeded: ip >> 8), UInt8(truncatingIfNeeded: ip)),
-      port: address.port)
+    switch address.family {
+    case .ipv4:
+      let ip = address.ip
+      self.init(
+        host: .ipv4(
+          UInt8(truncatingIfNeeded: ip >> 24), UInt8(truncatingIfNeeded: ip >> 16),
+          UInt8(truncatingIfNeeded: ip >> 8), UInt8(truncatingIfNeeded: ip)),
+        port: address.port)
+    case .ipv6:
+      self.init(
+        host: .ipv6(high: address.host.high, low: address.host.low, scope: 0), port: address.port)
+    }
   }
 }

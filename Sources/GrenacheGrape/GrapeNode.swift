@@ -96,7 +96,7 @@ public final class GrapeNode: Service {
       do throws(ResolutionError) {
         let found = try await Resolver.resolve(
           endpoint.host, port: endpoint.port, within: .seconds(2))
-        addresses += found.compactMap { DHTAddress($0) }
+        addresses += found.map { DHTAddress($0) }
       } catch {
         logger.warning("bootstrap node left out", metadata: ["reason": "\(error)"])
       }

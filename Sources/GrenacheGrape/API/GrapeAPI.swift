@@ -79,7 +79,7 @@ struct GrapeAPI: Sendable {
     case .stored(let count): stored = count
     // This grape keeps the announcement all the same, so that one grape alone works.
     case .noNodes: return json("No nodes to query")
-    case .allFailed, nil: return json("All queries failed")
+    case .allFailed, .refused, nil: return json("All queries failed")
     }
     logger.info(
       "announced",
@@ -111,7 +111,7 @@ struct GrapeAPI: Sendable {
   private static func announce(
     _ key: [UInt8], _ port: UInt16, _ own: DHTAddress?, within timeout: Duration,
     _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
-  ) async -> DHTAnnounceOutcome? {
+  ) async -> DHTDeliveryOutcome? {
     await driver.get(on: loop).announce(
       key, port: port, ownAddress: own, by: .now() + timeout, on: loop)
   }

@@ -1,0 +1,318 @@
+package import GrenacheDHT
+package import TestSupport
+
+/// Nodes and the network between them in virtual time: every run with the same seed is the same.
+package struct SimulatedNetwork {
+  /// What happens to datagrams.
+  package struct Weather: Hashable, Sendable {
+    package var latency = Duration.milliseconds(20)
+    /// Up to so much more, anew for each datagram: they overtake each other.
+    package var jitter = Duration.milliseconds(10)
+    /// Of 100 datagrams.
+    package var lossPercent = 0
+    package var duplicatePercent = 0
+
+    package init() {}
+  }
+  private enum Event {
+    case datagram([UInt8], from: DHTAddress, to: DHTAddress)
+    case wake(Int)
+  }
+
+  package var weather = Weather()
+  /// Whether datagrams stay on the side of their sender.
+  package var isPartitioned = false
+  package private(set) var nodes: [SimulatedNode] = []
+  package private(set) var datagramCount = 0
+  package private(set) var byteCount = 0
+  /// Depends on everything that has been sent: equal for equal runs.
+  package private(set) var digest: UInt64 = 0
+
+  private var clock: Int64 = 0
+  private var queue = EventQueue<Event>()
+  private var indexByAddress: [DHTAddress: Int] = [:]
+  private var lookups: [RequestKey: DHTLookupResult] = [:]
+  private var deliveries: [RequestKey: DHTDeliveryOutcome] = [:]
+  private var gets: [RequestKey: DHTGetResult?] = [:]
+  /// When the first peers of a lookup were handed on.
+  private var firstPeers: [RequestKey: Duration] = [:]
+  package var generator: SeededGenerator
+
+  /// A request of a node.
+  package struct RequestKey: Hashable, Sendable {
+    let node: Int
+    let id: DHTRequestID
+  }
+
+  package init(seed: UInt64) {
+    generator = SeededGenerator(seed: seed)
+  }
+
+  package var now: Duration { .nanoseconds(clock) }
+
+  /// The address of the node of a number: public, each in a network of its own.
+  package static func address(_ number: Int) -> DHTAddress {
+    DHTAddress(ip: 0x2000_0001 + UInt32(number) << 8, port: 20_001)
+  }
+
+  // MARK: Nodes
+
+  /// Adds, or starts anew, a node.
+  package mutating func start(
+    _ number: Int, at address: DHTAddress? = nil, bootstrap: [Int], keepsMemory: Bool = false,
+    configure: (inout DHTConfiguration) -> Void = { _ in }
+  ) {
+    let place = place(of: number, address)
+    var configuration = DHTConfiguration()
+    for other in bootstrap { configuration.bootstrap.append(self.place(of: other, nil).address) }
+    configuration.families = [place.address.family]
+    configure(&configuration)
+    let memory = keepsMemory ? place.memory : nil
+    let id = NodeID.bound(to: place.address.host, using: &generator)
+    var node = DHTNode(
+      ids: memory?.ids ?? DHTNodeIDs(ipv4: id, ipv6: id), configuration: configuration,
+      now: place.time(at: clock), cryptography: .simulated, using: &generator)
+    if let memory {
+      let time = place.time(at: clock)
+      for peer in memory.peers { node.restore(peer, now: time) }
+      for item in memory.items { node.restore(item, now: time) }
+      node.restore(memory.contacts, now: time)
+    }
+    place.node = node
+    place.wakesAt = nil
+    with(number) { node, now, generator in node.timerFired(now: now, using: &generator) }
+  }
+
+  private mutating func place(of number: Int, _ address: DHTAddress?) -> SimulatedNode {
+    while nodes.count <= number {
+      let next = nodes.count
+      let own = next == number ? address ?? Self.address(next) : Self.address(next)
+      nodes.append(SimulatedNode(number: next, address: own))
+      indexByAddress[own] = next
+    }
+    return nodes[number]
+  }
+
+  /// Ends a node as a crash would. What a grape writes down is remembered.
+  package mutating func stop(_ number: Int) {
+    let place = nodes[number]
+    if let node = place.node {
+      let time = place.time(at: clock)
+      place.memory = .init(
+        ids: node.ids, contacts: node.contacts, peers: node.peers(at: time),
+        items: node.itemTargets.sorted { $0.lexicographicallyPrecedes($1) }.compactMap {
+          node.item($0, now: time)
+        })
+    }
+    place.node = nil
+  }
+
+  /// Puts somebody who does not keep to the rules at an address.
+  package mutating func place(_ impostor: any Impostor, number: Int, at address: DHTAddress) {
+    place(of: number, address).impostor = impostor
+  }
+
+  /// Sets a node's clock apart from the network's; before it starts.
+  package mutating func setClock(_ number: Int, offset: Duration, rate: Double) {
+    let place = place(of: number, nil)
+    place.clockOffset = offset
+    place.clockRate = rate
+  }
+
+  /// Puts a node behind a NAT; before it starts.
+  package mutating func putBehindNAT(_ number: Int) {
+    place(of: number, nil).isBehindNAT = true
+  }
+
+  package func node(_ number: Int) -> DHTNode? {
+    number < nodes.count ? nodes[number].node : nil
+  }
+
+  // MARK: Requests
+
+  package mutating func lookUp(_ key: [UInt8], at number: Int) -> RequestKey? {
+    request(number) { node, now in node.lookUp(key, now: now) }
+  }
+
+  package mutating func announce(_ key: [UInt8], port: UInt16, at number: Int) -> RequestKey? {
+    let own = DHTAddress(host: nodes[number].address.host, port: port)
+    return request(number) { node, now in
+      node.announce(key, port: port, ownAddress: own, now: now)
+    }
+  }
+
+  package mutating func withdraw(_ key: [UInt8], port: UInt16, at number: Int) -> RequestKey? {
+    let own = DHTAddress(host: nodes[number].address.host, port: port)
+    return request(number) { node, now in
+      node.withdraw(key, port: port, ownAddress: own, now: now)
+    }
+  }
+
+  package mutating func put(
+    _ item: DHTItem, compareAndSwap: Int64? = nil, at number: Int
+  ) -> RequestKey? {
+    request(number) { node, now in
+      node.put(item, compareAndSwap: compareAndSwap, now: now)
+    }
+  }
+
+  package mutating func get(
+    _ target: [UInt8], salt: [UInt8] = [], at number: Int
+  ) -> RequestKey? {
+    request(number) { node, now in node.get(target, salt: salt, now: now) }
+  }
+
+  private mutating func request(
+    _ number: Int, _ body: (inout DHTNode, Duration) -> DHTRequestID
+  ) -> RequestKey? {
+    var id: DHTRequestID?
+    with(number) { node, now, _ in id = body(&node, now) }
+    return id.map { RequestKey(node: number, id: $0) }
+  }
+
+  package func lookupResult(_ key: RequestKey) -> DHTLookupResult? { lookups[key] }
+  package func deliveryOutcome(_ key: RequestKey) -> DHTDeliveryOutcome? { deliveries[key] }
+  package func timeOfFirstPeers(_ key: RequestKey) -> Duration? { firstPeers[key] }
+
+  /// Looks a key up and waits, in virtual time, for the result.
+  package mutating func result(of key: [UInt8], at number: Int) -> DHTLookupResult? {
+    guard let request = lookUp(key, at: number) else { return nil }
+    run(for: .seconds(10)) { $0.lookups[request] != nil }
+    return lookups[request]
+  }
+
+  /// Announces a key and waits, in virtual time, for the outcome.
+  package mutating func outcome(
+    of key: [UInt8], port: UInt16, at number: Int
+  ) -> DHTDeliveryOutcome? {
+    guard let request = announce(key, port: port, at: number) else { return nil }
+    return outcome(of: request)
+  }
+
+  /// Waits, in virtual time, for something that is to be stored.
+  package mutating func outcome(of request: RequestKey?) -> DHTDeliveryOutcome? {
+    guard let request else { return nil }
+    run(for: .seconds(10)) { $0.deliveries[request] != nil }
+    return deliveries[request]
+  }
+
+  /// Gets an item, waiting in virtual time.
+  package mutating func item(
+    _ target: [UInt8], salt: [UInt8] = [], at number: Int
+  ) -> DHTGetResult? {
+    guard let request = get(target, salt: salt, at: number) else { return nil }
+    run(for: .seconds(10)) { $0.gets[request] != nil }
+    return gets[request] ?? nil
+  }
+
+  // MARK: Time
+
+  package mutating func run(for time: Duration) {
+    run(for: time) { _ in false }
+  }
+
+  /// Runs until `isDone`, or for so long.
+  package mutating func run(for time: Duration, until isDone: (SimulatedNetwork) -> Bool) {
+    let (seconds, attoseconds) = time.components
+    let end = clock + seconds * 1_000_000_000 + attoseconds / 1_000_000_000
+    while !isDone(self) {
+      guard let next = queue.nextTime, next <= end else {
+        clock = end
+        return
+      }
+      clock = max(clock, next)
+      step()
+    }
+  }
+
+  private mutating func step() {
+    switch queue.takeNext() {
+    case .datagram(let bytes, let from, let to):
+      deliver(bytes, from: from, to: to)
+    case .wake(let number):
+      let place = nodes[number]
+      guard place.wakesAt == clock else { return }
+      place.wakesAt = nil
+      with(number) { node, now, generator in
+        if node.nextDeadline <= now { node.timerFired(now: now, using: &generator) }
+      }
+    case nil:
+      return
+    }
+  }
+
+  // MARK: Datagrams
+
+  /// Sends a datagram from wherever.
+  package mutating func inject(_ bytes: [UInt8], from: DHTAddress, to number: Int) {
+    with(number) { node, now, generator in
+      node.datagramReceived(bytes.span, from: from, now: now, using: &generator)
+    }
+  }
+
+  private mutating func deliver(_ bytes: [UInt8], from: DHTAddress, to: DHTAddress) {
+    guard let index = indexByAddress[to] else { return }
+    let place = nodes[index]
+    if let sender = indexByAddress[from], isPartitioned, nodes[sender].side != place.side { return }
+    if place.isBehindNAT, !place.hasSentTo.contains(from) { return }
+    place.datagramsReceived += 1
+    place.bytesReceived += bytes.count
+    if let impostor = place.impostor {
+      for (answer, target) in impostor.received(bytes, from: from) {
+        send(answer, from: to, to: target)
+      }
+      return
+    }
+    inject(bytes, from: from, to: index)
+  }
+
+  private mutating func with(
+    _ number: Int, _ body: (inout DHTNode, Duration, inout SeededGenerator) -> Void
+  ) {
+    let place = nodes[number]
+    let time = place.time(at: clock)
+    place.change { node in body(&node, time, &generator) }
+    while let action = place.node?.nextAction() { perform(action, place) }
+    guard let deadline = place.node?.nextDeadline else { return }
+    let wake = max(place.networkTime(of: deadline), clock)
+    if let planned = place.wakesAt, planned <= wake { return }
+    place.wakesAt = wake
+    queue.schedule(.wake(number), at: wake)
+  }
+
+  private mutating func perform(_ action: DHTAction, _ place: SimulatedNode) {
+    switch action {
+    case .send(let bytes, let to):
+      if place.isBehindNAT { place.hasSentTo.insert(to) }
+      send(bytes, from: place.address, to: to)
+    case .peersFound(let id, _):
+      let key = RequestKey(node: place.number, id: id)
+      if firstPeers[key] == nil { firstPeers[key] = now }
+    case .lookupFinished(let id, let result):
+      lookups[RequestKey(node: place.number, id: id)] = result
+    case .deliveryFinished(let id, let outcome):
+      deliveries[RequestKey(node: place.number, id: id)] = outcome
+    case .getFinished(let id, let result):
+      gets[RequestKey(node: place.number, id: id)] = .some(result)
+    case .peersChanged, .itemStored, .identifierChanged:
+      break
+    }
+  }
+
+  package mutating func send(_ bytes: [UInt8], from: DHTAddress, to: DHTAddress) {
+    datagramCount += 1
+    byteCount += bytes.count
+    digest = (digest ^ UInt64(bytes.count) ^ to.host.low ^ UInt64(clock)) &* 0x100_0000_01b3
+    let copies = chance(weather.duplicatePercent) ? 2 : 1
+    for _ in 0..<copies where !chance(weather.lossPercent) {
+      let jitter = weather.jitter.components.attoseconds / 1_000_000_000
+      let delay = weather.latency.components.attoseconds / 1_000_000_000
+      let extra = jitter > 0 ? Int64.random(in: 0...jitter, using: &generator) : 0
+      queue.schedule(.datagram(bytes, from: from, to: to), at: clock + delay + extra)
+    }
+  }
+
+  private mutating func chance(_ percent: Int) -> Bool {
+    percent > 0 && Int.random(in: 0..<100, using: &generator) < percent
+  }
+}

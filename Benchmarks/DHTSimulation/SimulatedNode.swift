@@ -1,0 +1,65 @@
+package import GrenacheDHT
+
+/// One node of a simulated network and what is peculiar to its place there.
+package final class SimulatedNode {
+  package let number: Int
+  package let address: DHTAddress
+  /// `nil` while it is down.
+  package var node: DHTNode?
+  /// What it wakes up with if it is started again with its memory.
+  var memory: Memory?
+  /// Its clock: how far ahead of the network's it began, and how fast it goes.
+  var clockOffset = Duration.zero
+  var clockRate = 1.0
+  /// Datagrams pass only between nodes of the same side.
+  package var side = 0
+  /// Behind a NAT: only those whom it has sent something may send to it.
+  var isBehindNAT = false
+  var hasSentTo: Set<DHTAddress> = []
+  /// When it is woken next, in the network's time; later wake-ups are forgotten.
+  var wakesAt: Int64?
+  /// What it has received.
+  package var datagramsReceived = 0
+  package var bytesReceived = 0
+  /// What answers in its place, for nodes that do not keep to the rules.
+  package var impostor: (any Impostor)?
+
+  struct Memory {
+    var ids: DHTNodeIDs
+    var contacts: [DHTContact]
+    var peers: [DHTNode.KeptPeer]
+    var items: [DHTNode.KeptItem]
+  }
+
+  init(number: Int, address: DHTAddress) {
+    self.number = number
+    self.address = address
+  }
+
+  /// Changes the node in its place, if it is up.
+  package func change(_ body: (inout DHTNode) -> Void) {
+    guard node != nil else { return }
+    if var taken = node.take() {
+      body(&taken)
+      node = taken
+    }
+  }
+
+  /// Its own time, which need not be the network's.
+  func time(at now: Int64) -> Duration {
+    clockOffset + .nanoseconds(clockRate == 1 ? now : Int64(Double(now) * clockRate))
+  }
+
+  func networkTime(of time: Duration) -> Int64 {
+    let (seconds, attoseconds) = (time - clockOffset).components
+    // Rounded up: woken a fraction early, it would be woken again at the very same time.
+    let own = min(seconds, 1 << 32) * 1_000_000_000 + (attoseconds + 999_999_999) / 1_000_000_000
+    return clockRate == 1 ? own : Int64((Double(own) / clockRate).rounded(.up)) + 1
+  }
+}
+
+/// Somebody who does not keep to the rules.
+package protocol Impostor: AnyObject {
+  /// What is sent when a datagram has come.
+  func received(_ datagram: [UInt8], from source: DHTAddress) -> [([UInt8], DHTAddress)]
+}

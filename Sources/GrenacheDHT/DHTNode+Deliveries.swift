@@ -1,0 +1,204 @@
+/// Tokens of a lookup that are good for storing again.
+struct TokenTable: Sendable {
+  var tokens: [(contact: DHTContact, token: [UInt8])]
+  var expiry: Duration
+}
+
+/// Something that the nodes nearest to a key are to store, or to forget.
+struct DeliveryState: Sendable {
+  enum Content: Sendable {
+    case announce(port: UInt16)
+    case withdraw(port: UInt16)
+    case put(DHTItem, compareAndSwap: Int64?)
+  }
+  let id: DHTRequestID
+  let key: [UInt8]
+  let content: Content
+  /// Whether it relies on tokens of an earlier lookup: if they all fail, a new lookup is made.
+  var usesKeptTokens: Bool
+  var waitingFor: Set<DHTAddress> = []
+  var stored = 0
+  var sent = 0
+  var refusal: KRPCErrorCode?
+
+  func query(token: [UInt8]) -> KRPCQuery {
+    switch content {
+    case .announce(let port):
+      .announcePeer(key: key, port: port, impliedPort: false, token: token)
+    case .withdraw(let port):
+      .withdrawPeer(key: key, port: port, token: token)
+    case .put(let item, let compareAndSwap):
+      .put(item, compareAndSwap: compareAndSwap, token: token)
+    }
+  }
+}
+
+/// Announcements, withdrawals and puts of a node.
+extension DHTNode {
+  /// Announces that this host serves `key` on `port`; ends with `deliveryFinished`.
+  ///
+  /// - Parameter ownAddress: under which address this node itself keeps the announcement: others see it
+  ///   by the source of our datagrams, which we cannot. A single grape works by that.
+  package mutating func announce(
+    _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, now: Duration
+  ) -> DHTRequestID {
+    if let ownAddress { keep(ownAddress, for: key, now: now) }
+    results.change(key)
+    return deliver(.announce(port: port), to: key, now: now)
+  }
+
+  /// Keeps an announcement in the own store alone.
+  package mutating func keep(_ peer: DHTAddress, for key: [UInt8], now: Duration) {
+    if (try? store.insert(peer, for: key, now: now)) == true {
+      results.change(key)
+      perform(.peersChanged(key: key))
+    }
+  }
+
+  /// Takes an announcement back, here at once and from those who store it; ends with
+  /// `deliveryFinished`.
+  package mutating func withdraw(
+    _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, now: Duration
+  ) -> DHTRequestID {
+    results.change(key)
+    if let ownAddress, store.remove(ownAddress, for: key) { perform(.peersChanged(key: key)) }
+    return deliver(.withdraw(port: port), to: key, now: now)
+  }
+
+  /// Stores an item, here and at the nodes nearest to it, and keeps it alive there; ends with
+  /// `deliveryFinished`.
+  package mutating func put(
+    _ item: DHTItem, compareAndSwap: Int64?, now: Duration
+  ) -> DHTRequestID {
+    let target = item.target(cryptography)
+    do throws(KRPCErrorCode) {
+      let stored = items[target].flatMap { $0.expiry > now ? $0.item.signature : nil }
+      if let new = item.signature, let old = stored, new.sequence <= old.sequence,
+        compareAndSwap == nil || compareAndSwap == old.sequence
+      {
+        // To keep it alive is this node's business; a caller has to bring something newer.
+        throw .sequenceTooLow
+      }
+      try items.insert(
+        item, at: target, owner: nil, compareAndSwap: compareAndSwap, now: now)
+    } catch {
+      let id = DHTRequestID(number: takeNumber())
+      perform(.deliveryFinished(id, .refused(error)))
+      return id
+    }
+    items.keepAlive(target, now: now)
+    perform(.itemStored(target: target))
+    return deliver(.put(item, compareAndSwap: compareAndSwap), to: target, now: now)
+  }
+
+  mutating func deliver(
+    _ content: DeliveryState.Content, to key: [UInt8], now: Duration
+  ) -> DHTRequestID {
+    let id = DHTRequestID(number: takeNumber())
+    let number = takeNumber()
+    let kept = tokenTables[key].map { $0.expiry > now && !$0.tokens.isEmpty } ?? false
+    deliveries[number] = DeliveryState(id: id, key: key, content: content, usesKeptTokens: kept)
+    if kept {
+      sendDelivery(number, found: nil, now: now)
+    } else {
+      lookUpTokens(number, now: now)
+    }
+    return id
+  }
+
+  private mutating func lookUpTokens(_ delivery: UInt64, now: Duration) {
+    guard let state = deliveries[delivery] else { return }
+    let number: UInt64
+    if case .put(let item, _) = state.content {
+      number = lookup(.item(target: state.key, salt: item.signature?.salt ?? []))
+    } else {
+      number = lookup(.peers(key: state.key))
+    }
+    lookups[number]?.deliveries.append(delivery)
+    advance(number, now: now)
+  }
+
+  mutating func keepTokens(
+    _ tokens: [(contact: DHTContact, token: [UInt8])], for key: [UInt8], now: Duration
+  ) {
+    if tokens.isEmpty {
+      tokenTables[key] = nil
+      return
+    }
+    if tokenTables.count >= configuration.tokenTablesMax, tokenTables[key] == nil {
+      let oldest = tokenTables.min { $0.value.expiry < $1.value.expiry }
+      if let oldest { tokenTables[oldest.key] = nil }
+    }
+    tokenTables[key] = TokenTable(tokens: tokens, expiry: now + configuration.tokenAge)
+  }
+
+  /// Sends it to every node whose token is known.
+  ///
+  /// - Parameter found: the item that the lookup for tokens has come across.
+  mutating func sendDelivery(_ number: UInt64, found: DHTItem?, now: Duration) {
+    guard var state = deliveries[number] else { return }
+    if case .put(let item, nil) = state.content, item != found,
+      let old = found?.signature?.sequence, let new = item.signature?.sequence, new <= old
+    {
+      deliveries[number] = nil
+      items.remove(state.key)
+      return perform(.deliveryFinished(state.id, .refused(.sequenceTooLow)))
+    }
+    for (contact, token) in tokenTables[state.key]?.tokens ?? [] {
+      let purpose = Transactions.Purpose.delivery(number)
+      let query = state.query(token: token)
+      if send(query, to: contact.address, id: contact.id, purpose, now: now) {
+        state.waitingFor.insert(contact.address)
+        state.sent += 1
+      }
+    }
+    deliveries[number] = state
+    if state.waitingFor.isEmpty { finishDelivery(number, now: now) }
+  }
+
+  mutating func deliveryAnswered(_ number: UInt64, _ address: DHTAddress, now: Duration) {
+    deliveries[number]?.stored += 1
+    settle(number, address, now: now)
+  }
+
+  mutating func deliveryFailed(
+    _ number: UInt64, _ address: DHTAddress, _ error: KRPCErrorCode?, now: Duration
+  ) {
+    if let error, (300..<400).contains(error.code) { deliveries[number]?.refusal = error }
+    settle(number, address, now: now)
+  }
+
+  /// Nobody waits for a slow node once another one has stored it.
+  mutating func deliverySlow(_ number: UInt64, _ address: DHTAddress, now: Duration) {
+    guard let state = deliveries[number], state.stored > 0 else { return }
+    settle(number, address, now: now)
+  }
+
+  private mutating func settle(_ number: UInt64, _ address: DHTAddress, now: Duration) {
+    guard deliveries[number]?.waitingFor.remove(address) != nil else { return }
+    if deliveries[number]?.waitingFor.isEmpty == true { finishDelivery(number, now: now) }
+  }
+
+  private mutating func finishDelivery(_ number: UInt64, now: Duration) {
+    guard let state = deliveries[number] else { return }
+    if state.stored == 0, state.refusal == nil {
+      tokenTables[state.key] = nil
+      if state.usesKeptTokens {
+        // The tokens have gone stale, or the nodes were started anew: look for others, once.
+        deliveries[number]?.usesKeptTokens = false
+        deliveries[number]?.sent = 0
+        return lookUpTokens(number, now: now)
+      }
+    }
+    deliveries[number] = nil
+    // What others have something newer of is not served from here.
+    if state.refusal != nil, case .put = state.content { items.remove(state.key) }
+    let outcome: DHTDeliveryOutcome =
+      if let refusal = state.refusal {
+        .refused(refusal)
+      } else {
+        state.stored > 0 ? .stored(state.stored) : state.sent > 0 ? .allFailed : .noNodes
+      }
+    perform(.deliveryFinished(state.id, outcome))
+  }
+}

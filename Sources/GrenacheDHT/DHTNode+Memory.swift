@@ -1,0 +1,71 @@
+/// What a node that starts anew takes over from before, and what is worth keeping.
+extension DHTNode {
+  /// An announcement in the store, and how long it is still good.
+  package struct KeptPeer: Hashable, Sendable {
+    package var key: [UInt8]
+    package var peer: DHTAddress
+    package var remaining: Duration
+
+    package init(key: [UInt8], peer: DHTAddress, remaining: Duration) {
+      self.key = key
+      self.peer = peer
+      self.remaining = remaining
+    }
+  }
+
+  /// A value in the store.
+  package struct KeptItem: Hashable, Sendable {
+    package var target: [UInt8]
+    package var item: DHTItem
+    package var remaining: Duration
+    /// Whether this node keeps it alive.
+    package var isOwn: Bool
+
+    package init(target: [UInt8], item: DHTItem, remaining: Duration, isOwn: Bool) {
+      self.target = target
+      self.item = item
+      self.remaining = remaining
+      self.isOwn = isOwn
+    }
+  }
+
+  package func peers(at now: Duration) -> [KeptPeer] {
+    store.all.map { KeptPeer(key: $0.key, peer: $0.peer, remaining: $0.expiry - now) }
+  }
+
+  /// One item of the store.
+  package func item(_ target: [UInt8], now: Duration) -> KeptItem? {
+    guard let entry = items[target], entry.expiry > now else { return nil }
+    return KeptItem(
+      target: target, item: entry.item, remaining: entry.expiry - now,
+      isOwn: entry.republishAt != nil)
+  }
+
+  package var itemTargets: [[UInt8]] { items.all.map(\.target) }
+
+  /// Takes over an announcement; what is over, or for what there is no room, is left out.
+  package mutating func restore(_ kept: KeptPeer, now: Duration) {
+    guard kept.remaining > .zero else { return }
+    let remaining = min(kept.remaining, configuration.peerAgeMax)
+    _ = try? store.insert(kept.peer, for: kept.key, now: now, until: now + remaining)
+  }
+
+  /// Takes over a value, if it is what its target says.
+  package mutating func restore(_ kept: KeptItem, now: Duration) {
+    guard kept.remaining > .zero, kept.item.target(cryptography) == kept.target else { return }
+    do {
+      try items.insert(
+        kept.item, at: kept.target, owner: nil, compareAndSwap: nil, now: now,
+        until: now + min(kept.remaining, configuration.itemAgeMax))
+      if kept.isOwn { items.keepAlive(kept.target, now: now) }
+    } catch {
+      return
+    }
+  }
+
+  /// Begins with contacts of before: they are asked as bootstrap nodes are, and count once they answer.
+  package mutating func restore(_ contacts: [DHTContact], now: Duration) {
+    for contact in contacts.prefix(configuration.verificationsMax) { verify(contact, now: now) }
+    for contact in contacts.prefix(configuration.bucketSize) { lose(contact) }
+  }
+}

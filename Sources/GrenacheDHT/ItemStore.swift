@@ -1,0 +1,99 @@
+/// The values that a node keeps (BEP 44), by their targets; bounded, the oldest make room.
+struct ItemStore: Sendable {
+  struct Entry: Sendable {
+    var item: DHTItem
+    /// Whose it is, for the limit of an address; `nil` for this node's own callers.
+    var owner: DHTHost?
+    var expiry: Duration
+    /// When it is to be put again; `nil` for what others see to.
+    var republishAt: Duration?
+  }
+
+  private var entries: [[UInt8]: Entry] = [:]
+  private var countByHost: [DHTHost: Int] = [:]
+  private let configuration: DHTConfiguration
+
+  init(_ configuration: DHTConfiguration) {
+    self.configuration = configuration
+  }
+
+  var count: Int { entries.count }
+
+  subscript(target: [UInt8]) -> Entry? { entries[target] }
+
+  /// Keeps a valid item, or says what is wrong with it.
+  ///
+  /// - Parameter compareAndSwap: the sequence number that is expected to be stored.
+  mutating func insert(
+    _ item: DHTItem, at target: [UInt8], owner: DHTHost?, compareAndSwap: Int64?, now: Duration,
+    until expiry: Duration? = nil
+  ) throws(KRPCErrorCode) {
+    let known = entries[target].flatMap { $0.expiry > now ? $0 : nil }
+    if let new = item.signature, let old = known?.item.signature {
+      if let compareAndSwap, compareAndSwap != old.sequence { throw .casMismatch }
+      // The same once more is how an item is kept alive; anything else has to be newer.
+      guard new.sequence > old.sequence || item == known?.item else { throw .sequenceTooLow }
+    }
+    let owner = owner.flatMap { $0.isLoopback ? nil : $0 }
+    if let owner, known?.owner != owner,
+      (countByHost[owner] ?? 0) >= configuration.itemsPerAddressMax
+    {
+      throw .addressLimit
+    }
+    if entries[target] == nil, entries.count >= configuration.itemsMax { evict(now: now) }
+    remove(target)
+    entries[target] = Entry(
+      item: item, owner: known.map(\.owner) ?? owner,
+      expiry: expiry ?? now + configuration.itemAgeMax, republishAt: known?.republishAt)
+    if let owner = entries[target]?.owner { countByHost[owner, default: 0] += 1 }
+  }
+
+  /// Has an item put again from now on, as long as this node lives.
+  mutating func keepAlive(_ target: [UInt8], now: Duration) {
+    let own = entries.values.count { $0.republishAt != nil }
+    guard own < configuration.ownItemsMax || entries[target]?.republishAt != nil else { return }
+    entries[target]?.republishAt = now + configuration.republishInterval
+    entries[target]?.expiry = .seconds(Int64.max / 4)
+  }
+
+  /// The items that are to be put again now; the next time is noted.
+  mutating func due(at now: Duration, max: Int) -> [DHTItem] {
+    var due: [(time: Duration, target: [UInt8])] = []
+    for (target, entry) in entries {
+      if let time = entry.republishAt, time <= now { due.append((time, target)) }
+    }
+    due.sort { Self.precedes(($0.time, $0.target), ($1.time, $1.target)) }
+    return due.prefix(max).compactMap { one in
+      entries[one.target]?.republishAt = now + configuration.republishInterval
+      return entries[one.target]?.item
+    }
+  }
+
+  mutating func removeExpired(now: Duration) -> [[UInt8]] {
+    let expired = entries.filter { $0.value.expiry <= now }.map(\.key)
+    for target in expired { remove(target) }
+    return expired
+  }
+
+  var all: [(target: [UInt8], entry: Entry)] { entries.map { ($0.key, $0.value) } }
+
+  mutating func remove(_ target: [UInt8]) {
+    guard let owner = entries.removeValue(forKey: target)?.owner else { return }
+    let left = (countByHost[owner] ?? 1) - 1
+    countByHost[owner] = left > 0 ? left : nil
+  }
+
+  /// Makes room: the one that would expire first goes, this node's own last.
+  private mutating func evict(now: Duration) {
+    if !removeExpired(now: now).isEmpty { return }
+    let oldest = entries.min {
+      Self.precedes(($0.value.expiry, $0.key), ($1.value.expiry, $1.key))
+    }
+    if let oldest { remove(oldest.key) }
+  }
+
+  /// An order that does not depend on hashing, so that a seed replays a simulation.
+  private static func precedes(_ left: (Duration, [UInt8]), _ right: (Duration, [UInt8])) -> Bool {
+    left.0 == right.0 ? left.1.lexicographicallyPrecedes(right.1) : left.0 < right.0
+  }
+}

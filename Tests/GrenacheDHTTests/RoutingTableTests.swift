@@ -1,0 +1,202 @@
+import DHTSimulation
+import TestSupport
+import Testing
+
+@testable import GrenacheDHT
+
+@Suite("BEP 5: the routing table")
+struct RoutingTableTests {
+  private let own = NodeID(prefixOf: [0])
+
+  /// A contact whose identifier begins with a byte; each in a network of its own.
+  private func contact(_ first: UInt8, _ number: UInt8, ip: UInt32? = nil) -> DHTContact {
+    DHTContact(
+      id: NodeID(prefixOf: [first, number, 1]),
+      address: DHTAddress(ip: ip ?? 0x0a00_0001 + UInt32(number) << 8, port: 1))
+  }
+
+  private func fullTable(_ configuration: DHTConfiguration = .init()) -> RoutingTable {
+    var table = RoutingTable(own: own, configuration)
+    for number in 0..<20 {
+      table.answered(contact(0x80, UInt8(number)), roundTrip: .zero, now: .zero)
+    }
+    return table
+  }
+
+  @Test("good contacts stay: a full bucket takes nobody else")
+  func good() {
+    var table = fullTable()
+    #expect(table.count == 20)
+    #expect(table.admission(of: contact(0x80, 100), now: .seconds(1)) == .unwanted)
+    table.answered(contact(0x80, 100), roundTrip: .zero, now: .seconds(1))
+    #expect(table.count == 20)
+    #expect(table.admission(of: contact(0x40, 100), now: .seconds(1)) == .wanted)
+  }
+
+  @Test("a questionable contact, the longest silent, is asked before a newcomer takes its place")
+  func questionable() {
+    var table = fullTable()
+    for number in 1..<20 {
+      table.asked(contact(0x80, UInt8(number)), now: .seconds(200))
+    }
+    let newcomer = contact(0x80, 100)
+    #expect(table.admission(of: newcomer, now: .seconds(300)) == .unwanted)
+    #expect(
+      table.admission(of: newcomer, now: .seconds(301)) == .afterAsking(contact(0x80, 0)))
+    // It answers: nothing changes.
+    table.answered(contact(0x80, 0), roundTrip: .zero, now: .seconds(301))
+    #expect(table.admission(of: newcomer, now: .seconds(302)) == .unwanted)
+  }
+
+  @Test("a contact is bad after two queries without an answer; a replacement is asked")
+  func bad() {
+    var table = fullTable()
+    let newcomer = contact(0x80, 100)
+    table.answered(newcomer, roundTrip: .zero, now: .seconds(1))
+    #expect(table.failed(contact(0x80, 3), now: .seconds(2)) == nil)
+    #expect(table.contains(contact(0x80, 3)))
+    #expect(table.failed(contact(0x80, 3), now: .seconds(3)) == newcomer)
+    #expect(!table.contains(contact(0x80, 3)))
+    #expect(table.admission(of: newcomer, now: .seconds(3)) == .wanted)
+  }
+
+  @Test("one failure is forgiven by an answer")
+  func forgiven() {
+    var table = fullTable()
+    let one = contact(0x80, 3)
+    _ = table.failed(one, now: .seconds(1))
+    table.answered(one, roundTrip: .zero, now: .seconds(2))
+    _ = table.failed(one, now: .seconds(3))
+    #expect(table.contains(one))
+  }
+
+  @Test("an identifier that is known keeps its address while that answers")
+  func hijack() {
+    var table = fullTable()
+    var thief = contact(0x80, 3)
+    thief.address = DHTAddress(ip: 0x0b00_0001, port: 9)
+    table.answered(thief, roundTrip: .zero, now: .seconds(1))
+    #expect(table.contains(contact(0x80, 3)) && !table.contains(thief))
+  }
+
+  @Test("a bucket that has not changed for a while is refreshed, once")
+  func refresh() throws {
+    var generator = SeededGenerator(seed: 1)
+    var table = fullTable()
+    let point = try #require(
+      table.pointToRefresh(since: .seconds(1), now: .seconds(900), using: &generator))
+    #expect(own.distance(to: point).leadingZeroBitCount == 0)
+    let again = table.pointToRefresh(since: .seconds(1), now: .seconds(900), using: &generator)
+    #expect(again == nil)
+  }
+
+  @Test(
+    "points of buckets share exactly so many bits", arguments: [0, 1, 63, 64, 65, 127, 128, 159])
+  func points(_ count: Int) {
+    var generator = SeededGenerator(seed: UInt64(count))
+    let own = NodeID.random(using: &generator)
+    let point = own.sharing(count, using: &generator)
+    #expect(own.distance(to: point).leadingZeroBitCount == count)
+  }
+
+  @Test("the closest are those that sorting all of them gives", arguments: 0..<20)
+  func closest(_ seed: Int) {
+    var generator = SeededGenerator(seed: UInt64(seed))
+    var configuration = DHTConfiguration()
+    configuration.checksNodeIDs = false
+    let own = NodeID.random(using: &generator)
+    var table = RoutingTable(own: own, configuration)
+    for number in 0..<500 {
+      let id =
+        number % 3 == 0
+        ? own.sharing(number % 40, using: &generator) : NodeID.random(using: &generator)
+      table.answered(
+        DHTContact(id: id, address: SimulatedNetwork.address(number)), roundTrip: .zero, now: .zero)
+    }
+    let all = table.contacts
+    #expect(all.count == table.count)
+    for target in [own, .random(using: &generator), own.sharing(3, using: &generator)] {
+      let expected = all.sorted { target.distance(to: $0.id) < target.distance(to: $1.id) }
+      for max in [1, 8, 20, 1_000] {
+        #expect(table.closest(to: target, max: max) == Array(expected.prefix(max)))
+      }
+    }
+  }
+
+  @Test(
+    "P29 at most two nodes of a /24 in a bucket, off loopback",
+    arguments: [(0x0b00_0000 as UInt32, 2), (0x7f00_0000, 20), (0x0a00_0000, 2)])
+  func prefixes(_ network: UInt32, _ expected: Int) {
+    var configuration = DHTConfiguration()
+    configuration.checksNodeIDs = false
+    var table = RoutingTable(own: own, configuration)
+    for number in 0..<30 {
+      let one = contact(0x80, UInt8(number), ip: network + UInt32(number) + 1)
+      _ = table.admission(of: one, now: .zero)
+      table.answered(one, roundTrip: .zero, now: .zero)
+    }
+    #expect(table.count == expected)
+  }
+
+  @Test("P29 at most two nodes of a /48 in a bucket")
+  func prefixes6() {
+    var configuration = DHTConfiguration()
+    configuration.checksNodeIDs = false
+    var table = RoutingTable(own: own, configuration)
+    for number in 0..<30 {
+      let host = DHTHost(high: 0x2001_0db8_0001_0000 + UInt64(number), low: UInt64(number) + 1)
+      let id = NodeID(prefixOf: [0x80, UInt8(number), 1])
+      table.answered(
+        DHTContact(id: id, address: DHTAddress(host: host, port: 1)), roundTrip: .zero, now: .zero)
+    }
+    #expect(table.count == 2)
+  }
+}
+
+@Suite("BEP 42: identifiers bound to addresses")
+struct NodeIDTests {
+  @Test(
+    "the table of BEP 42",
+    arguments: [
+      (0x7c1f_4b15, "5fbfbff10c5d6a4ec8a88e4c6ab4c28b95eee401"),
+      (0x154b_1f7c, "5a3ce9c14e7a08645677bbd1cfe7d8f956d53256"),
+      (0x4117_33aa, "a5d43220bc8f112a3d426c84764f8c2a1150e616"),
+      (0x547c_490e, "1b0321dd1bb1fe518101ceef99462b947a01ff41"),
+      (0x2bd5_3553, "e56f6cbf5b7c4be0237986d5243b87aa6d51305a"),
+    ] as [(UInt32, String)])
+  func vectors(_ ip: UInt32, _ text: String) throws {
+    let bytes = stride(from: 0, to: 40, by: 2).compactMap { index in
+      let start = text.index(text.startIndex, offsetBy: index)
+      return UInt8(text[start..<text.index(start, offsetBy: 2)], radix: 16)
+    }
+    let id = try #require(NodeID(bytes))
+    #expect(id.isAllowed(at: DHTHost(ip: ip)))
+    #expect(!id.isAllowed(at: DHTHost(ip: ip ^ 0x100)))
+    #expect(id.isAllowed(at: DHTHost(ip: ip ^ 0x8000_0000 & 0)))
+  }
+
+  @Test("what is made for an address is allowed there, and elsewhere not")
+  func made() {
+    var generator = SeededGenerator(seed: 1)
+    for number in 0..<100 {
+      let hosts = [
+        SimulatedNetwork.address(number).host,
+        DHTHost(high: 0x2001_0db8_0000_0000 + UInt64(number) << 16, low: 1),
+      ]
+      for host in hosts {
+        let id = NodeID.bound(to: host, using: &generator)
+        #expect(id.isAllowed(at: host))
+        #expect(!id.isAllowed(at: DHTHost(ip: host.ip ^ 0x0101_0100 ^ 0x2000_0000)))
+      }
+    }
+  }
+
+  @Test(
+    "local addresses are exempt",
+    arguments: [0x7f00_0001, 0x0a01_0203, 0xac10_0001, 0xac1f_ffff, 0xc0a8_0101, 0xa9fe_0001]
+      as [UInt32])
+  func local(_ ip: UInt32) {
+    #expect(NodeID(prefixOf: []).isAllowed(at: DHTHost(ip: ip)))
+    #expect(!NodeID(prefixOf: []).isAllowed(at: DHTHost(ip: ip ^ 0x4000_0000)))
+  }
+}

@@ -1,0 +1,259 @@
+import DHTSimulation
+import TestSupport
+import Testing
+
+@testable import GrenacheDHT
+
+/// Answers whatever it is asked with its accomplices, and stores nothing.
+private final class Sybil: Impostor {
+  let contact: DHTContact
+  /// Twice, so that twenty of them can be taken from any place on.
+  var accomplices: [DHTContact] = []
+  private var turn: Int
+
+  init(_ contact: DHTContact, turn: Int) {
+    self.contact = contact
+    self.turn = turn
+  }
+
+  func received(_ datagram: [UInt8], from source: DHTAddress) -> [([UInt8], DHTAddress)] {
+    guard case .query(let query) = try? KRPCMessage(decoding: datagram.span) else { return [] }
+    var response = KRPCResponse(id: contact.id)
+    turn = (turn + 7) % (accomplices.count / 2)
+    response.nodes = Array(accomplices[turn..<(turn + 20)])
+    response.token = [1]
+    if case .success(.announcePeer) = query.content { response.nodes = nil }
+    return [(response.encoded(transaction: query.transaction), source)]
+  }
+
+  /// Pretends to be interested, so that others take it into their tables.
+  func greet(_ address: DHTAddress) -> [UInt8] {
+    KRPCQuery.findNode(target: contact.id).encoded(transaction: [1, 1], from: contact.id)
+  }
+}
+
+@Suite("P29 Sybil and eclipse")
+struct SybilTests {
+  /// 50 honest nodes, and 100 Sybils in two /24s that have greeted all of them.
+  private func attacked(
+    seed: UInt64, checksNodeIDs: Bool, key: [UInt8]
+  ) -> SimulatedNetwork {
+    var network = SimulatedNetwork(seed: seed)
+    var generator = SeededGenerator(seed: seed &+ 1)
+    var sybils: [Sybil] = []
+    for number in 0..<100 {
+      let host = DHTHost(ip: 0x5000_0001 + UInt32(number / 50) << 8 + UInt32(number % 50))
+      // Where identifiers are free, they sit right at the key.
+      let id =
+        checksNodeIDs
+        ? NodeID.bound(to: host, using: &generator)
+        : NodeID(prefixOf: key).sharing(150, using: &generator)
+      let contact = DHTContact(id: id, address: DHTAddress(host: host, port: 1))
+      sybils.append(Sybil(contact, turn: number))
+    }
+    for sybil in sybils { sybil.accomplices = (sybils + sybils).map(\.contact) }
+    for number in 0..<50 {
+      network.start(number, bootstrap: [0, 1].filter { $0 != number }) {
+        $0.checksNodeIDs = checksNodeIDs
+      }
+      network.run(for: .milliseconds(20))
+    }
+    for (number, sybil) in sybils.enumerated() {
+      network.place(sybil, number: 50 + number, at: sybil.contact.address)
+    }
+    for honest in 0..<50 {
+      for sybil in sybils {
+        network.send(
+          sybil.greet(sybil.contact.address), from: sybil.contact.address,
+          to: SimulatedNetwork.address(honest))
+      }
+      network.run(for: .milliseconds(200))
+    }
+    network.run(for: .seconds(10))
+    return network
+  }
+
+  @Test(
+    "P29 100 Sybils in two /24s among 50 honest nodes: 99 % of lookups succeed",
+    arguments: [true, false])
+  func lookups(checksNodeIDs: Bool) {
+    var succeeded = 0
+    var tried = 0
+    for seed in 0..<2 {
+      let key = Array("target".utf8)
+      var network = attacked(seed: UInt64(seed), checksNodeIDs: checksNodeIDs, key: key)
+      for announcer in [7, 23] { _ = network.outcome(of: key, port: 9, at: announcer) }
+      for seeker in 0..<50 {
+        tried += 1
+        let peers = network.result(of: key, at: seeker)?.peers ?? []
+        let expected = [7, 23].map {
+          DHTAddress(host: SimulatedNetwork.address($0).host, port: 9)
+        }
+        if expected.contains(where: peers.contains) { succeeded += 1 }
+      }
+    }
+    #expect(succeeded * 100 >= tried * 99, "\(succeeded) of \(tried)")
+  }
+
+  @Test("P29 at most two of them in a bucket of anybody")
+  func buckets() throws {
+    let network = attacked(seed: 9, checksNodeIDs: true, key: [1])
+    for number in 0..<50 {
+      let node = try #require(network.node(number))
+      var counts: [[UInt64]: Int] = [:]
+      for contact in node.contacts {
+        let bucket = node.id.distance(to: contact.id).leadingZeroBitCount
+        counts[[UInt64(bucket), contact.address.host.prefix], default: 0] += 1
+      }
+      #expect((counts.values.max() ?? 0) <= 2)
+    }
+  }
+}
+
+@Suite("P30 The DHT is no amplifier")
+struct AmplificationTests {
+  private let victim = DHTAddress(ip: 0x0808_0808, port: 53)
+
+  /// A node that knows 200 others, 300 peers of a key and a large value.
+  private func rich() -> (SimulatedNetwork, target: [UInt8]) {
+    let network = network(60, seed: 30)
+    let item = DHTItem(value: Bencode(String(repeating: "x", count: 1_000)).encoded)
+    network.nodes[5].change { node in
+      for port in 1...300 {
+        node.keep(DHTAddress(ip: 0x0909_0909, port: UInt16(port)), for: [1], now: .seconds(1_000))
+      }
+      _ = node.put(item, compareAndSwap: nil, now: .seconds(1_000))
+      while node.nextAction() != nil {}
+    }
+    return (network, item.target(.simulated))
+  }
+
+  /// Bytes that node 5 sends to the victim for so many bytes of queries that seem to come from it.
+  private func flood(_ query: KRPCQuery, count: Int) -> (sent: Int, answered: Int, answers: Int) {
+    var network = rich().0
+    let forged = query.encoded(transaction: [1, 1], from: NodeID(prefixOf: [1]))
+    let listener = Listener()
+    network.place(listener, number: 60, at: victim)
+    for _ in 0..<count { network.inject(forged, from: victim, to: 5) }
+    network.run(for: .seconds(5))
+    return (forged.count * count, listener.bytes, listener.answers)
+  }
+
+  private final class Listener: Impostor {
+    var bytes = 0
+    var answers = 0
+
+    func received(_ datagram: [UInt8], from source: DHTAddress) -> [([UInt8], DHTAddress)] {
+      bytes += datagram.count
+      if case .response = try? KRPCMessage(decoding: datagram.span) { answers += 1 }
+      return []
+    }
+  }
+
+  @Test("P30 one address: at most 100 answers a second, and four bytes for one but for 4 KiB")
+  func forged() {
+    let (_, target) = rich()
+    let queries: [KRPCQuery] = [
+      .findNode(target: NodeID(prefixOf: [1])), .getPeers(key: [1]), .getPeers(key: [2]),
+      .get(target: target, newerThan: nil), .ping,
+    ]
+    for query in queries {
+      let (sent, answered, answers) = flood(query, count: 1_000)
+      #expect(answers <= 100, "\(query)")
+      // A few pings, to see whether it is there, come on top.
+      #expect(answered <= sent / 10 * 4 + 4_096 + 1_400, "\(query): \(answered) for \(sent)")
+    }
+  }
+
+  @Test("P30 values are at most 1,000 bytes, and an answer fits one frame")
+  func largest() {
+    let (network, target) = rich()
+    var node = network.nodes[5].node
+    var generator = SeededGenerator(seed: 1)
+    let local = DHTAddress(ip: 0x7f00_0001, port: 9)
+    for query: KRPCQuery in [.get(target: target, newerThan: nil), .getPeers(key: [1])] {
+      node?.datagramReceived(
+        query.encoded(transaction: [1, 1], from: NodeID(prefixOf: [1])).span, from: local,
+        now: .seconds(1_000), using: &generator)
+      while let action = node?.nextAction() {
+        if case .send(let bytes, _) = action { #expect(bytes.count <= 1_472) }
+      }
+    }
+  }
+
+  @Test("the limits of addresses and prefixes, at them and one past")
+  func limits() {
+    var configuration = DHTConfiguration()
+    configuration.queriesPerSecondMax = 3
+    configuration.queriesPerSecondOfContactMax = 5
+    configuration.queriesPerSecondOfPrefixMax = 7
+    configuration.countedAddressesMax = 4
+    var limiter = RateLimiter(configuration)
+    func admitted(_ ip: UInt32, isContact: Bool = false, _ count: Int, at now: Duration) -> Int {
+      (0..<count).count { _ in
+        limiter.admits(DHTHost(ip: ip), isContact: isContact, now: now)
+      }
+    }
+    #expect(admitted(0x0101_0101, 10, at: .zero) == 3)
+    #expect(admitted(0x0101_0102, 10, at: .zero) == 3)
+    #expect(admitted(0x0101_0103, 10, at: .zero) == 1, "the prefix")
+    #expect(admitted(0x0202_0202, isContact: true, 10, at: .zero) == 5)
+    #expect(admitted(0x0303_0303, 10, at: .zero) == 3, "counted with all others")
+    #expect(admitted(0x0404_0404, 10, at: .zero) == 0, "which share one allowance")
+    #expect(admitted(0x7f00_0001, 100, at: .zero) == 100, "loopback")
+    #expect(admitted(0x0101_0101, 10, at: .seconds(1)) == 3)
+  }
+
+  @Test("P30 announcements of one address and of one key are bounded")
+  func caps() {
+    var configuration = DHTConfiguration()
+    configuration.peersPerAddressMax = 3
+    configuration.peersPerKeyMax = 5
+    var store = PeerStore(configuration)
+    var kept = 0
+    for ip in 1...10 as ClosedRange<UInt32> {
+      for port in 1...10 as ClosedRange<UInt16> {
+        let peer = DHTAddress(ip: ip, port: port)
+        if (try? store.insert(peer, for: [1], now: .zero)) == true { kept += 1 }
+      }
+    }
+    #expect(kept == 5)
+    #expect(throws: PeerStore.Refusal.addressLimit) {
+      try store.insert(DHTAddress(ip: 1, port: 99), for: [2], now: .zero)
+    }
+  }
+}
+
+@Suite("BEP 42: learning one's own address")
+struct ExternalAddressTests {
+  @Test("an identifier that does not fit the address that others see is changed, and then known")
+  func learned() throws {
+    var network = network(12, seed: 40)
+    network.start(12, bootstrap: [0])
+    network.nodes[12].change { node in
+      node.ids = DHTNodeIDs(ipv4: NodeID(prefixOf: [1]), ipv6: NodeID(prefixOf: [1]))
+    }
+    network.run(for: .seconds(30))
+    let node = try #require(network.node(12))
+    let address = SimulatedNetwork.address(12)
+    #expect(node.id.isAllowed(at: address.host))
+    let knownBy = (0..<12).count { number in
+      network.node(number)?.contacts.contains { $0.address == address } == true
+    }
+    #expect(knownBy >= 6)
+  }
+
+  @Test("one network's word is not enough")
+  func liars() {
+    var external = ExternalAddress()
+    let host = DHTHost(ip: 0x0101_0101)
+    for last in 0..<100 as Range<UInt32> {
+      #expect(external.note(host, by: DHTHost(ip: 0x0909_0900 + last)) == nil)
+    }
+    for third in 0..<2 as Range<UInt32> {
+      #expect(external.note(host, by: DHTHost(ip: 0x0a0a_0a0a << 1 + third << 8)) == nil)
+    }
+    #expect(external.note(host, by: DHTHost(ip: 0x3030_3030)) == host)
+    #expect(external.note(DHTHost(ip: 0x7f00_0001), by: host) == nil)
+  }
+}

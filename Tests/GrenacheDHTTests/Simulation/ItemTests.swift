@@ -1,0 +1,126 @@
+import DHTSimulation
+import TestSupport
+import Testing
+
+@testable import GrenacheDHT
+
+@Suite("BEP 44: values")
+struct ItemTests {
+  private func immutable(_ text: String) -> DHTItem {
+    DHTItem(value: Bencode(text).encoded)
+  }
+
+  @Test("an immutable value is found by its hash, everywhere")
+  func immutable() {
+    var network = network(30, seed: 1)
+    let item = immutable("hello world")
+    #expect(network.outcome(of: network.put(item, at: 3)) == .stored(20))
+    for seeker in [0, 3, 17, 29] {
+      #expect(network.item(item.target(.simulated), at: seeker)?.item == item)
+    }
+    #expect(network.item(immutable("other").target(.simulated), at: 9) == nil)
+  }
+
+  @Test("of a mutable value the newest counts; salt and key tell them apart")
+  func mutable() {
+    var network = network(30, seed: 2)
+    let first = DHTItem.simulated("one", key: 1, sequence: 1)
+    let second = DHTItem.simulated("two", key: 1, sequence: 2)
+    let salted = DHTItem.simulated("three", key: 1, salt: [9], sequence: 1)
+    let target = first.target(.simulated)
+    #expect(network.outcome(of: network.put(first, at: 3)) == .stored(20))
+    #expect(network.outcome(of: network.put(salted, at: 3)) == .stored(20))
+    #expect(network.item(target, at: 20)?.item == first)
+    #expect(network.outcome(of: network.put(second, at: 4)) == .stored(20))
+    for seeker in [0, 3, 4, 20] { #expect(network.item(target, at: seeker)?.item == second) }
+    let saltedTarget = salted.target(.simulated)
+    #expect(network.item(saltedTarget, salt: [9], at: 8)?.item == salted)
+    let elsewhere = (0..<30).first { network.node($0)?.items[saltedTarget] == nil }
+    #expect(elsewhere != nil)
+    for seeker in [elsewhere].compactMap(\.self) {
+      #expect(network.item(saltedTarget, at: seeker) == nil, "the signature covers the salt")
+      #expect(network.item(saltedTarget, salt: [9], at: seeker)?.item == salted)
+    }
+  }
+
+  @Test("302 for what is not newer, 301 for what is not expected; the own store does not lie then")
+  func refused() {
+    var network = network(10, seed: 3)
+    let second = DHTItem.simulated("two", key: 1, sequence: 2)
+    let third = DHTItem.simulated("three", key: 1, sequence: 3)
+    #expect(network.outcome(of: network.put(second, at: 3)) == .stored(9))
+    for at in [3, 5] {
+      for sequence in [1, 2] {
+        let old = DHTItem.simulated("old", key: 1, sequence: Int64(sequence))
+        #expect(
+          network.outcome(of: network.put(old, at: at))
+            == .refused(KRPCErrorCode(code: 302, message: "sequence number less than current")))
+      }
+    }
+    #expect(
+      network.outcome(of: network.put(third, compareAndSwap: 1, at: 5))
+        == .refused(KRPCErrorCode(code: 301, message: "CAS mismatch, re-read and try again")))
+    #expect(network.item(second.target(.simulated), at: 5)?.item == second)
+    #expect(network.outcome(of: network.put(third, compareAndSwap: 2, at: 5)) == .stored(9))
+  }
+
+  @Test("a value outlives its age while the node lives that put it, and goes with it")
+  func republishing() {
+    var network = network(8, seed: 4) {
+      $0.itemAgeMax = .seconds(7_200)
+      $0.checksNodeIDs = true
+    }
+    let item = immutable("kept")
+    _ = network.outcome(of: network.put(item, at: 3))
+    network.run(for: .seconds(10_000))
+    #expect(network.item(item.target(.simulated), at: 6)?.item == item)
+    network.stop(3)
+    network.run(for: .seconds(7_300))
+    #expect(network.item(item.target(.simulated), at: 6) == nil)
+  }
+
+  @Test("a node alone keeps what is put, and says that nobody else does")
+  func alone() {
+    var network = SimulatedNetwork(seed: 5)
+    network.start(0, bootstrap: [])
+    let item = immutable("mine")
+    #expect(network.outcome(of: network.put(item, at: 0)) == .noNodes)
+    #expect(network.item(item.target(.simulated), at: 0)?.token == nil)
+    #expect(network.item(item.target(.simulated), at: 0)?.item == item)
+  }
+
+  @Test(
+    "the limit of a value: 1,000 bytes of a string, or encoded", arguments: [999, 1_000, 1_001])
+  func limit(_ count: Int) {
+    let text = DHTItem(value: Bencode(String(repeating: "x", count: count)).encoded)
+    #expect(text.valueBytes == count)
+    let list = DHTItem(value: Bencode.list([.bytes([UInt8](repeating: 1, count: count))]).encoded)
+    #expect(list.valueBytes == list.value.count)
+  }
+
+  @Test("the store: items of an address, all items, the oldest make room")
+  func store() throws {
+    var configuration = DHTConfiguration()
+    configuration.itemsMax = 4
+    configuration.itemsPerAddressMax = 2
+    var store = ItemStore(configuration)
+    func insert(_ number: UInt8, by owner: UInt32?, at seconds: Int) -> KRPCErrorCode? {
+      do throws(KRPCErrorCode) {
+        try store.insert(
+          DHTItem(value: [number]), at: [number], owner: owner.map { DHTHost(ip: $0) },
+          compareAndSwap: nil, now: .seconds(seconds))
+        return nil
+      } catch { return error }
+    }
+    #expect(insert(1, by: 0x0808_0808, at: 1) == nil)
+    #expect(insert(2, by: 0x0808_0808, at: 2) == nil)
+    #expect(insert(3, by: 0x0808_0808, at: 3) == .addressLimit)
+    #expect(insert(2, by: 0x0808_0808, at: 4) == nil, "again")
+    #expect(insert(4, by: 0x7f00_0001, at: 5) == nil)
+    #expect(insert(5, by: 0x7f00_0001, at: 6) == nil, "loopback has no limit")
+    #expect(insert(6, by: nil, at: 7) == nil)
+    #expect(store.count == 4)
+    #expect(store[[1]] == nil, "the oldest has made room")
+    #expect(insert(7, by: 0x0808_0808, at: 8) == nil, "and is not counted any more")
+  }
+}
