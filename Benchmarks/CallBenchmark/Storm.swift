@@ -75,7 +75,13 @@ struct Storm: AsyncParsableCommand {
           var times: [Double] = []
           while !Task.isCancelled {
             let start = ContinuousClock.now
-            _ = try await client.requestRaw("bench", Array("[1]".utf8), to: worker)
+            do {
+              _ = try await client.requestRaw("bench", Array("[1]".utf8), to: worker)
+            } catch {
+              // A call that the end has cancelled is none that failed.
+              guard Task.isCancelled else { throw error }
+              return times
+            }
             times.append(Double((ContinuousClock.now - start).wholeNanoseconds) / 1e3)
             try? await Task.sleep(until: start + .milliseconds(5), clock: .continuous)
           }
@@ -85,10 +91,7 @@ struct Storm: AsyncParsableCommand {
       try await body()
       group.cancelAll()
       var times: [Double] = []
-      while let result = await group.nextResult() {
-        // A call that the end has cancelled is none that failed.
-        if case .success(let some) = result { times += some }
-      }
+      for try await some in group { times += some }
       return times.sorted()
     }
   }

@@ -233,7 +233,8 @@ struct TLSMaterial {
     guard !isWhole else { return }
     let reasons = takeOpenSSLReasons().joined(separator: "; ")
     report(
-      source, "PEM block \(count + 1) cannot be read (\(reasons))",
+      source,
+      "PEM block \(count + 1)\(bytes.line(ofPEMBlock: count)) cannot be read (\(reasons))",
       "Write the file anew; it may be cut off.")
   }
 
@@ -337,6 +338,14 @@ struct TLSMaterial {
 }
 
 extension [UInt8] {
+  /// Where a block begins, counted from 0, for messages; empty when there is no such block.
+  fileprivate func line(ofPEMBlock number: Int) -> String {
+    let start = Array("-----BEGIN ".utf8)
+    let lines = split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+    let starts = lines.indices.filter { lines[$0].starts(with: start) }
+    return starts.indices.contains(number) ? ", which begins in line \(starts[number] + 1)," : ""
+  }
+
   /// Whether a PEM block begins somewhere.
   fileprivate var containsPEM: Bool {
     firstRange(of: Array("-----BEGIN ".utf8)) != nil

@@ -16,7 +16,7 @@ final class LoopBuffers {
   static let sealBytes = 128 << 10
   /// How many handshakes may take a step in one turn, so that established connections keep their
   /// latency: each step can cost a millisecond.
-  static let handshakeStepsPerTurn = 4
+  static let handshakeStepsPerTurn = 1
   /// How many output buffers a loop keeps for reuse.
   static let pooledOutputsMax = 64
 

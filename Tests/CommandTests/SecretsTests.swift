@@ -141,13 +141,15 @@ struct SecretsTests {
     let server = try GeneratedCertificates.directory("server")
     for (option, text) in [
       (["--openssl-provider", "no-such-provider"], "provider no-such-provider"),
-      (["--openssl-provider", "default"], ""),
+      (["--openssl-provider", "default"], ""), (["--fips"], "provider fips"),
     ] {
       let ended = try await run(
         Programs.grenache,
         ["announce", "rpc_test,1", "--grape", "127.0.0.1:1", "--tls-dir", server] + option)
-      #expect(ended.errors.contains(text) || text.isEmpty, "\(ended.errors)")
-      #expect(ended.status == (text.isEmpty ? 69 : 78), "\(ended.errors)")
+      // Where there is a FIPS provider, what is missing is the grape.
+      let isMissing = !text.isEmpty && !(option == ["--fips"] && ended.status == 69)
+      #expect(ended.errors.contains(isMissing ? text : "127.0.0.1:1"), "\(ended.errors)")
+      #expect(ended.status == (isMissing ? 78 : 69), "\(ended.errors)")
     }
   }
 }

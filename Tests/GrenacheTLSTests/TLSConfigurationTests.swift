@@ -59,7 +59,9 @@ struct TLSConfigurationTests {
     configuration.certificate = .pem(leaf + other)
     #expect(faults(configuration).first?.reason == "certificate 2 did not issue certificate 1")
     configuration.certificate = .pem(String(text.dropLast(100)))
-    #expect(faults(configuration).first?.reason.contains("PEM block 2 cannot be read") == true)
+    let line = leaf.split(separator: "\n").count + 1
+    let reason = try #require(faults(configuration).first?.reason)
+    #expect(reason.contains("PEM block 2, which begins in line \(line), cannot be read"))
     configuration.certificate = .pem("")
     #expect(faults(configuration).first?.reason.contains("holds no certificate") == true)
   }
