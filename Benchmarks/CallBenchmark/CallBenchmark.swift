@@ -47,27 +47,18 @@ struct Measure: AsyncParsableCommand {
   var idle = 2_000
 
   func run() async throws {
-    let folder = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
-    defer { try? FileManager.default.removeItem(atPath: folder) }
-    let authority = try CertificateAuthority()
-    try authority.write(
-      .init(commonName: "worker", services: ["bench"]), toDirectory: "\(folder)/worker")
-    let tls = try authority.configuration(for: .init(commonName: "client", dnsNames: ["client"]))
-    let server = try ServerProcess.calls(certificates: "\(folder)/worker")
-    defer { server.terminate() }
-    let worker = Endpoint(host: "127.0.0.1", port: server.port)
+    let calls = try CallsUnderTest()
+    defer { calls.end() }
     show("load                      calls/s   p50 us   p99 us   server CPU us/call")
     for inFlight in [1, 64] {
-      try await measure(inFlight, worker, tls, server)
+      try await measure(inFlight, calls)
     }
-    if idle > 0 { try await measureIdle(tls, certificates: "\(folder)/worker") }
+    if idle > 0 { try await measureIdle(calls.tls, certificates: calls.workerCertificates) }
   }
 
-  private func measure(
-    _ inFlight: Int, _ worker: Endpoint, _ tls: TLSConfiguration, _ server: ServerProcess
-  ) async throws {
-    let link = try await Link(LinkConfiguration(grapes: [worker], tls: tls), logger: quiet)
-    let client = await PeerRPCClient(link: link)
+  private func measure(_ inFlight: Int, _ calls: CallsUnderTest) async throws {
+    let (worker, server) = (calls.worker, calls.server)
+    let client = try await calls.client()
     _ = try await Self.load(client, worker, inFlight, for: .milliseconds(500))  // to warm up
     let cpu = server.cpuSeconds
     let clock = ContinuousClock()

@@ -18,19 +18,11 @@ struct Storm: AsyncParsableCommand {
   var rounds = 3
 
   func run() async throws {
-    let folder = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
-    defer { try? FileManager.default.removeItem(atPath: folder) }
-    let authority = try CertificateAuthority()
-    try authority.write(
-      .init(commonName: "worker", services: ["bench"]), toDirectory: "\(folder)/worker")
-    try authority.write(
-      .init(commonName: "client", dnsNames: ["client"]), toDirectory: "\(folder)/client")
-    let server = try ServerProcess.calls(certificates: "\(folder)/worker")
-    defer { server.terminate() }
-    let worker = Endpoint(host: "127.0.0.1", port: server.port)
-    let tls = TLSConfiguration.directory("\(folder)/client")
-    let link = try await Link(LinkConfiguration(grapes: [worker], tls: tls), logger: quiet)
-    let clients = try await (0..<16).asyncMap { _ in await PeerRPCClient(link: link) }
+    let calls = try CallsUnderTest()
+    defer { calls.end() }
+    let worker = calls.worker
+    var clients: [PeerRPCClient] = []
+    for _ in 0..<16 { clients.append(try await calls.client()) }
     _ = try await Self.pacedCalls(clients, worker) { try await Task.sleep(for: .seconds(1)) }
     print("established connections   calls   p50 us   p99 us")
     for _ in 0..<rounds {
@@ -39,7 +31,8 @@ struct Storm: AsyncParsableCommand {
       }
       let start = ContinuousClock.now
       let stormy = try await Self.pacedCalls(clients, worker) {
-        try await Self.raise(connections, port: server.port, certificates: "\(folder)/client")
+        try await Self.raise(
+          connections, port: worker.port, certificates: calls.clientCertificates)
       }
       let took = Double((ContinuousClock.now - start).wholeNanoseconds) / 1e9
       Self.show("calm", calm)
@@ -144,15 +137,5 @@ struct StormClients: AsyncParsableCommand {
       to: destination, context: context, limits: WebSocketLimits(), handler: Silent(),
       by: .now() + .seconds(20), on: loop)
     return connection != nil
-  }
-}
-
-extension Sequence {
-  fileprivate func asyncMap<Value>(
-    _ transform: (Element) async throws -> Value
-  ) async throws -> [Value] {
-    var values: [Value] = []
-    for element in self { values.append(try await transform(element)) }
-    return values
   }
 }
