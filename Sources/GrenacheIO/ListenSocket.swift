@@ -11,6 +11,9 @@ package protocol ListenSocketDelegate: AnyObject {
 package final class ListenSocket: EventSource, LoopTimerTarget {
   /// The connections that the kernel may hold before they are accepted.
   package static let backlogMax: Int32 = 1024
+  /// Connections accepted in one turn of the loop: each costs the established ones a part of a
+  /// millisecond, so that hundreds at once must not come between.
+  static let acceptsPerTurn = 4
   /// How long accepting rests when the process is out of descriptors or memory.
   static let exhaustionPause = Duration.milliseconds(50)
 
@@ -57,7 +60,7 @@ package final class ListenSocket: EventSource, LoopTimerTarget {
   }
 
   package override func ready(_ events: ReadyEvents, on loop: isolated EventLoop) {
-    while !isClosed {
+    for _ in 0..<Self.acceptsPerTurn where !isClosed {
       let connection = grenache_accept(descriptor)
       guard connection >= 0 else {
         pauseIfExhausted(errno, on: loop)

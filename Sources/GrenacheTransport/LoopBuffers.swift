@@ -15,7 +15,7 @@ final class LoopBuffers {
   /// How much plaintext is gathered before it is encrypted.
   static let sealBytes = 128 << 10
   /// How many handshakes may take a step in one turn, so that established connections keep their
-  /// latency: each step can cost a millisecond.
+  /// latency: a step costs some hundred microseconds.
   static let handshakeStepsPerTurn = 1
   /// How many output buffers a loop keeps for reuse.
   static let pooledOutputsMax = 64
