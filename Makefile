@@ -1,5 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench soak storm lint imports format clean
+.PHONY: help setup build test demo bench bench-framing soak storm fuzz lint imports format clean
+
+# How long each fuzz target runs.
+SECONDS ?= 60
 
 # What the tools leave behind stays in the checkout.
 export TMPDIR := $(CURDIR)/.build/tmp
@@ -9,7 +12,7 @@ $(shell mkdir -p $(TMPDIR))
 TESTS_AT_ONCE ?= 4
 
 help: ## Say what can be made
-	@grep -E '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: ## Install what is missing: system packages, test certificates, Python packages
 	@sh scripts/setup.sh
@@ -33,6 +36,10 @@ bench: ## Calls over WSS with mutual TLS: rate, latency, processor time; memory 
 	swift build -c release --product grenache
 	swift run -c release CallBenchmark $(BENCH_OPTIONS)
 
+bench-framing: ## The framers alone: heads, frames, unmasking, compression, and what they allocate
+	@sh scripts/setup.sh
+	swift run -c release FramingBenchmark $(BENCH_OPTIONS)
+
 soak: ## A minute of calls while the server's certificates are replaced
 	@sh scripts/setup.sh
 	swift run -c release CallBenchmark soak $(SOAK_OPTIONS)
@@ -40,6 +47,10 @@ soak: ## A minute of calls while the server's certificates are replaced
 storm: ## What a thousand new connections at once do to established ones
 	@sh scripts/setup.sh
 	swift run -c release CallBenchmark storm $(STORM_OPTIONS)
+
+fuzz: ## Each parser under the fuzzer, SECONDS=60 for each
+	@sh scripts/setup.sh
+	@SECONDS_EACH=$(SECONDS) sh scripts/fuzz.sh $(TARGETS)
 
 lint: ## Check the format
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks Examples

@@ -168,8 +168,21 @@ let package = Package(
       ],
       swiftSettings: testSettings),
     .testTarget(
-      name: "CommandTests", dependencies: ["GrapeCommand", "GrenacheCommand", "TestSupport"],
+      name: "CommandTests",
+      dependencies: [
+        "GrapeCommand", "GrenacheCommand", "GrenacheTransport", "GrenacheFraming", "GrenacheIO",
+        "GrenacheTLS", "TestSupport",
+      ],
       swiftSettings: testSettings),
   ],
   cLanguageStandard: .c11
 )
+
+// The fuzzer needs flags of its own for the whole build; scripts/fuzz.sh sets the variable and a folder.
+if Context.environment["GRENACHE_FUZZ"] == "1" {
+  package.targets.append(
+    .executableTarget(
+      name: "FramerFuzz", dependencies: ["Grenache", "GrenacheDHT", "GrenacheFraming"],
+      path: "Tests/Fuzz/FramerFuzz",
+      swiftSettings: testSettings + [.unsafeFlags(["-parse-as-library"])]))
+}

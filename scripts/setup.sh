@@ -10,7 +10,8 @@ command -v swift >/dev/null 2>&1 || {
 
 missing=""
 has() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q "install ok installed"; }
-for package in libssl-dev zlib1g-dev openssl curl python3 python3-venv make gcc procps; do
+for package in libssl-dev zlib1g-dev openssl curl python3 python3-venv make gcc procps \
+    nginx-light haproxy; do
     has "$package" || missing="$missing $package"
 done
 [ -z "$missing" ] && exit 0

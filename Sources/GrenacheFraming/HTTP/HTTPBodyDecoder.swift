@@ -68,8 +68,11 @@ struct HTTPBodyDecoder: Sendable {
         state = range.count == left ? .chunkEnd : .chunkData(left: left - range.count)
         return .data(range)
       case .untilClose:
-        guard let range = take(window, from: &offset, atMost: .max) else { return .needBytes }
-        try count(range.count)
+        guard offset < window.count else { return .needBytes }
+        // All that is allowed comes before the error, however the input is cut.
+        let left = limits.bodyBytesMax - received
+        guard let range = take(window, from: &offset, atMost: left) else { throw tooLarge }
+        received += range.count
         return .data(range)
       case .chunkSize:
         guard let size = try chunkSize(window, from: &offset) else { return .needBytes }
@@ -103,10 +106,12 @@ struct HTTPBodyDecoder: Sendable {
 
   private mutating func count(_ bytes: Int) throws(HTTPError) {
     let (sum, overflow) = received.addingReportingOverflow(bytes)
-    guard !overflow, sum <= limits.bodyBytesMax else {
-      throw HTTPError(413, "RFC 9110 §15.5.14", "a body of more than \(limits.bodyBytesMax) bytes")
-    }
+    guard !overflow, sum <= limits.bodyBytesMax else { throw tooLarge }
     received = sum
+  }
+
+  private var tooLarge: HTTPError {
+    HTTPError(413, "RFC 9110 §15.5.14", "a body of more than \(limits.bodyBytesMax) bytes")
   }
 
   private func checkChunkEnd(_ window: Span<UInt8>, _ offset: Int) throws(HTTPError) {

@@ -140,9 +140,12 @@ func requests(_ text: String, limits: HTTPLimits = HTTPLimits()) -> String {
 
 /// The same for responses: `200 keep =body .`, `1xx` for interim ones and `^` for an upgrade.
 func responses(
-  _ text: String, to method: HTTPMethod = .get, mayUpgrade: Bool = false
+  _ text: String, to method: HTTPMethod = .get, limits: HTTPLimits = HTTPLimits(),
+  mayUpgrade: Bool = false
 ) -> String {
-  summary(Array(text.utf8)) { parseResponses($0, to: method, cuts: $1, mayUpgrade: mayUpgrade) }
+  summary(Array(text.utf8)) {
+    parseResponses($0, to: method, cuts: $1, limits: limits, mayUpgrade: mayUpgrade)
+  }
 }
 
 private func summary(_ input: [UInt8], _ parse: ([UInt8], [Int]) -> [HTTPEvent]) -> String {

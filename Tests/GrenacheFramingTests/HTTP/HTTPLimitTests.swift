@@ -37,6 +37,14 @@ struct HTTPLimitTests {
     #expect(status(chunked + Array("5\r\nhello\r\n1\r\n".utf8), limits: limits) == 413)
   }
 
+  @Test("a body that ends with the stream gives all that is allowed, and then the error")
+  func untilClose() {
+    let limits = HTTPLimits(bodyBytesMax: 5)
+    let head = "HTTP/1.1 200 OK\r\n\r\n"
+    #expect(responses(head + "hello", limits: limits) == "200 close =hello .")
+    #expect(responses(head + "hello, world", limits: limits) == "200 close =hello !413")
+  }
+
   @Test("chunk lines and trailers")
   func chunkLines() {
     let limits = HTTPLimits(chunkLineBytesMax: 10, trailerBytesMax: 20)
