@@ -22,6 +22,7 @@ let argumentParser = Target.Dependency.product(
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
+let coreMetrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
 let yaml = Target.Dependency.product(name: "Yams", package: "Yams")
 let lifecycle = Target.Dependency.product(
   name: "ServiceLifecycle", package: "swift-service-lifecycle")
@@ -50,6 +51,7 @@ let package = Package(
       name: "COpenSSL", path: "COpenSSL",
       linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
     .target(name: "CGrenacheLinux"),
+    .systemLibrary(name: "CSQLite", providers: [.apt(["libsqlite3-dev"])]),
 
     // Pure: no input or output, no clock, no randomness of their own.
     .target(name: "GrenacheFraming", swiftSettings: settings),
@@ -70,7 +72,7 @@ let package = Package(
       name: "GrenacheGrape",
       dependencies: [
         "GrenacheDHT", "GrenacheTransport", "GrenacheAccess", "GrenacheTLS", "GrenacheFraming",
-        "GrenacheIO", logging, metrics, lifecycle,
+        "GrenacheIO", "CSQLite", logging, metrics, coreMetrics, lifecycle,
       ],
       swiftSettings: settings),
     .target(
@@ -93,7 +95,7 @@ let package = Package(
       name: "GrapeCommand",
       dependencies: [
         "GrenacheGrape", "GrenacheAccess", "GrenacheTransport", "GrenacheIO",
-        "GrenacheCommandSupport", argumentParser, logging, lifecycle,
+        "GrenacheCommandSupport", argumentParser, logging, metrics, lifecycle,
       ],
       swiftSettings: settings),
     .executableTarget(
@@ -115,6 +117,9 @@ let package = Package(
     .target(
       name: "DHTSimulation", dependencies: ["GrenacheDHT", "TestSupport"],
       path: "Benchmarks/DHTSimulation", swiftSettings: testSettings),
+    .executableTarget(
+      name: "Simulate", dependencies: ["DHTSimulation", argumentParser],
+      path: "Benchmarks/Simulate", swiftSettings: testSettings),
     .executableTarget(
       name: "HelloWorker", dependencies: ["Grenache", logging, lifecycle, unixSignals],
       path: "Examples/HelloWorker", swiftSettings: settings),
