@@ -22,6 +22,7 @@ let argumentParser = Target.Dependency.product(
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
+let coreMetrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
 let yaml = Target.Dependency.product(name: "Yams", package: "Yams")
 let lifecycle = Target.Dependency.product(
   name: "ServiceLifecycle", package: "swift-service-lifecycle")
@@ -51,6 +52,7 @@ let package = Package(
       linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
     .target(name: "CZlib", linkerSettings: [.linkedLibrary("z")]),
     .target(name: "CGrenacheLinux"),
+    .systemLibrary(name: "CSQLite", providers: [.apt(["libsqlite3-dev"])]),
 
     // Pure: no input or output, no clock, no randomness of their own.
     .target(name: "GrenacheFraming", dependencies: ["CZlib"], swiftSettings: settings),
@@ -71,7 +73,7 @@ let package = Package(
       name: "GrenacheGrape",
       dependencies: [
         "GrenacheDHT", "GrenacheTransport", "GrenacheAccess", "GrenacheTLS", "GrenacheFraming",
-        "GrenacheIO", logging, metrics, lifecycle,
+        "GrenacheIO", "CSQLite", logging, metrics, coreMetrics, lifecycle,
       ],
       swiftSettings: settings),
     .target(
@@ -94,7 +96,7 @@ let package = Package(
       name: "GrapeCommand",
       dependencies: [
         "GrenacheGrape", "GrenacheAccess", "GrenacheTransport", "GrenacheIO",
-        "GrenacheCommandSupport", argumentParser, logging, lifecycle,
+        "GrenacheCommandSupport", argumentParser, logging, metrics, lifecycle,
       ],
       swiftSettings: settings),
     .executableTarget(
@@ -121,6 +123,9 @@ let package = Package(
     .target(
       name: "DHTSimulation", dependencies: ["GrenacheDHT", "TestSupport"],
       path: "Benchmarks/DHTSimulation", swiftSettings: testSettings),
+    .executableTarget(
+      name: "Simulate", dependencies: ["DHTSimulation", argumentParser],
+      path: "Benchmarks/Simulate", swiftSettings: testSettings),
     .executableTarget(
       name: "HelloWorker", dependencies: ["Grenache", logging, lifecycle, unixSignals],
       path: "Examples/HelloWorker", swiftSettings: settings),

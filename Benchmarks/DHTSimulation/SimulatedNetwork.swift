@@ -38,10 +38,17 @@ package struct SimulatedNetwork {
   private var firstPeers: [RequestKey: Duration] = [:]
   package var generator: SeededGenerator
 
-  /// A request of a node.
+  /// A request of a node, in one of its lives.
   package struct RequestKey: Hashable, Sendable {
     let node: Int
+    let life: Int
     let id: DHTRequestID
+
+    init(_ place: SimulatedNode, _ id: DHTRequestID) {
+      node = place.number
+      life = place.lives
+      self.id = id
+    }
   }
 
   package init(seed: UInt64) {
@@ -79,6 +86,7 @@ package struct SimulatedNetwork {
       node.restore(memory.contacts, now: time)
     }
     place.node = node
+    place.lives += 1
     place.wakesAt = nil
     with(number) { node, now, generator in node.timerFired(now: now, using: &generator) }
   }
@@ -167,7 +175,7 @@ package struct SimulatedNetwork {
   ) -> RequestKey? {
     var id: DHTRequestID?
     with(number) { node, now, _ in id = body(&node, now) }
-    return id.map { RequestKey(node: number, id: $0) }
+    return id.map { RequestKey(nodes[number], $0) }
   }
 
   package func lookupResult(_ key: RequestKey) -> DHTLookupResult? { lookups[key] }
@@ -286,14 +294,14 @@ package struct SimulatedNetwork {
       if place.isBehindNAT { place.hasSentTo.insert(to) }
       send(bytes, from: place.address, to: to)
     case .peersFound(let id, _):
-      let key = RequestKey(node: place.number, id: id)
+      let key = RequestKey(place, id)
       if firstPeers[key] == nil { firstPeers[key] = now }
     case .lookupFinished(let id, let result):
-      lookups[RequestKey(node: place.number, id: id)] = result
+      lookups[RequestKey(place, id)] = result
     case .deliveryFinished(let id, let outcome):
-      deliveries[RequestKey(node: place.number, id: id)] = outcome
+      deliveries[RequestKey(place, id)] = outcome
     case .getFinished(let id, let result):
-      gets[RequestKey(node: place.number, id: id)] = .some(result)
+      gets[RequestKey(place, id)] = .some(result)
     case .peersChanged, .itemStored, .identifierChanged:
       break
     }

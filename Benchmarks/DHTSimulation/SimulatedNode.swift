@@ -6,6 +6,8 @@ package final class SimulatedNode {
   package let address: DHTAddress
   /// `nil` while it is down.
   package var node: DHTNode?
+  /// How often it has been started.
+  var lives = 0
   /// What it wakes up with if it is started again with its memory.
   var memory: Memory?
   /// Its clock: how far ahead of the network's it began, and how fast it goes.

@@ -4,6 +4,7 @@ import GrenacheGrape
 import GrenacheIO
 import GrenacheTransport
 import Logging
+import Metrics
 import ServiceLifecycle
 
 /// `grape`: a node of the DHT with its API, with the options of the existing command.
@@ -25,8 +26,21 @@ struct GrapeCommand: AsyncParsableCommand {
   var dhtConcurrency: Int = 8
   @Option(name: .customLong("dht_maxTables"), help: "Services whose announcements are kept.")
   var dhtMaxTables: Int = 5_000
-  @Option(name: .customLong("dht_maxValues"), help: "Announcements kept.")
-  var dhtMaxValues: Int = 10_000
+  @Option(name: .customLong("dht_maxValues"), help: "Values kept.")
+  var dhtMaxValues: Int = 5_000
+  @Option(name: .customLong("dht-bind-ipv6"), help: "IPv6 address of the DHT; none by default.")
+  var dhtBindIPv6: String?
+  @Option(
+    name: .customLong("listen"), help: "Another host:port for the API; may be given several times.")
+  var listen: [String] = []
+  @Option(help: "Folder for contacts, announcements and values, so that they outlive a restart.")
+  var stateDir: String?
+  @Flag(help: "The grapes share a private network: many of one /24 may be known.")
+  var privateNetwork = false
+  @Flag(help: "Know nodes on public addresses whose identifier does not fit (existing grapes).")
+  var acceptAnyNodeId = false
+  @Flag(help: "Ask other nodes, but answer none (BEP 43).")
+  var readOnly = false
   @Option(
     name: [.customLong("bn"), .customLong("bootstrap")],
     help: "Other grapes' DHT addresses, host:port, separated by commas; may be empty.")
@@ -58,6 +72,7 @@ struct GrapeCommand: AsyncParsableCommand {
   func run() async throws {
     try await runCommand {
       let logger = try logging.logger("grape")
+      MetricsSystem.bootstrap(PrometheusMetrics.shared)
       let node = GrapeNode(try grapeConfiguration(), logger: logger)
       let json = json
       try await runServices([ReadyGrape(node: node, json: json)], logger: logger)
@@ -91,11 +106,33 @@ struct GrapeCommand: AsyncParsableCommand {
     else { throw CommandFailure(.usage, "limits and times must be greater than 0.") }
     configuration.lookupParallelism = dhtConcurrency
     configuration.servicesMax = dhtMaxTables
-    configuration.announcementsMax = dhtMaxValues
+    configuration.valuesMax = dhtMaxValues
+    configuration.dhtHostIPv6 = dhtBindIPv6
+    configuration.stateFolder = stateDir
+    configuration.sharesPrivateNetwork = privateNetwork
+    configuration.acceptsAnyNodeIdentifier = acceptAnyNodeId
+    configuration.isReadOnly = readOnly
+    configuration.additionalListeners = try listeners()
     configuration.peerAge = .milliseconds(peerMaxAge)
     configuration.nodeLiveness = .milliseconds(nodeLiveness)
     configuration.payloadBytesMax = maxPayloadSize
     return configuration
+  }
+}
+
+extension GrapeCommand {
+  /// The further addresses of the API; in the clear, each has to be on loopback as well.
+  fileprivate func listeners() throws -> [(host: String, port: UInt16)] {
+    try listen.map { text in
+      let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+      guard parts.count > 1, let port = parts.last.flatMap({ UInt16($0) }) else {
+        throw CommandFailure(.usage, "--listen: \(text) is not host:port.")
+      }
+      let host = parts.dropLast().joined(separator: ":").filter { $0 != "[" && $0 != "]" }
+      let isLoopback = host == "localhost" || SocketAddress(ip: host, port: 0)?.isLoopback == true
+      try tls.checkPlaintext(listeningOnLoopback: isLoopback)
+      return (host, port)
+    }
   }
 }
 

@@ -81,14 +81,15 @@ public struct AccessPolicy: Hashable, Sendable {
     self.rules = rules
   }
 
-  /// Without a policy of its own: whoever the roots vouch for may look up, call and subscribe, but
-  /// announce and publish only the services that its certificate names.
+  /// Without a policy of its own: whoever the roots vouch for may look up, call and subscribe, and
+  /// store values (which are known by their hash or their signature), but announce and publish only the
+  /// services that its certificate names.
   public static let byCertificate = AccessPolicy([
     Rule(
       "named by the certificate", allow: [.announce, .publish], on: .namedByCertificate,
       to: [.anyone]),
     Rule(
-      "open to verified peers", allow: [.lookup, .call, .subscribe], on: .patterns(["*"]),
+      "open to verified peers", allow: [.lookup, .put, .call, .subscribe], on: .patterns(["*"]),
       to: [.anyone]),
   ])
 

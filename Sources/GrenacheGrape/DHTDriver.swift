@@ -4,35 +4,66 @@ internal import GrenacheTLS
 internal import GrenacheTransport
 internal import Logging
 
-/// Gives a `DHTNode` what it lacks: a socket, the time and randomness. Confined to its loop.
+/// Who is told of what a node stores.
+protocol DHTDriverObserver: AnyObject {
+  /// The announcements of a key that this node stores have changed.
+  func peersChanged(_ key: [UInt8], on loop: isolated EventLoop)
+}
+
+/// Gives a `DHTNode` what it lacks: sockets, the time and randomness. Confined to its loop.
 final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   let localAddress: SocketAddress
   private var node: DHTNode
   private let socket: DatagramSocket
+  /// The socket of the network of IPv6, if the node is part of it.
+  private let socket6: DatagramSocket?
   private let started: MonotonicTime
   private var generator = SecureRandomNumberGenerator()
   private var lookups: [DHTRequestID: LoopPromise<DHTLookupResult>] = [:]
   private var deliveries: [DHTRequestID: LoopPromise<DHTDeliveryOutcome>] = [:]
+  private var gets: [DHTRequestID: LoopPromise<DHTGetResult?>] = [:]
   private lazy var timer = TargetTimer(self)
+  weak var observer: (any DHTDriverObserver)?
+  /// Values that were stored since they were last written down, and whether announcements have changed.
+  private var storedItems: Set<[UInt8]> = []
+  private var hasNewPeers = true
+  private var peersTakenAt = MonotonicTime(nanoseconds: 0)
 
   init(
-    _ configuration: DHTConfiguration, bindingTo address: SocketAddress
+    _ configuration: DHTConfiguration, bindingTo address: SocketAddress,
+    and address6: SocketAddress? = nil, remembering memory: GrapeMemory? = nil
   ) throws(SystemCallError) {
     socket = try DatagramSocket(address)
-    localAddress = socket.localAddress ?? address
+    let bound = socket.localAddress ?? address
+    localAddress = bound
+    if var address6 {
+      if address6.port == 0 { address6.port = bound.port }
+      socket6 = try DatagramSocket(address6)
+    } else {
+      socket6 = nil
+    }
     started = .now()
     var generator = SecureRandomNumberGenerator()
+    let random = NodeID.random(using: &generator)
+    // A grape on one address bears an identifier that fits it (BEP 42); a wildcard learns its own.
+    let host = DHTAddress(bound).host
+    let id = host.isLocal ? random : NodeID.bound(to: host, using: &generator)
     node = DHTNode(
-      id: .random(using: &generator), configuration: configuration, now: .zero,
-      cryptography: .openSSL, using: &generator)
+      ids: memory?.ids ?? DHTNodeIDs(ipv4: id, ipv6: random), configuration: configuration,
+      now: .zero, cryptography: .openSSL, using: &generator)
+    memory?.restore(to: &node, now: .zero)
   }
 
   var nodeID: NodeID { node.id }
-  var contactCount: Int { node.contactCount }
   var statistics: DHTStatistics { node.statistics }
+  var contacts: [DHTContact] { node.contacts }
+  var counts: (contacts: Int, keys: Int, announcements: Int, values: Int) {
+    (node.contactCount, node.keyCount, node.storedCount, node.itemCount)
+  }
 
   func start(on loop: isolated EventLoop) throws(SystemCallError) {
     try socket.start(self, on: loop)
+    try socket6?.start(self, on: loop)
     node.timerFired(now: now, using: &generator)
     perform(on: loop)
   }
@@ -40,7 +71,10 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   func stop(on loop: isolated EventLoop) {
     loop.core.cancel(timer)
     socket.stop(on: loop)
+    socket6?.stop(on: loop)
   }
+
+  // MARK: Requests
 
   /// Looks for the peers of `key`; `nil` when there is no answer by `deadline`.
   func lookUp(
@@ -61,8 +95,53 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, by deadline: MonotonicTime,
     on loop: isolated EventLoop
   ) async -> DHTDeliveryOutcome? {
-    let promise = LoopPromise<DHTDeliveryOutcome>()
     let id = node.announce(key, port: port, ownAddress: ownAddress, now: now)
+    return await outcome(of: id, by: deadline, on: loop)
+  }
+
+  /// Keeps an announcement of another host than this one; other nodes could only take it for this one's.
+  func keep(_ peer: DHTAddress, for key: [UInt8], on loop: isolated EventLoop) {
+    node.keep(peer, for: key, now: now)
+    perform(on: loop)
+  }
+
+  /// Takes an announcement back; `nil` when there is no outcome by `deadline`.
+  func withdraw(
+    _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async -> DHTDeliveryOutcome? {
+    let id = node.withdraw(key, port: port, ownAddress: ownAddress, now: now)
+    return await outcome(of: id, by: deadline, on: loop)
+  }
+
+  /// Stores a value; `nil` when there is no outcome by `deadline`.
+  func put(
+    _ item: DHTItem, compareAndSwap: Int64?, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async -> DHTDeliveryOutcome? {
+    let id = node.put(item, compareAndSwap: compareAndSwap, now: now)
+    return await outcome(of: id, by: deadline, on: loop)
+  }
+
+  /// Looks for a value; `nil` when there is none by `deadline`.
+  func get(
+    _ target: [UInt8], salt: [UInt8], usesOwnStore: Bool, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async -> DHTGetResult? {
+    let promise = LoopPromise<DHTGetResult?>()
+    let id = node.get(target, salt: salt, usesOwnStore: usesOwnStore, now: now)
+    gets[id] = promise
+    perform(on: loop)
+    let outcome = await promise.wait(until: deadline, on: loop)
+    gets[id] = nil
+    guard case .value(let result) = outcome else { return nil }
+    return result
+  }
+
+  private func outcome(
+    of id: DHTRequestID, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async -> DHTDeliveryOutcome? {
+    let promise = LoopPromise<DHTDeliveryOutcome>()
     deliveries[id] = promise
     perform(on: loop)
     let outcome = await promise.wait(until: deadline, on: loop)
@@ -70,6 +149,24 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     guard case .value(let result) = outcome else { return nil }
     return result
   }
+
+  // MARK: Memory
+
+  /// What is worth writing down now: what is new since the last time, and the contacts.
+  func takeMemory() -> GrapeMemory {
+    let time = now
+    let isDue =
+      hasNewPeers || MonotonicTime.now() - peersTakenAt > GrapeStore.renewalInterval
+    let memory = GrapeMemory(
+      ids: node.ids, contacts: node.contacts, peers: isDue ? node.peers(at: time) : nil,
+      items: storedItems.compactMap { node.item($0, now: time) })
+    storedItems = []
+    if isDue { peersTakenAt = .now() }
+    hasNewPeers = false
+    return memory
+  }
+
+  // MARK: From the loop
 
   func received(
     _ datagram: Span<UInt8>, from source: SocketAddress, on loop: isolated EventLoop
@@ -89,12 +186,20 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     while let action = node.nextAction() {
       switch action {
       case .send(let datagram, let address):
-        socket.send(datagram.span, to: SocketAddress(address))
+        let target = SocketAddress(address)
+        (address.family == .ipv4 ? socket : socket6)?.send(datagram.span, to: target)
       case .lookupFinished(let id, let result):
         lookups[id]?.fulfil(result, on: loop)
       case .deliveryFinished(let id, let outcome):
         deliveries[id]?.fulfil(outcome, on: loop)
-      case .getFinished, .peersFound, .peersChanged, .itemStored, .identifierChanged:
+      case .getFinished(let id, let result):
+        gets[id]?.fulfil(result, on: loop)
+      case .peersChanged(let key):
+        hasNewPeers = true
+        observer?.peersChanged(key, on: loop)
+      case .itemStored(let target):
+        storedItems.insert(target)
+      case .peersFound, .identifierChanged:
         break
       }
     }

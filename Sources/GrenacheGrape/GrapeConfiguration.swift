@@ -11,10 +11,15 @@ public struct GrapeConfiguration: Sendable {
   public var host: String?
   /// The port of the API; 0 lets the kernel choose.
   public var apiPort: UInt16
+  /// Where else the API listens, with the same certificates; port 0 lets the kernel choose.
+  public var additionalListeners: [(host: String, port: UInt16)] = []
   /// The UDP port of the DHT, on all IPv4 addresses; 0 lets the kernel choose.
   public var dhtPort: UInt16
   /// The address that the DHT binds to (default: all IPv4 addresses, as existing grapes).
   public var dhtHost = "0.0.0.0"
+  /// The IPv6 address that the DHT binds to as well (BEP 32); `nil`, the default, for IPv4 alone. The
+  /// port is that of IPv4.
+  public var dhtHostIPv6: String?
   /// Other grapes' DHT addresses to begin with.
   public var bootstrap: [Endpoint]
   /// How long an announcement is kept (default 120 s).
@@ -27,6 +32,22 @@ public struct GrapeConfiguration: Sendable {
   public var servicesMax = 5_000
   /// Announcements kept (default 10,000).
   public var announcementsMax = 10_000
+  /// Values kept (default 5,000; BEP 44).
+  public var valuesMax = 5_000
+  /// Whether the grapes share a private network, where they may have many addresses of one /24; by
+  /// default a routing table takes two of each, lest one party surrounds a service. Loopback is exempt.
+  public var sharesPrivateNetwork = false
+  /// Takes nodes whose identifier does not fit their public address (BEP 42), as those of existing
+  /// grapes do not: whoever may choose identifiers may place himself where he likes.
+  public var acceptsAnyNodeIdentifier = false
+  /// Asks, but answers no queries of other nodes (BEP 43).
+  public var isReadOnly = false
+  /// The folder in which the grape keeps its contacts, announcements and values; `nil`, the default,
+  /// for memory alone.
+  public var stateFolder: String?
+  /// The text that `/metrics` answers with (default: what `PrometheusMetrics.shared` has counted, if the
+  /// program has made it the metrics system's).
+  public var metrics: @Sendable () -> String = { PrometheusMetrics.shared.text }
   /// The largest body of an API request in bytes, itself allowed (default 8,192, then 413).
   public var payloadBytesMax = 8_192
   /// How long an API request may wait for the DHT (default 5 s).

@@ -13,6 +13,8 @@ public final class GrapeNode: Service {
   public struct Addresses: Hashable, Sendable {
     /// The API.
     public var api: SocketAddress
+    /// Every address that the API listens on, that one first.
+    public var apis: [SocketAddress]
     /// The DHT.
     public var dht: SocketAddress
   }
@@ -46,47 +48,123 @@ public final class GrapeNode: Service {
       }
     }
     let group = try group ?? EventLoopGroup.shared()
-    let driver = try await makeDriver(on: group.next())
+    let store = try configuration.stateFolder.map { try GrapeStore(folder: $0, logger: logger) }
+    let driver = try await makeDriver(remembering: try await store?.load(), on: group.next())
     let dht = await driver.loop.run { loop in driver.get(on: loop).localAddress }
-    let api = try await makeServer(context, driver, dhtPort: dht.port, group)
+    let answers = LookupAnswers()
+    let watches = await Self.makeWatches(driver, answers)
+    var apis: [HTTPServer] = []
+    do {
+      for (host, port) in [(configuration.host ?? "::", configuration.apiPort)]
+        + configuration.additionalListeners
+      {
+        let address = try await resolve(host, port)
+        let api = makeAPI(driver, answers, dhtPort: dht.port, at: address)
+        apis.append(try await makeServer(api, watches, context, at: address, group))
+      }
+    } catch {
+      for api in apis { await api.shutDown(within: .zero) }
+      await Self.stop(driver, watches, on: driver.loop)
+      throw error
+    }
+    log(context, apis, dht)
+    if let first = apis.first {
+      await started(
+        Addresses(api: first.localAddress, apis: apis.map(\.localAddress), dht: dht))
+    }
+    await runUntilShutdown(context, store, driver)
+    logger.info("shutting down")
+    for api in apis { await api.shutDown(within: .seconds(2)) }
+    await Self.stop(driver, watches, on: driver.loop)
+  }
+
+  private func log(_ context: TLSContext?, _ apis: [HTTPServer], _ dht: SocketAddress) {
+    let listening = apis.map { "\($0.localAddress)" }.joined(separator: " ")
     if context == nil {
-      logger.warning("plaintext: anybody may announce anything at \(api.localAddress)")
+      logger.warning("plaintext: anybody may announce anything at \(listening)")
     }
     logger.info(
       "listening",
-      metadata: ["api": "\(api.localAddress)", "dht": "\(dht)", "tls": "\(context != nil)"])
-    await started(Addresses(api: api.localAddress, dht: dht))
+      metadata: ["api": "\(listening)", "dht": "\(dht)", "tls": "\(context != nil)"])
+  }
+
+  /// Keeps certificates and policy fresh and writes the state down meanwhile, and once more at the end.
+  private func runUntilShutdown(
+    _ context: TLSContext?, _ store: GrapeStore?, _ driver: LoopBound<DHTDriver>
+  ) async {
     let certificates = context.map { context in
       FileReloader(context, role: "grape", logger: logger, report: configuration.tlsReloaded)
     }
     let access = configuration.access.flatMap { FileReloader($0, role: "grape", logger: logger) }
-    await FileReloader.runUntilShutdown([certificates, access].compactMap(\.self))
-    logger.info("shutting down")
-    await api.shutDown(within: .seconds(2))
-    await driver.loop.run { loop in driver.get(on: loop).stop(on: loop) }
+    await withTaskGroup { [logger] group in
+      if let store {
+        group.addTask {
+          await store.run(
+            taking: { await driver.loop.run { driver.get(on: $0).takeMemory() } }, logger: logger)
+        }
+      }
+      await FileReloader.runUntilShutdown([certificates, access].compactMap(\.self))
+      group.cancelAll()
+    }
   }
 
-  private func makeDriver(on loop: EventLoop) async throws -> LoopBound<DHTDriver> {
+  private static func makeWatches(
+    _ driver: LoopBound<DHTDriver>, _ answers: LookupAnswers
+  ) async -> LoopBound<GrapeWatches> {
+    await driver.loop.run { loop in
+      let watches = GrapeWatches(driver.get(on: loop), answers)
+      return LoopBound(watches, on: loop)
+    }
+  }
+
+  private static func stop(
+    _ driver: LoopBound<DHTDriver>, _ watches: LoopBound<GrapeWatches>,
+    on loop: isolated EventLoop
+  ) {
+    watches.get(on: loop).stop(on: loop)
+    driver.get(on: loop).stop(on: loop)
+  }
+
+  private func makeDriver(
+    remembering memory: GrapeMemory?, on loop: EventLoop
+  ) async throws -> LoopBound<DHTDriver> {
     guard let address = SocketAddress(ip: configuration.dhtHost, port: configuration.dhtPort) else {
       throw GrapeError("the DHT cannot be bound to \(configuration.dhtHost): not an IP address")
     }
-    var dht = DHTConfiguration()
-    dht.parallelism = max(1, configuration.lookupParallelism)
-    dht.peerAgeMax = configuration.peerAge
-    dht.nodeLiveness = configuration.nodeLiveness
-    dht.keysMax = configuration.servicesMax
-    dht.peersMax = configuration.announcementsMax
-    dht.bootstrap = await resolveBootstrap()
-    let settings = dht
+    let address6 = try configuration.dhtHostIPv6.map { host in
+      guard let address = SocketAddress(ip: host, port: configuration.dhtPort),
+        case .ipv6 = address.host
+      else { throw GrapeError("the DHT cannot be bound to \(host): not an IPv6 address") }
+      return address
+    }
+    var settings = dhtConfiguration
+    settings.bootstrap = await resolveBootstrap()
+    let dht = settings
     do {
       return try await loop.run { loop throws(SystemCallError) in
-        let driver = try DHTDriver(settings, bindingTo: address)
+        let driver = try DHTDriver(
+          dht, bindingTo: address, and: address6, remembering: memory)
         try driver.start(on: loop)
         return LoopBound(driver, on: loop)
       }
     } catch {
       throw GrapeError("the DHT cannot listen: \(error)")
     }
+  }
+
+  private var dhtConfiguration: DHTConfiguration {
+    var dht = DHTConfiguration()
+    dht.parallelism = max(1, configuration.lookupParallelism)
+    dht.peerAgeMax = configuration.peerAge
+    dht.nodeLiveness = configuration.nodeLiveness
+    dht.keysMax = configuration.servicesMax
+    dht.peersMax = configuration.announcementsMax
+    dht.itemsMax = configuration.valuesMax
+    dht.limitsLocalPrefixes = !configuration.sharesPrivateNetwork
+    dht.checksNodeIDs = !configuration.acceptsAnyNodeIdentifier
+    dht.isReadOnly = configuration.isReadOnly
+    if configuration.dhtHostIPv6 != nil { dht.families = [.ipv4, .ipv6] }
+    return dht
   }
 
   /// The bootstrap nodes' addresses; a name that cannot be resolved is logged and left out.
@@ -104,29 +182,38 @@ public final class GrapeNode: Service {
     return addresses
   }
 
-  private func makeServer(
-    _ context: TLSContext?, _ driver: LoopBound<DHTDriver>, dhtPort: UInt16,
-    _ group: EventLoopGroup
-  ) async throws -> HTTPServer {
-    let host = try await resolveHost()
-    let isWildcard = host.ip == "::" || host.ip == "0.0.0.0"
-    let api = GrapeAPI(
+  private func makeAPI(
+    _ driver: LoopBound<DHTDriver>, _ answers: LookupAnswers, dhtPort: UInt16,
+    at address: SocketAddress
+  ) -> GrapeAPI {
+    let isWildcard = address.ip == "::" || address.ip == "0.0.0.0"
+    return GrapeAPI(
       driver: driver, configuration: configuration, dhtPort: dhtPort,
-      ownHost: isWildcard ? nil : host.host, logger: logger)
+      ownHost: isWildcard ? nil : address.unmapped.host, answers: answers, logger: logger)
+  }
+
+  private func makeServer(
+    _ api: GrapeAPI, _ watches: LoopBound<GrapeWatches>, _ context: TLSContext?,
+    at address: SocketAddress, _ group: EventLoopGroup
+  ) async throws -> HTTPServer {
     var server = HTTPServerConfiguration()
     // One byte past the limit is read, so that the answer can be the API's own.
     server.http.bodyBytesMax = configuration.payloadBytesMax + 1
     server.idleTimeout = .seconds(5)
+    server.webSocket.messageBytesMax = configuration.payloadBytesMax
     return try await HTTPServer(
-      on: host, context: context, configuration: server,
-      handlers: HTTPServerHandlers(respond: { request in await api.respond(to: request) }),
+      on: address, context: context, configuration: server,
+      handlers: HTTPServerHandlers(
+        respond: { request in await api.respond(to: request) },
+        openWebSocket: { request, _ in
+          // Grenache's clients know no other path than /ws.
+          ["/watch", "/ws"].contains(request.target) ? GrapeWatch(api, watches, request) : nil
+        }),
       group: group, logger: logger)
   }
 
-  private func resolveHost() async throws -> SocketAddress {
-    let name = configuration.host ?? "::"
-    let found = try await Resolver.resolve(
-      name, port: configuration.apiPort, within: .seconds(2))
+  private func resolve(_ name: String, _ port: UInt16) async throws -> SocketAddress {
+    let found = try await Resolver.resolve(name, port: port, within: .seconds(2))
     guard let first = found.first else { throw GrapeError("\(name) has no address") }
     return first
   }

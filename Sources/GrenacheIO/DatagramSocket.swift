@@ -29,6 +29,11 @@ package final class DatagramSocket: EventSource {
     guard descriptor >= 0 else { throw .last("socket") }
     var bytes: Int32 = 1 << 20
     _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &bytes, 4)
+    if address.family == AF_INET6 {
+      // IPv4 has a socket of its own, perhaps on the same port.
+      var isOnly: Int32 = 1
+      _ = unsafe setsockopt(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &isOnly, 4)
+    }
     guard unsafe address.withSystemAddress({ unsafe bind(descriptor, $0, $1) }) == 0 else {
       throw .last("bind \(address)")
     }

@@ -21,10 +21,10 @@ struct AccessPolicyTests {
       #expect(policy.decide(.publish, on: key, by: worker).isAllowed == isAllowed)
     }
     let client = try PeerIdentity.of(dnsNames: ["client.test"])
-    for right in [Right.lookup, .call, .subscribe] {
+    for right in [Right.lookup, .put, .call, .subscribe] {
       #expect(policy.decide(right, on: "anything", by: client).isAllowed)
     }
-    for right in [Right.announce, .put, .publish] {
+    for right in [Right.announce, .publish] {
       #expect(!policy.decide(right, on: "anything", by: client).isAllowed)
     }
     for right in Right.allCases { #expect(!policy.decide(right, on: "x", by: nil).isAllowed) }

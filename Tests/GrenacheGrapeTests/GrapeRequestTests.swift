@@ -1,5 +1,7 @@
+import GrenacheIO
 import Testing
 
+@testable import GrenacheDHT
 @testable import GrenacheGrape
 
 @Suite("The grape's API: what a request asks for")
@@ -19,7 +21,7 @@ struct GrapeRequestTests {
   func announce(_ data: String, _ name: String, _ port: Int) {
     #expect(
       parse("/announce", "{\"rid\":\"x\",\"data\":\(data)}")
-        == .success(.announce(key: Array(name.utf8), port: UInt16(port))))
+        == .success(.announce(key: Array(name.utf8), port: UInt16(port), address: nil)))
   }
 
   @Test(
@@ -88,18 +90,173 @@ struct GrapeRequestTests {
     #expect(parse(path, "{\"data\":\"a\"}") == .failure(.error("ERR_REQ_NOTFOUND")))
   }
 
-  @Test("null, put and get")
-  func others() {
+  @Test("a body that is null")
+  func null() {
     guard case .failure(.failure(500, _)) = parse("/lookup", "null") else {
       Issue.record("null was taken")
       return
     }
-    for path in ["/put", "/get"] {
-      guard case .failure(.error(let text)) = parse(path, "{\"data\":{\"v\":\"x\"}}") else {
-        Issue.record("\(path) was taken")
-        return
+  }
+
+  @Test("where an announced service is; what is no address counts for nothing")
+  func addresses() {
+    let address = SocketAddress(ip: "10.1.2.3", port: 5)
+    for path in ["/announce", "/withdraw"] {
+      let parsed = parse(path, "{\"data\":[\"svc\",5,\"10.1.2.3\"]}")
+      if path == "/announce" {
+        #expect(parsed == .success(.announce(key: Array("svc".utf8), port: 5, address: address)))
+      } else {
+        #expect(parsed == .success(.withdraw(key: Array("svc".utf8), port: 5, address: address)))
       }
-      #expect(text.hasPrefix("ERR_GRAPE_NOT_SUPPORTED"))
     }
+    #expect(
+      parse("/announce", "{\"data\":[\"svc\",5,\"host\"]}")
+        == .success(.announce(key: Array("svc".utf8), port: 5, address: nil)))
+  }
+}
+
+@Suite("The grape's API: values")
+struct GrapeValueTests {
+  private func parse(_ target: String, _ data: String) -> Result<GrapeRequest, GrapeRequest.Refusal>
+  {
+    GrapeRequest.parse(target: target, body: Array("{\"data\":\(data)}".utf8))
+  }
+
+  private static let k = String(repeating: "Ab", count: 32)
+  private static let sig = String(repeating: "01", count: 64)
+
+  @Test(
+    "what is wrong with a put, checked in the order of existing grapes",
+    arguments: [
+      ("{}", "opts.v not given"), ("5", "opts.v not given"), ("[]", "opts.v not given"),
+      ("{\"v\":null}", "Cannot read properties of null (reading 'length')"),
+      (
+        "\"\(String(repeating: "x", count: 1_000))\"",
+        "v must be less than 1000 bytes in put()"
+      ),
+      (
+        "\"\(String(repeating: "é", count: 500))\"", "v must be less than 1000 bytes in put()"
+      ),
+      ("{\"v\":\"x\",\"cas\":\"1\"}", "opts.cas must be an integer if provided"),
+      (
+        "{\"v\":\"x\",\"k\":\"abcd\"}", "opts.k ed25519 public key must be 32 bytes"
+      ),
+      ("{\"v\":\"x\",\"k\":5}", "opts.k ed25519 public key must be 32 bytes"),
+      (
+        "{\"v\":\"x\",\"k\":\"\(k)\"}",
+        "opts.sign function or options.sig signature is required for mutable put"
+      ),
+      (
+        "{\"v\":\"x\",\"k\":\"\(k)\",\"sig\":\"\(sig)\",\"salt\":\"\(String(repeating: "s", count: 65))\"}",
+        "opts.salt is > 64 bytes long"
+      ),
+      (
+        "{\"v\":\"x\",\"k\":\"\(k)\",\"sig\":\"\(sig)\"}",
+        "opts.seq not provided for a mutable update"
+      ),
+      (
+        "{\"v\":\"x\",\"k\":\"\(k)\",\"sig\":\"\(sig)\",\"seq\":\"1\"}",
+        "opts.seq not an integer"
+      ),
+    ])
+  func putErrors(_ data: String, _ text: String) {
+    #expect(parse("/put", data) == .failure(.error(text)))
+  }
+
+  @Test("what is put: strings, and what else JSON can say")
+  func put() {
+    for (data, value) in [
+      ("\"hello world\"", "11:hello world"), ("{\"v\":\"x\"}", "1:x"), ("{\"v\":123}", "i123e"),
+      ("{\"v\":[1,\"two\"]}", "li1e3:twoe"), ("{\"v\":{\"b\":1,\"a\":2}}", "d1:ai2e1:bi1ee"),
+      ("{\"v\":true}", "i1e"), ("{\"v\":\"\",\"k\":null}", "0:"),
+      ("\"\(String(repeating: "x", count: 999))\"", "999:" + String(repeating: "x", count: 999)),
+    ] {
+      #expect(
+        parse("/put", data)
+          == .success(.put(DHTItem(value: Array(value.utf8)), compareAndSwap: nil)), "\(data)")
+    }
+    let mutable = parse(
+      "/put",
+      "{\"v\":\"x\",\"k\":\"\(Self.k)\",\"sig\":\"\(Self.sig)\",\"seq\":3,\"cas\":2,\"salt\":\"[1]\"}"
+    )
+    let signature = DHTItem.Signature(
+      publicKey: [UInt8](repeating: 0xab, count: 32), salt: Array("[1]".utf8), sequence: 3,
+      signature: [UInt8](repeating: 1, count: 64))
+    #expect(
+      mutable
+        == .success(
+          .put(DHTItem(value: Array("1:x".utf8), signature: signature), compareAndSwap: 2)))
+  }
+
+  @Test("nothing at all: the texts of existing grapes, bare")
+  func missing() {
+    func text(_ path: String, _ body: String) -> GrapeRequest.Refusal? {
+      guard case .failure(let refusal) = GrapeRequest.parse(target: path, body: Array(body.utf8))
+      else { return nil }
+      return refusal
+    }
+    for (path, name) in [("/put", "k"), ("/get", "salt")] {
+      #expect(
+        text(path, "{}")
+          == .failure(
+            status: 500, "Cannot read properties of undefined (reading '\(name)')"))
+      #expect(
+        text(path, "{\"data\":null}")
+          == .failure(status: 500, "Cannot read properties of null (reading '\(name)')"))
+    }
+  }
+
+  @Test("what is no target is a value that is not there, or an error")
+  func getErrors() {
+    for data in ["\"\"", "\"zz\"", "\"abcd\"", "{\"hash\":\"zz\"}", "{\"hash\":\"\"}"] {
+      #expect(parse("/get", data) == .failure(.empty), "\(data)")
+    }
+    for data in ["5", "{}", "{\"hash\":5}", "{\"hash\":null}", "[1]", "true"] {
+      #expect(parse("/get", data) == .failure(.error("ERR_GRAPE_GENERIC")), "\(data)")
+    }
+  }
+
+  @Test("a target in either case, a salt, and without the own store")
+  func get() {
+    let target = [UInt8](repeating: 0xab, count: 20)
+    let hex = String(repeating: "aB", count: 20)
+    #expect(
+      parse("/get", "\"\(hex)\"")
+        == .success(.get(target: target, salt: nil, usesOwnStore: true)))
+    #expect(
+      parse("/get", "{\"hash\":\"\(hex)\",\"salt\":\"\\\"abc\\\"\",\"cache\":false}")
+        == .success(.get(target: target, salt: Array("\"abc\"".utf8), usesOwnStore: false)))
+  }
+
+  @Test("answers: the members in the order of existing grapes")
+  func json() throws {
+    let id = try #require(NodeID([UInt8](repeating: 0x11, count: 20)))
+    let ids = String(repeating: "11", count: 20)
+    var result = DHTGetResult(item: DHTItem(value: Array("2:a\"".utf8)), id: id, token: nil)
+    #expect(
+      GrapeValue.json(result, salt: nil) == "{\"id\":\"\(ids)\",\"token\":null,\"v\":\"a\\\"\"}")
+    result.token = [0xfe]
+    #expect(
+      GrapeValue.json(result, salt: nil)
+        == "{\"id\":\"\(ids)\",\"token\":\"fe\",\"v\":\"a\\\"\"}")
+    result.item.signature = DHTItem.Signature(
+      publicKey: [1], salt: [], sequence: 7, signature: [2])
+    #expect(
+      GrapeValue.json(result, salt: [0x73])
+        == "{\"id\":\"\(ids)\",\"k\":\"01\",\"seq\":7,\"sig\":\"02\",\"token\":\"fe\","
+        + "\"v\":\"a\\\"\",\"salt\":\"s\"}")
+    result.token = nil
+    #expect(
+      GrapeValue.json(result, salt: nil)
+        == "{\"id\":\"\(ids)\",\"token\":null,\"v\":\"a\\\"\",\"sig\":\"02\",\"k\":\"01\",\"seq\":7}"
+    )
+  }
+
+  @Test("values that are no strings, as JavaScript turns them into texts")
+  func texts() {
+    #expect(GrapeValue.text(.integer(123)) == "123")
+    #expect(GrapeValue.text(.list([.integer(1), Bencode("two")])) == "1,two")
+    #expect(GrapeValue.text(.dictionary([:])) == "[object Object]")
+    #expect(GrapeValue.text(.bytes([0xff])) == "\u{fffd}")
   }
 }

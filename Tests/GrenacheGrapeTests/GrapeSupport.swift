@@ -66,3 +66,97 @@ private func exchange(
   client.close(on: loop)
   return response
 }
+
+/// Waits until `condition` holds, 10 s at most.
+func eventually(_ condition: () async throws -> Bool) async throws {
+  let end = ContinuousClock.now + .seconds(10)
+  while ContinuousClock.now < end {
+    if try await condition() { return }
+    await Task.yield()
+  }
+  throw TimedOut()
+}
+
+struct TimedOut: Error {}
+
+/// Waits until a grape knows another one.
+func waitUntilReady(_ grape: GrapeNode.Addresses, as tls: TLSConfiguration) async throws {
+  try await eventually {
+    try await post("", "/healthz/ready", to: grape.api, as: tls).status == 200
+  }
+}
+
+/// Watches keys over a WebSocket.
+final class Watcher: WebSocketHandler {
+  private let messages: AsyncStream<String>
+  private let continuation: AsyncStream<String>.Continuation
+  private var connection: WebSocketConnection?
+
+  init() {
+    (messages, continuation) = AsyncStream.makeStream(of: String.self)
+  }
+
+  /// A watcher for code that is on no loop.
+  struct Handle: Sendable {
+    fileprivate let watcher: LoopBound<Watcher>
+    fileprivate let messages: AsyncStream<String>
+
+    func send(_ text: String) async throws {
+      let watcher = watcher
+      await watcher.loop.run { loop in
+        watcher.get(on: loop).connection?.send(.text, Array(text.utf8).span, on: loop)
+      }
+    }
+
+    /// The next message; within 10 s.
+    func next() async throws -> String {
+      try await withThrowingTaskGroup { group in
+        group.addTask { [messages] in
+          for await message in messages { return message }
+          throw TimedOut()
+        }
+        group.addTask {
+          try await Task.sleep(for: .seconds(10))
+          throw TimedOut()
+        }
+        defer { group.cancelAll() }
+        return try await group.next() ?? ""
+      }
+    }
+
+    func close() async {
+      let watcher = watcher
+      await watcher.loop.run { loop in
+        watcher.get(on: loop).connection?.close(.normal, on: loop)
+      }
+    }
+  }
+
+  static func open(_ address: SocketAddress, as tls: TLSConfiguration) async throws -> Handle {
+    try await open(address, TLSContext(tls), on: try EventLoopGroup.shared().next())
+  }
+
+  private static func open(
+    _ address: SocketAddress, _ context: TLSContext, on loop: isolated EventLoop
+  ) async throws -> Handle {
+    let watcher = Watcher()
+    let destination = Destination(Endpoint(address), verification: .name("127.0.0.1"))
+    watcher.connection = try await WebSocketClient.connect(
+      to: destination, context: context, limits: WebSocketLimits(),
+      handler: watcher, by: .now() + .seconds(10), on: loop)
+    return Handle(watcher: LoopBound(watcher, on: loop), messages: watcher.messages)
+  }
+
+  func received(
+    _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
+    on loop: isolated EventLoop
+  ) {
+    continuation.yield(payload.string())
+  }
+
+  func closed(
+    _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
+  ) {
+    continuation.finish()
+  }
+}

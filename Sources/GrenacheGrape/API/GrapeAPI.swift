@@ -8,7 +8,8 @@ internal import GrenacheTransport
 internal import Logging
 internal import Metrics
 
-/// The HTTP API of a grape, byte for byte as existing clients know it.
+/// The HTTP API of a grape, byte for byte as existing clients know it, and beyond it what they do not
+/// know: `/withdraw`, and what `GrapeAPI+Pages` shows.
 struct GrapeAPI: Sendable {
   /// Addresses in one answer.
   static let lookupResultsMax = 100
@@ -18,40 +19,67 @@ struct GrapeAPI: Sendable {
   let dhtPort: UInt16
   /// The address under which announcements are kept here; `nil` for that of the request's connection.
   let ownHost: SocketAddress.Host?
+  let answers: LookupAnswers
   let logger: Logger
 
   /// The answer to what the access policy does not allow.
   private static let notPermitted = "ERR_GRAPE_NOT_PERMITTED"
   private static let announces = Counter(label: "grenache_grape_announces_total")
+  private static let withdrawals = Counter(label: "grenache_grape_withdrawals_total")
   private static let lookups = Counter(label: "grenache_grape_lookups_total")
+  private static let cached = Counter(label: "grenache_grape_cached_lookups_total")
+  private static let puts = Counter(label: "grenache_grape_puts_total")
+  private static let gets = Counter(label: "grenache_grape_gets_total")
   private static let refusals = Counter(label: "grenache_grape_refused_requests_total")
 
   func respond(to request: HTTPServerRequest) async -> HTTPServerResponse {
     guard request.body.count <= configuration.payloadBytesMax else {
       return bare(413, "ERR_GRAPE_PAYLOAD_SIZE")
     }
+    if let page = await page(request) { return page }
     switch GrapeRequest.parse(target: request.target, body: request.body) {
-    case .success(.announce(let key, _)) where !may(.announce, key, request):
-      return bare(403, Self.notPermitted)
-    case .success(.lookup(let key)) where !may(.lookup, key, request):
-      return bare(403, Self.notPermitted)
-    case .success(.announce(let key, let port)):
+    case .success(let asked):
+      let (right, key) = asked.right
+      guard may(right, key, request) else { return bare(403, Self.notPermitted) }
+      return await answer(asked, request)
+    case .failure(let refusal):
+      Self.refusals.increment()
+      return answer(refusal)
+    }
+  }
+
+  private func answer(_ refusal: GrapeRequest.Refusal) -> HTTPServerResponse {
+    switch refusal {
+    case .error(let text): json(text)
+    case .failure(let status, let text): bare(status, text)
+    case .empty: HTTPServerResponse(.ok)
+    }
+  }
+
+  private func answer(
+    _ asked: GrapeRequest, _ request: HTTPServerRequest
+  ) async -> HTTPServerResponse {
+    switch asked {
+    case .announce(let key, let port, let address):
       Self.announces.increment()
-      return await announce(key, port, request)
-    case .success(.lookup(let key)):
+      return await announce(key, port, address, request)
+    case .withdraw(let key, let port, let address):
+      Self.withdrawals.increment()
+      return await withdraw(key, port, address, request)
+    case .lookup(let key):
       Self.lookups.increment()
       return await lookup(key, request)
-    case .failure(.error(let text)):
-      Self.refusals.increment()
-      return json(text)
-    case .failure(.failure(let status, let text)):
-      Self.refusals.increment()
-      return bare(status, text)
+    case .put(let item, let compareAndSwap):
+      Self.puts.increment()
+      return await put(item, compareAndSwap, request)
+    case .get(let target, let salt, let usesOwnStore):
+      Self.gets.increment()
+      return await get(target, salt, usesOwnStore)
     }
   }
 
   /// Asks the access policy; a denial is counted and logged.
-  private func may(
+  func may(
     _ right: AccessPolicy.Right, _ key: [UInt8], _ request: HTTPServerRequest
   ) -> Bool {
     guard let access = configuration.access else { return true }
@@ -64,23 +92,64 @@ struct GrapeAPI: Sendable {
     return false
   }
 
-  // MARK: Operations
+  // MARK: Services
+
+  /// Where an announced service is kept to be.
+  private enum Place {
+    /// On this grape's host, where other nodes see the announcement come from.
+    case here(DHTAddress)
+    /// Elsewhere: only this grape can know.
+    case elsewhere(DHTAddress)
+    /// The caller's certificate does not cover the address that it has named.
+    case refused
+  }
+
+  private func place(
+    _ port: UInt16, _ address: SocketAddress?, _ request: HTTPServerRequest
+  ) -> Place {
+    let here = ownHost ?? request.localAddress?.unmapped.host ?? .ipv4(127, 0, 0, 1)
+    let caller = request.remoteAddress.unmapped
+    if let address, address.host != here, address.host != caller.host {
+      guard covers(request.identity, address) else { return .refused }
+      return .elsewhere(DHTAddress(SocketAddress(host: address.host, port: port)))
+    }
+    // Of a caller on this machine it does not matter which of its addresses the connection has.
+    if caller.isLoopback || caller.host == request.localAddress?.unmapped.host {
+      return .here(DHTAddress(SocketAddress(host: here, port: port)))
+    }
+    return .elsewhere(DHTAddress(SocketAddress(host: caller.host, port: port)))
+  }
+
+  private func covers(_ identity: PeerIdentity?, _ address: SocketAddress) -> Bool {
+    guard let identity else { return configuration.tls == nil }
+    let compact = DHTAddress(address).compact.dropLast(2)
+    return identity.names.contains { name in
+      if case .ip(let bytes) = name { bytes.elementsEqual(compact) } else { false }
+    }
+  }
 
   private func announce(
-    _ key: [UInt8], _ port: UInt16, _ request: HTTPServerRequest
+    _ key: [UInt8], _ port: UInt16, _ address: SocketAddress?, _ request: HTTPServerRequest
   ) async -> HTTPServerResponse {
     let announced = port == 0 ? dhtPort : port
-    let host = ownHost ?? request.localAddress?.unmapped.host ?? .ipv4(127, 0, 0, 1)
-    let own = DHTAddress(SocketAddress(host: host, port: announced))
-    let outcome = await Self.announce(
-      key, announced, own, within: configuration.requestTimeout, driver, on: driver.loop)
-    let stored: Int
-    switch outcome {
-    case .stored(let count): stored = count
-    // This grape keeps the announcement all the same, so that one grape alone works.
-    case .noNodes: return json("No nodes to query")
-    case .allFailed, .refused, nil: return json("All queries failed")
+    let place = place(announced, address, request)
+    let own: DHTAddress
+    switch place {
+    case .here(let address), .elsewhere(let address): own = address
+    case .refused: return bare(403, Self.notPermitted)
     }
+    answers.change(key)
+    let outcome: DHTDeliveryOutcome?
+    if case .elsewhere = place {
+      await Self.keep(own, key, driver, on: driver.loop)
+      outcome = .stored(0)
+    } else {
+      outcome = await Self.announce(
+        key, announced, own, within: configuration.requestTimeout, driver, on: driver.loop)
+    }
+    answers.change(key)
+    // This grape keeps the announcement whatever others do, so that one grape alone works.
+    guard case .stored(let stored) = outcome else { return failure(outcome) }
     logger.info(
       "announced",
       metadata: [
@@ -90,11 +159,41 @@ struct GrapeAPI: Sendable {
     return HTTPServerResponse(.ok, body: Array("\(stored)".utf8))
   }
 
+  /// Takes an announcement back: gone here at once, and soon from others that know how to.
+  private func withdraw(
+    _ key: [UInt8], _ port: UInt16, _ address: SocketAddress?, _ request: HTTPServerRequest
+  ) async -> HTTPServerResponse {
+    let announced = port == 0 ? dhtPort : port
+    let own: DHTAddress
+    switch place(announced, address, request) {
+    case .here(let address), .elsewhere(let address): own = address
+    case .refused: return bare(403, Self.notPermitted)
+    }
+    answers.change(key)
+    let outcome = await Self.withdraw(
+      key, announced, own, within: configuration.requestTimeout, driver, on: driver.loop)
+    answers.change(key)
+    guard case .stored(let count) = outcome else { return failure(outcome) }
+    logger.info(
+      "withdrawn",
+      metadata: [
+        "service": "\(text(key))", "port": "\(announced)", "by": "\(who(request))",
+        "from": "\(count)",
+      ])
+    return HTTPServerResponse(.ok, body: Array("\(count)".utf8))
+  }
+
   private func lookup(_ key: [UInt8], _ request: HTTPServerRequest) async -> HTTPServerResponse {
+    let (known, changes) = answers.peers(of: key)
+    if let known {
+      Self.cached.increment()
+      return list(known)
+    }
     let start = MonotonicTime.now()
     let found = await Self.lookUp(
       key, within: configuration.requestTimeout, driver, on: driver.loop)
-    let peers = (found?.peers ?? []).shuffled().prefix(Self.lookupResultsMax)
+    let peers = (found?.peers ?? []).map(\.description)
+    if found != nil { answers.keep(peers, of: key, since: changes) }
     let took = (MonotonicTime.now() - start).milliseconds
     logger.info(
       "looked up",
@@ -104,15 +203,117 @@ struct GrapeAPI: Sendable {
         "asked": "\((found?.nodes ?? []).prefix(8).map(\.address.description))",
         "ms": "\((took * 100).rounded() / 100)",
       ])
-    let list = peers.map { "\"\($0)\"" }.joined(separator: ",")
-    return HTTPServerResponse(.ok, body: Array("[\(list)]".utf8))
+    return list(peers)
   }
 
+  private func list(_ peers: [String]) -> HTTPServerResponse {
+    var body: [UInt8] = [UInt8(ascii: "[")]
+    for peer in peers.count > 1 ? peers.shuffled() : peers {
+      if body.count > 1 { body.append(UInt8(ascii: ",")) }
+      body.append(UInt8(ascii: "\""))
+      body.append(contentsOf: peer.utf8)
+      body.append(UInt8(ascii: "\""))
+      if body.count > Self.lookupResultsMax * 50 { break }
+    }
+    body.append(UInt8(ascii: "]"))
+    return HTTPServerResponse(.ok, body: body)
+  }
+
+  // MARK: Values
+
+  private func put(
+    _ item: DHTItem, _ compareAndSwap: Int64?, _ request: HTTPServerRequest
+  ) async -> HTTPServerResponse {
+    // Nobody would keep it: existing grapes find that out by nobody's answer.
+    if item.signature != nil, !item.isSigned(.openSSL) { return failure(.allFailed) }
+    let outcome = await Self.put(
+      item, compareAndSwap, within: configuration.requestTimeout, driver, on: driver.loop)
+    let target = Digest.hex(item.target(.openSSL))
+    guard case .stored(let stored) = outcome else { return failure(outcome) }
+    logger.info(
+      "put",
+      metadata: ["target": "\(target)", "by": "\(who(request))", "storedOn": "\(stored)"])
+    return json(target)
+  }
+
+  private func get(
+    _ target: [UInt8], _ salt: [UInt8]?, _ usesOwnStore: Bool
+  ) async -> HTTPServerResponse {
+    let found = await Self.get(
+      target, salt ?? [], usesOwnStore, within: configuration.requestTimeout, driver,
+      on: driver.loop)
+    guard let found else { return HTTPServerResponse(.ok) }
+    return HTTPServerResponse(.ok, body: Array(GrapeValue.json(found, salt: salt).utf8))
+  }
+
+  // MARK: Answers
+
+  /// What existing grapes say when nobody has stored something.
+  private func failure(_ outcome: DHTDeliveryOutcome?) -> HTTPServerResponse {
+    switch outcome {
+    case .noNodes:
+      return json("No nodes to query")
+    case .refused(let error):
+      var response = json("\(error.code) \(error.message)")
+      response.status = HTTPStatus(code: Int(error.code))
+      return response
+    case .stored, .allFailed, nil:
+      return json("All queries failed")
+    }
+  }
+
+  func json(_ text: String) -> HTTPServerResponse {
+    HTTPServerResponse(.ok, body: Array(GrapeValue.quoted(text).utf8))
+  }
+
+  func bare(_ status: Int, _ text: String) -> HTTPServerResponse {
+    HTTPServerResponse(HTTPStatus(code: status), body: Array(text.utf8))
+  }
+
+  func text(_ key: [UInt8]) -> String {
+    String(decoding: key.prefix(200), as: UTF8.self)
+  }
+
+  func who(_ request: HTTPServerRequest) -> String {
+    request.identity?.displayName ?? "\(request.remoteAddress)"
+  }
+}
+
+extension GrapeRequest {
+  /// What has to be allowed: of values, the key is the target in hexadecimal digits.
+  fileprivate var right: (AccessPolicy.Right, [UInt8]) {
+    switch self {
+    case .announce(let key, _, _), .withdraw(let key, _, _): (.announce, key)
+    case .lookup(let key): (.lookup, key)
+    case .put(let item, _): (.put, Array(Digest.hex(item.target(.openSSL)).utf8))
+    case .get(let target, _, _): (.lookup, Array(Digest.hex(target).utf8))
+    }
+  }
+}
+
+// MARK: On the loop of the DHT
+
+extension GrapeAPI {
   private static func announce(
     _ key: [UInt8], _ port: UInt16, _ own: DHTAddress?, within timeout: Duration,
     _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
   ) async -> DHTDeliveryOutcome? {
     await driver.get(on: loop).announce(
+      key, port: port, ownAddress: own, by: .now() + timeout, on: loop)
+  }
+
+  private static func keep(
+    _ peer: DHTAddress, _ key: [UInt8], _ driver: LoopBound<DHTDriver>,
+    on loop: isolated EventLoop
+  ) {
+    driver.get(on: loop).keep(peer, for: key, on: loop)
+  }
+
+  private static func withdraw(
+    _ key: [UInt8], _ port: UInt16, _ own: DHTAddress?, within timeout: Duration,
+    _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
+  ) async -> DHTDeliveryOutcome? {
+    await driver.get(on: loop).withdraw(
       key, port: port, ownAddress: own, by: .now() + timeout, on: loop)
   }
 
@@ -123,23 +324,19 @@ struct GrapeAPI: Sendable {
     await driver.get(on: loop).lookUp(key, by: .now() + timeout, on: loop)
   }
 
-  // MARK: Answers
-
-  private func json(_ text: String) -> HTTPServerResponse {
-    let escaped = text.replacingOccurrences(of: "\\", with: "\\\\")
-      .replacingOccurrences(of: "\"", with: "\\\"")
-    return HTTPServerResponse(.ok, body: Array("\"\(escaped)\"".utf8))
+  private static func put(
+    _ item: DHTItem, _ compareAndSwap: Int64?, within timeout: Duration,
+    _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
+  ) async -> DHTDeliveryOutcome? {
+    await driver.get(on: loop).put(
+      item, compareAndSwap: compareAndSwap, by: .now() + timeout, on: loop)
   }
 
-  private func bare(_ status: Int, _ text: String) -> HTTPServerResponse {
-    HTTPServerResponse(HTTPStatus(code: status), body: Array(text.utf8))
-  }
-
-  private func text(_ key: [UInt8]) -> String {
-    String(decoding: key.prefix(200), as: UTF8.self)
-  }
-
-  private func who(_ request: HTTPServerRequest) -> String {
-    request.identity?.displayName ?? "\(request.remoteAddress)"
+  private static func get(
+    _ target: [UInt8], _ salt: [UInt8], _ usesOwnStore: Bool, within timeout: Duration,
+    _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
+  ) async -> DHTGetResult? {
+    await driver.get(on: loop).get(
+      target, salt: salt, usesOwnStore: usesOwnStore, by: .now() + timeout, on: loop)
   }
 }

@@ -1,0 +1,74 @@
+internal import GrenacheDHT
+internal import TestSupport
+
+/// A network of so many nodes, grown one by one, and what lookups in it cost.
+package struct GrowthMeasurement: Sendable {
+  package var nodes: Int
+  package var lookups: Int
+  package var succeeded = 0
+  package var hops: [Int] = []
+  package var messages: [Int] = []
+  package var milliseconds: [Double] = []
+  package var joinMessages = 0.0
+  package var contacts = 0.0
+
+  /// Grows a network and looks services up in it that were announced elsewhere.
+  package static func run(nodes: Int, lookups: Int, seed: UInt64) -> GrowthMeasurement {
+    var generator = SeededGenerator(seed: seed &+ 7)
+    var network = grow(nodes, seed: seed)
+    var result = GrowthMeasurement(nodes: nodes, lookups: lookups)
+    result.joinMessages = Double(network.datagramCount) / Double(nodes)
+    let contacts = (0..<nodes).reduce(0) { $0 + (network.node($1)?.contactCount ?? 0) }
+    result.contacts = Double(contacts) / Double(nodes)
+    for round in 0..<lookups {
+      let key = simulatedHash([UInt8(round & 255), UInt8(round >> 8)], count: 20)
+      let announcer = Int.random(in: 0..<nodes, using: &generator)
+      let seeker = Int.random(in: 0..<nodes, using: &generator)
+      _ = network.outcome(of: key, port: 9, at: announcer)
+      result.note(&network, key, announcer: announcer, seeker: seeker)
+    }
+    return result
+  }
+
+  /// Nodes that begin with two that are there already.
+  package static func grow(_ count: Int, seed: UInt64) -> SimulatedNetwork {
+    var generator = SeededGenerator(seed: seed)
+    var network = SimulatedNetwork(seed: seed)
+    for number in 0..<count {
+      let bootstrap =
+        number == 0 ? [] : (0..<2).map { _ in Int.random(in: 0..<number, using: &generator) }
+      network.start(number, bootstrap: bootstrap)
+      network.run(for: number < 200 ? .milliseconds(50) : .milliseconds(2))
+    }
+    network.run(for: .seconds(3))
+    return network
+  }
+
+  private mutating func note(
+    _ network: inout SimulatedNetwork, _ key: [UInt8], announcer: Int, seeker: Int
+  ) {
+    let sent = network.node(seeker)?.statistics.queriesSent ?? 0
+    let start = network.now
+    let found = network.result(of: key, at: seeker)
+    milliseconds.append(Double((network.now - start).components.attoseconds) / 1e15)
+    let queries = (network.node(seeker)?.statistics.queriesSent ?? 0) - sent
+    messages.append(queries * 2)
+    hops.append(found?.hops ?? 0)
+    let peer = DHTAddress(host: SimulatedNetwork.address(announcer).host, port: 9)
+    if found?.peers.contains(peer) == true { succeeded += 1 }
+  }
+
+  package var successPercent: Double { Double(succeeded) / Double(max(1, lookups)) * 100 }
+  package var hopsMean: Double { Double(hops.reduce(0, +)) / Double(max(1, hops.count)) }
+  package var hopsMax: Int { hops.max() ?? 0 }
+  package var messagesMean: Double {
+    Double(messages.reduce(0, +)) / Double(max(1, messages.count))
+  }
+
+  /// The latency that so many of 100 lookups stay below.
+  package func latency(percentile: Int) -> Double {
+    let sorted = milliseconds.sorted()
+    guard !sorted.isEmpty else { return 0 }
+    return sorted[min(sorted.count - 1, sorted.count * percentile / 100)]
+  }
+}

@@ -1,0 +1,219 @@
+internal import Foundation
+internal import GrenacheDHT
+internal import GrenacheIO
+internal import Logging
+
+/// A grape's memory on disk: one SQLite file in its state folder, written behind.
+///
+/// The file is in write-ahead mode: whatever was committed is there after a crash of the process, and
+/// after a crash of the machine the file is whole, if perhaps some seconds old. A file that is no
+/// database, or a damaged one, is set aside under another name, and the grape begins anew.
+actor GrapeStore {
+  /// How often what is new is written down.
+  static let interval = Duration.milliseconds(100)
+  /// How often announcements are written down for when they expire alone.
+  static let renewalInterval = Duration.seconds(10)
+
+  private let connection: SQLiteConnection
+  /// What was written down last; `nil` before the first time.
+  private var lastContacts: Set<DHTContact>?
+
+  /// Opens the file in `folder`, which is made if need be.
+  ///
+  /// - Throws: `GrapeError` when the folder cannot be used at all.
+  init(folder: String, logger: Logger) throws {
+    do {
+      try FileManager.default.createDirectory(
+        atPath: folder, withIntermediateDirectories: true,
+        attributes: [.posixPermissions: 0o700])
+    } catch {
+      throw GrapeError("the state folder \(folder) cannot be made: \(error)")
+    }
+    let path = "\(folder)/grape.sqlite"
+    do {
+      connection = try Self.open(path)
+    } catch  where error.isCorruption {
+      let aside = Self.setAside(path)
+      logger.error(
+        "the state is damaged; it was set aside, and the grape begins anew",
+        metadata: ["file": "\(path)", "setAside": "\(aside)", "error": "\(error)"])
+      do {
+        connection = try Self.open(path)
+      } catch {
+        throw GrapeError("the state \(path) cannot be made anew: \(error)")
+      }
+    } catch {
+      throw GrapeError("the state \(path) cannot be opened: \(error)")
+    }
+  }
+
+  private static func open(_ path: String) throws(SQLiteError) -> SQLiteConnection {
+    let connection = try SQLiteConnection(path: path)
+    try connection.execute(
+      """
+      PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=2000;
+      CREATE TABLE IF NOT EXISTS ids (family INTEGER PRIMARY KEY, id BLOB NOT NULL);
+      CREATE TABLE IF NOT EXISTS contacts (id BLOB PRIMARY KEY, address BLOB NOT NULL);
+      CREATE TABLE IF NOT EXISTS peers (
+        key BLOB NOT NULL, address BLOB NOT NULL, expiry INTEGER NOT NULL,
+        PRIMARY KEY (key, address));
+      CREATE TABLE IF NOT EXISTS items (
+        target BLOB PRIMARY KEY, value BLOB NOT NULL, publicKey BLOB NOT NULL, salt BLOB NOT NULL,
+        sequence INTEGER NOT NULL, signature BLOB NOT NULL, expiry INTEGER NOT NULL,
+        own INTEGER NOT NULL);
+      """)
+    let check = try connection.rows("PRAGMA quick_check(1)")
+    guard case .blob(let text)? = check.first?.first, text == Array("ok".utf8) else {
+      throw SQLiteError(call: "quick_check", code: 11, reason: "the file is damaged")
+    }
+    return connection
+  }
+
+  /// Moves the file and what belongs to it out of the way.
+  private static func setAside(_ path: String) -> String {
+    let aside = "\(path).damaged-\(WallClock.now().seconds)"
+    for suffix in ["", "-wal", "-shm"] {
+      try? FileManager.default.moveItem(atPath: path + suffix, toPath: aside + suffix)
+    }
+    return aside
+  }
+
+  // MARK: Reading
+
+  /// What was written down; what has expired since is left out. `nil` for a new file.
+  func load() throws -> GrapeMemory? {
+    let now = WallClock.now().seconds
+    var ids: [Int64: NodeID] = [:]
+    for row in try connection.rows("SELECT family, id FROM ids") {
+      guard case .integer(let family) = row[0], case .blob(let bytes) = row[1] else { continue }
+      ids[family] = NodeID(bytes)
+    }
+    guard let ipv4 = ids[4], let ipv6 = ids[6] else { return nil }
+    var memory = GrapeMemory(
+      ids: DHTNodeIDs(ipv4: ipv4, ipv6: ipv6), contacts: [], peers: [], items: [])
+    for row in try connection.rows("SELECT id, address FROM contacts ORDER BY rowid") {
+      guard case .blob(let bytes) = row[0], case .blob(let compact) = row[1],
+        let id = NodeID(bytes), let address = DHTAddress(compact: compact)
+      else { continue }
+      memory.contacts.append(DHTContact(id: id, address: address))
+    }
+    let peers = try connection.rows("SELECT key, address, expiry FROM peers")
+    memory.peers = peers.compactMap { Self.peer($0, now: now) }
+    let items = try connection.rows(
+      """
+      SELECT target, value, publicKey, salt, sequence, signature, expiry, own FROM items
+      """)
+    memory.items = items.compactMap { Self.item($0, now: now) }
+    return memory
+  }
+
+  private static func peer(_ row: [SQLiteValue], now: Int64) -> DHTNode.KeptPeer? {
+    guard case .blob(let key) = row[0], case .blob(let compact) = row[1],
+      case .integer(let expiry) = row[2], expiry > now, let peer = DHTAddress(compact: compact)
+    else { return nil }
+    return DHTNode.KeptPeer(key: key, peer: peer, remaining: remaining(until: expiry, now))
+  }
+
+  private static func item(_ row: [SQLiteValue], now: Int64) -> DHTNode.KeptItem? {
+    guard case .blob(let target) = row[0], case .blob(let value) = row[1],
+      case .blob(let publicKey) = row[2], case .blob(let salt) = row[3],
+      case .integer(let sequence) = row[4], case .blob(let signature) = row[5],
+      case .integer(let expiry) = row[6], case .integer(let own) = row[7], expiry > now
+    else { return nil }
+    var item = DHTItem(value: value)
+    if !publicKey.isEmpty {
+      item.signature = DHTItem.Signature(
+        publicKey: publicKey, salt: salt, sequence: sequence, signature: signature)
+    }
+    return DHTNode.KeptItem(
+      target: target, item: item, remaining: remaining(until: expiry, now), isOwn: own == 1)
+  }
+
+  private static func remaining(until expiry: Int64, _ now: Int64) -> Duration {
+    let (seconds, overflow) = expiry.subtractingReportingOverflow(now)
+    return .seconds(overflow ? expiryMax : min(seconds, expiryMax))
+  }
+
+  /// A time that no clock reaches, in seconds.
+  private static let expiryMax: Int64 = 1 << 40
+
+  // MARK: Writing
+
+  /// Writes down what has changed.
+  func write(_ memory: GrapeMemory) throws {
+    let now = WallClock.now().seconds
+    let contacts = Set(memory.contacts)
+    guard contacts != lastContacts || memory.peers != nil || !memory.items.isEmpty else { return }
+    try connection.execute("BEGIN IMMEDIATE")
+    do {
+      if contacts != lastContacts { try write(memory.contacts, memory.ids) }
+      if let peers = memory.peers { try write(peers, now: now) }
+      try write(memory.items, now: now)
+      try connection.execute("COMMIT")
+    } catch {
+      try? connection.execute("ROLLBACK")
+      throw error
+    }
+    lastContacts = contacts
+  }
+
+  private func write(_ contacts: [DHTContact], _ ids: DHTNodeIDs) throws {
+    try connection.run(
+      "INSERT OR REPLACE INTO ids VALUES (?, ?)",
+      [[.integer(4), .blob(ids.ipv4.bytes)], [.integer(6), .blob(ids.ipv6.bytes)]])
+    try connection.execute("DELETE FROM contacts")
+    try connection.run(
+      "INSERT OR REPLACE INTO contacts VALUES (?, ?)",
+      contacts.map { [.blob($0.id.bytes), .blob($0.address.compact)] })
+  }
+
+  private func write(_ peers: [DHTNode.KeptPeer], now: Int64) throws {
+    try connection.execute("DELETE FROM peers")
+    try connection.run(
+      "INSERT OR REPLACE INTO peers VALUES (?, ?, ?)",
+      peers.map {
+        [.blob($0.key), .blob($0.peer.compact), .integer(Self.expiry($0.remaining, now))]
+      })
+  }
+
+  private func write(_ items: [DHTNode.KeptItem], now: Int64) throws {
+    guard !items.isEmpty else { return }
+    try connection.run("DELETE FROM items WHERE expiry <= ?", [[.integer(now)]])
+    try connection.run(
+      "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+      items.map { kept in
+        let signature = kept.item.signature
+        return [
+          .blob(kept.target), .blob(kept.item.value), .blob(signature?.publicKey ?? []),
+          .blob(signature?.salt ?? []), .integer(signature?.sequence ?? 0),
+          .blob(signature?.signature ?? []), .integer(Self.expiry(kept.remaining, now)),
+          .integer(kept.isOwn ? 1 : 0),
+        ]
+      })
+  }
+
+  private static func expiry(_ remaining: Duration, _ now: Int64) -> Int64 {
+    now + min(max(remaining.components.seconds, 0), expiryMax)
+  }
+
+  // MARK: Behind
+
+  /// Writes down what `take` gives, again and again, until the task is cancelled, and once more then.
+  func run(
+    taking take: @Sendable () async -> GrapeMemory, logger: Logger
+  ) async {
+    var hasFailed = false
+    var isOver = false
+    while !isOver {
+      isOver = (try? await Task.sleep(for: Self.interval)) == nil
+      do {
+        try write(await take())
+        hasFailed = false
+      } catch {
+        // Told once, not ten times a second: a full disk is no reason to end.
+        if !hasFailed { logger.error("state not written", metadata: ["error": "\(error)"]) }
+        hasFailed = true
+      }
+    }
+  }
+}

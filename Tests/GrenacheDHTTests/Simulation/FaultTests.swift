@@ -1,0 +1,28 @@
+import DHTSimulation
+import TestSupport
+import Testing
+
+@Suite("P41 The DHT, simulated: thousands of seeds in `make simulate`, some of them here")
+struct FaultTests {
+  @Test(
+    "P41 loss, reordering, partition, clocks apart, NAT, crash and restart: what holds afterwards",
+    arguments: 0..<12 as Range<UInt64>)
+  func faults(_ seed: UInt64) {
+    let result = FaultScenario.run(seed: seed)
+    #expect(result.faults.isEmpty, "simulate faults --first \(seed) --seeds 1")
+  }
+
+  @Test("P41 a seed replays: the same datagrams at the same times")
+  func replay() {
+    #expect(FaultScenario.run(seed: 5).digest == FaultScenario.run(seed: 5).digest)
+    #expect(FaultScenario.run(seed: 5).digest != FaultScenario.run(seed: 6).digest)
+  }
+
+  @Test("P41 a network of 1,000 nodes: every lookup succeeds, in at most log₂ N hops")
+  func growth() {
+    let result = GrowthMeasurement.run(nodes: 1_000, lookups: 40, seed: 3)
+    #expect(result.successPercent == 100)
+    #expect(result.hopsMax <= 10)
+    #expect(result.contacts > 40)
+  }
+}

@@ -1,0 +1,218 @@
+import Foundation
+import GrenacheAccess
+import GrenacheFraming
+import GrenacheIO
+import GrenacheTLS
+import GrenacheTransport
+import TestSupport
+import Testing
+
+@testable import GrenacheGrape
+
+@Suite("What a grape does beyond existing ones")
+struct GrapeOperationTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  @Test("P27 what is withdrawn is gone on its grape at once, and on others within 2 s")
+  func withdrawal() async throws {
+    let (host, client) = (try authority.host(), try authority.worker("svc"))
+    try await withGrape(tls: host) { first in
+      try await withGrape(tls: host, bootstrap: [Endpoint(first.dht)]) { second in
+        try await waitUntilReady(second, as: client)
+        _ = try await post("{\"data\":[\"svc\",1]}", "/announce", to: second.api, as: client)
+        _ = try await post("{\"data\":[\"svc\",2]}", "/announce", to: second.api, as: client)
+        let before = try await post("{\"data\":\"svc\"}", "/lookup", to: first.api, as: client)
+        #expect(before.body.contains(":1\"") && before.body.contains(":2\""))
+        let start = ContinuousClock.now
+        let withdrawn = try await post(
+          "{\"data\":[\"svc\",1]}", "/withdraw", to: second.api, as: client)
+        #expect(withdrawn.body == "1")
+        let here = try await post("{\"data\":\"svc\"}", "/lookup", to: second.api, as: client)
+        #expect(here.body == "[\"127.0.0.1:2\"]")
+        var there = ""
+        while there != "[\"127.0.0.1:2\"]", ContinuousClock.now - start < .seconds(5) {
+          there = try await post("{\"data\":\"svc\"}", "/lookup", to: first.api, as: client).body
+        }
+        #expect(ContinuousClock.now - start < .seconds(2))
+      }
+    }
+  }
+
+  @Test("P26 a service is withdrawn only by whom the policy lets announce it")
+  func foreignWithdrawal() async throws {
+    let (worker, client) = (try authority.worker("svc"), try authority.client())
+    try await withGrape(tls: try authority.host()) { grape in
+      _ = try await post("{\"data\":[\"svc\",1]}", "/announce", to: grape.api, as: worker)
+      let denied = try await post("{\"data\":[\"svc\",1]}", "/withdraw", to: grape.api, as: client)
+      #expect(denied.status == 403)
+      let found = try await post("{\"data\":\"svc\"}", "/lookup", to: grape.api, as: client)
+      #expect(found.body == "[\"127.0.0.1:1\"]")
+    }
+  }
+
+  @Test("P26 another address is announced only if the certificate covers it")
+  func addresses() async throws {
+    let covered = try authority.authority.configuration(
+      for: .init(commonName: "w", ipAddresses: ["10.9.8.7"], services: ["svc"]))
+    let worker = try authority.worker("svc")
+    try await withGrape(tls: try authority.host()) { grape in
+      let body = "{\"data\":[\"svc\",7,\"10.9.8.7\"]}"
+      let denied = try await post(body, "/announce", to: grape.api, as: worker)
+      #expect(denied.status == 403)
+      let allowed = try await post(body, "/announce", to: grape.api, as: covered)
+      #expect(allowed.status == 200 && allowed.body == "0")
+      let found = try await post("{\"data\":\"svc\"}", "/lookup", to: grape.api, as: worker)
+      #expect(found.body == "[\"10.9.8.7:7\"]")
+    }
+  }
+
+  @Test("status, nodes, health and metrics")
+  func pages() async throws {
+    let (host, client) = (try authority.host(), try authority.client())
+    try await withGrape(tls: host, configure: { $0.metrics = { "metrics here\n" } }) { first in
+      for path in ["/healthz", "/healthz/live", "/healthz/ready"] {
+        let health = try await post("", path, to: first.api, as: client)
+        #expect(health.status == 200 && health.body.contains("\"live\":true"))
+      }
+      try await withGrape(tls: host, bootstrap: [Endpoint(first.dht)]) { second in
+        try await waitUntilReady(second, as: client)
+        let nodes = try await post("", "/nodes", to: second.api, as: client)
+        #expect(nodes.body.contains("\"address\":\"\(first.dht)\""))
+        let status = try await post("", "/status", to: second.api, as: client)
+        let parsed = try JSONSerialization.jsonObject(with: Data(status.body.utf8))
+        #expect((parsed as? [String: Any])?["contacts"] as? Int == 1)
+      }
+      let metrics = try await post("", "/metrics", to: first.api, as: client)
+      #expect(metrics.body == "metrics here\n" && metrics.fields.contains("Content-Type"))
+    }
+    let dead = Endpoint(host: "127.0.0.1", port: 9)
+    try await withGrape(tls: host, bootstrap: [dead]) { grape in
+      let ready = try await post("", "/healthz/ready", to: grape.api, as: client)
+      #expect(ready.status == 503 && ready.body == "{\"live\":true,\"ready\":false}")
+      #expect(try await post("", "/healthz/live", to: grape.api, as: client).status == 200)
+    }
+  }
+
+  @Test("several listeners, one grape")
+  func listeners() async throws {
+    let client = try authority.worker("svc")
+    try await withGrape(
+      tls: try authority.host(),
+      configure: { $0.additionalListeners = [("127.0.0.1", 0), ("::1", 0)] }
+    ) { grape in
+      #expect(grape.apis.count == 3 && Set(grape.apis).count == 3)
+      _ = try await post("{\"data\":[\"svc\",1]}", "/announce", to: grape.apis[1], as: client)
+      let found = try await post("{\"data\":\"svc\"}", "/lookup", to: grape.apis[0], as: client)
+      #expect(found.body == "[\"127.0.0.1:1\"]")
+    }
+  }
+
+  @Test("a watcher is told at once what there is, and then of each change")
+  func watch() async throws {
+    let (host, client) = (try authority.host(), try authority.worker("svc"))
+    try await withGrape(tls: host) { first in
+      try await withGrape(tls: host, bootstrap: [Endpoint(first.dht)]) { second in
+        try await waitUntilReady(second, as: client)
+        for grape in [second, first] {
+          let watcher = try await Watcher.open(grape.api, as: client)
+          try await watcher.send("{\"data\":\"svc\"}")
+          #expect(try await watcher.next() == "{\"key\":\"svc\",\"peers\":[]}")
+          _ = try await post("{\"data\":[\"svc\",1]}", "/announce", to: second.api, as: client)
+          #expect(
+            try await watcher.next() == "{\"key\":\"svc\",\"peers\":[\"127.0.0.1:1\"]}")
+          _ = try await post("{\"data\":[\"svc\",1]}", "/withdraw", to: second.api, as: client)
+          #expect(try await watcher.next() == "{\"key\":\"svc\",\"peers\":[]}")
+          try await watcher.send("nothing")
+          #expect(try await watcher.next() == "{\"error\":\"ERR_GRAPE_LOOKUP\"}")
+          await watcher.close()
+        }
+      }
+    }
+  }
+}
+
+@Suite("P31 A grape restarts with its memory")
+struct GrapeMemoryTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  @Test("P31 what a crash leaves in the folder brings values, services and contacts back")
+  func crash() async throws {
+    let (host, client) = (try authority.host(), try authority.worker("svc"))
+    let (folder, copy) = (try TemporaryFolder(), try TemporaryFolder())
+    try await withGrape(tls: host) { first in
+      try await withGrape(
+        tls: host, bootstrap: [Endpoint(first.dht)],
+        configure: { $0.stateFolder = folder.path }
+      ) { second in
+        try await waitUntilReady(second, as: client)
+        for number in 0..<50 {
+          _ = try await post("{\"data\":\"value \(number)\"}", "/put", to: second.api, as: client)
+        }
+        _ = try await post("{\"data\":[\"svc\",1]}", "/announce", to: second.api, as: client)
+        // What is on disk at some moment is what a crash leaves.
+        try await eventually {
+          for name in ["grape.sqlite", "grape.sqlite-wal", "grape.sqlite-shm"] {
+            try? copy.copy("\(folder.path)/\(name)")
+          }
+          let text = try query(copy.path, "SELECT count(*) FROM items")
+          let peers = try query(copy.path, "SELECT count(*) FROM peers")
+          let contacts = try query(copy.path, "SELECT count(*) FROM contacts")
+          return text == "50" && peers == "1" && contacts == "1"
+        }
+      }
+      let start = ContinuousClock.now
+      // It knows no bootstrap node any more, only its memory.
+      try await withGrape(tls: host, configure: { $0.stateFolder = copy.path }) { again in
+        try await eventually {
+          try await post("", "/status", to: again.api, as: client).body.contains("\"contacts\":1")
+        }
+        #expect(ContinuousClock.now - start < .seconds(2))
+        let status = try await post("", "/status", to: again.api, as: client).body
+        #expect(status.contains("\"values\":50") && status.contains("\"announcements\":1"))
+        let found = try await post("{\"data\":\"svc\"}", "/lookup", to: again.api, as: client)
+        #expect(found.body == "[\"127.0.0.1:1\"]")
+      }
+    }
+  }
+
+  @Test("P31 a damaged file is set aside, and the grape begins anew", arguments: [0, 100, 5_000])
+  func damaged(_ offset: Int) async throws {
+    let (host, client) = (try authority.host(), try authority.client())
+    let folder = try TemporaryFolder()
+    let path = "\(folder.path)/grape.sqlite"
+    var garbage = Data("SQLite format 3\0".utf8)
+    garbage.append(Data(repeating: 0xee, count: offset))
+    if offset == 0 { garbage = Data("no database at all, and long enough to be one".utf8) }
+    try garbage.write(to: URL(filePath: path))
+    try await withGrape(tls: host, configure: { $0.stateFolder = folder.path }) { grape in
+      let put = try await post("{\"data\":\"x\"}", "/put", to: grape.api, as: client)
+      #expect(put.status == 200)
+    }
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder.path)
+    let aside = try #require(names.first { $0.hasPrefix("grape.sqlite.damaged-") })
+    #expect(try Data(contentsOf: URL(filePath: "\(folder.path)/\(aside)")) == garbage)
+    try await withGrape(tls: host, configure: { $0.stateFolder = folder.path }) { grape in
+      let status = try await post("", "/status", to: grape.api, as: client).body
+      #expect(status.contains("\"values\":1"))
+    }
+  }
+
+  @Test("P31 a folder that cannot be used is an error at the start, and says so")
+  func noFolder() async throws {
+    let host = try authority.host()
+    let error = await #expect(throws: GrapeError.self) {
+      try await withGrape(tls: host, configure: { $0.stateFolder = "/dev/null/x" }) { _ in }
+    }
+    #expect(error?.description.contains("/dev/null/x") == true)
+  }
+
+  private func query(_ folder: String, _ sql: String) throws -> String {
+    let rows = try? SQLiteConnection(path: "\(folder)/grape.sqlite").rows(sql)
+    guard case .integer(let count)? = rows?.first?.first else { return "" }
+    return "\(count)"
+  }
+}
