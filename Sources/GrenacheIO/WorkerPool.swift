@@ -61,7 +61,11 @@ package final class WorkerPool<Work: LoopWork> {
     // With the preference every resume stays on the loop; without it, each costs a hop.
     Task.immediate(executorPreference: loop.executor.tasks) {
       while true {
-        while let work = self.next() { await work.run(on: loop) }
+        while let work = self.next() {
+          await work.run(on: loop)
+          // A cancelled task stays cancelled: it is of no use to the next piece.
+          if Task.isCancelled { return }
+        }
         unsafe await withUnsafeContinuation { unsafe self.idle.append($0) }
       }
     }

@@ -11,6 +11,8 @@ package struct HTTPClientConfiguration: Hashable, Sendable {
   package var connectionsPerDestinationMax = 8
   /// Requests to one destination that may wait for a connection (default 1,000).
   package var waitingMax = 1_000
+  /// How long connecting to a destination may take, of the time that a request has (default: all of it).
+  package var connectTimeout: Duration?
   /// How long an idle connection is kept (default 30 s; a server that closes sooner is noticed).
   package var idleTimeout = Duration.seconds(30)
   /// The body of a streamed response, in all (default: no limit, since nothing of it is kept).
@@ -84,9 +86,11 @@ package final class HTTPClient {
         .limitReached, stage: .connect, message: "\(streamCount) streams are open already")
     }
     streamCount += 1
+    var limit = deadline
+    if let time = configuration.connectTimeout { limit = min(limit, .now() + time) }
     do {
       let exchange = try await HTTPClientExchange.open(
-        request, to: destination, context: context, configuration: configuration, by: deadline,
+        request, to: destination, context: context, configuration: configuration, by: limit,
         on: loop)
       exchange.ended = { [weak self] in self?.streamCount -= 1 }
       return HTTPClientStream(exchange, on: loop)
@@ -125,9 +129,11 @@ package final class HTTPClient {
   private func open(
     to destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(TransportError) -> HTTPClientConnection {
+    var limit = deadline
+    if let time = configuration.connectTimeout { limit = min(limit, .now() + time) }
     do {
       return try await HTTPClientConnection.open(
-        to: destination, context: context, configuration: configuration, by: deadline, on: loop)
+        to: destination, context: context, configuration: configuration, by: limit, on: loop)
     } catch {
       connectionGone(to: destination, on: loop)
       throw error

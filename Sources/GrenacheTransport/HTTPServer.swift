@@ -10,6 +10,8 @@ package struct HTTPServerHandlers: Sendable {
   /// Decides by its head whether a request is streamed: the handler that takes it so, or `nil` to have
   /// the whole request handed to `respond`.
   package var stream: (@Sendable (HTTPServerRequest) -> HTTPStreamHandler?)?
+  /// A request with this field is cancelled when its client closes, even if only its direction.
+  package var cancellationField: String?
   /// Makes the handler of a new WebSocket, or `nil` to refuse the upgrade with 404.
   package var openWebSocket:
     @Sendable (HTTPServerRequest, isolated EventLoop) -> (any WebSocketHandler)?

@@ -10,6 +10,7 @@ internal import GrenacheTLS
 ///     idle → head → body → responding → idle … → closed
 ///               ↘ streaming (request and answer at the same time) → idle … → closed
 ///               ↘ upgraded (the connection belongs to WebSocket from then on)
+@safe
 final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   enum State {
     /// Nothing of the next request has come yet.
@@ -35,6 +36,10 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   var stream: ByteStream?
   var parser: HTTPRequestParser
   var state = State.idle
+  /// The task of the handler, while it runs.
+  private var handler: UnsafeCurrentTask?
+  /// Whether the client closes to cancel the request that is being answered.
+  private var isCancelledByClosing = false
   /// Whether a handshake is still counted as under way.
   private var owesHandshake: Bool
   lazy var timer = TargetTimer(self)
@@ -84,13 +89,16 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
       refuse(error, on: loop)
       return bytes.count
     }
+    // What a client sends before it is answered waits with TCP, but for what came with this read.
+    if case .responding = state, offset < bytes.count { stream?.pauseReading(on: loop) }
     return offset
   }
 
   func streamEnded(on loop: isolated EventLoop) {
     switch state {
     case .responding:
-      break  // the answer may still be wanted: the client has closed its direction only
+      // Else the answer may still be wanted: the client has closed its direction only.
+      if isCancelledByClosing { stream?.close(on: loop) }
     case .streaming(let exchange):
       streamingEnded(exchange, on: loop)
     case .idle, .head, .body, .upgraded, .closed:
@@ -107,6 +115,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
       let closed = TransportError.closed("the connection is closed", peer: stream?.remoteAddress)
       exchange.connectionClosed(error ?? closed, on: loop)
     }
+    unsafe handler?.cancel()
     finish(on: loop)
     if let error { shard.connectionFailed(error) }
   }
@@ -218,8 +227,18 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     guard case .body(let body) = state else { return }
     state = .responding(keepsAlive: body.keepsAlive, isHead: body.request.method == .head)
     loop.core.arm(timer, after: configuration.handlerDeadline)
+    isCancelledByClosing = shard.isCancelledByClosing(body.request)
     shard.handle(body.request, for: self, on: loop)
-    if case .responding = state { stream?.pauseReading(on: loop) }
+    if case .responding = state, !isCancelledByClosing { stream?.pauseReading(on: loop) }
+  }
+
+  /// The handler is about to run in the current task, which is cancelled when the connection closes.
+  func handlerBegins() {
+    unsafe handler = withUnsafeCurrentTask { unsafe $0 }
+  }
+
+  func handlerEnded() {
+    unsafe handler = nil
   }
 
   /// A body has to bring bytes: after the grace, at least the configured rate on the whole.

@@ -145,6 +145,11 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
     handlers.stream?(request)
   }
 
+  /// Whether the client closes to say that it does not wait any more.
+  func isCancelledByClosing(_ request: HTTPServerRequest) -> Bool {
+    handlers.cancellationField.map { request.fields[$0] != nil } ?? false
+  }
+
   func handle(
     _ request: HTTPServerRequest, for connection: HTTPServerConnection,
     on loop: isolated EventLoop
@@ -232,6 +237,9 @@ private struct PendingRequest: LoopWork {
   let respond: @Sendable (HTTPServerRequest) async -> HTTPServerResponse
 
   func run(on loop: isolated EventLoop) async {
-    connection.respond(await respond(request), on: loop)
+    connection.handlerBegins()
+    let response = await respond(request)
+    connection.handlerEnded()
+    connection.respond(response, on: loop)
   }
 }

@@ -44,12 +44,12 @@ func withServer<Result: Sendable>(
 
 /// A client whose link has a grape that nothing is asked of: calls name their worker.
 func directClient(
-  _ tls: TLSConfiguration,
+  _ tls: TLSConfiguration, group: EventLoopGroup? = nil,
   configure: (inout PeerRPCClientConfiguration) -> Void = { _ in }
 ) async throws -> PeerRPCClient {
   let nowhere = Endpoint(host: "127.0.0.1", port: 1)
   let link = try await Link(
-    LinkConfiguration(grapes: [nowhere], tls: tls), logger: quietLogger)
+    LinkConfiguration(grapes: [nowhere], tls: tls), group: group, logger: quietLogger)
   var configuration = PeerRPCClientConfiguration()
   configure(&configuration)
   return await PeerRPCClient(link: link, configuration: configuration)

@@ -112,10 +112,10 @@ struct RPCTests {
   @Test("P39 a shutdown lets calls finish that are being answered, and turns later ones away")
   func shutdown() async throws {
     let (started, starting) = AsyncStream.makeStream(of: Void.self)
-    let (gate, opening) = AsyncStream.makeStream(of: Void.self)
+    let gate = Tally()
     let service = RPCService(raw: "rpc_test") { request in
       starting.yield()
-      for await _ in gate {}
+      await gate.reaches(1)
       return request.payload
     }
     let payload = Array("[1]".utf8)
@@ -143,7 +143,7 @@ struct RPCTests {
     }
     #expect(refused?.code == .workerUnreachable)
     #expect(refused?.isRetryable == true)
-    opening.finish()
+    await gate.add()
     #expect(try await call.value.result == payload)
     try await running.value
   }

@@ -13,6 +13,8 @@ package struct RPCRequestEnvelope: Hashable, Sendable {
   package var keyHasEscapes = false
   /// The payload, one JSON value; `nil` for none, which counts as `null`.
   package var payload: Range<Int>?
+  /// The fourth element, which means something only where the extension was negotiated.
+  package var context: Range<Int>?
 
   /// Splits a message; `nil` for what nobody answers: no JSON, or `null`, `0`, `false` or `""`.
   ///
@@ -42,6 +44,7 @@ package struct RPCRequestEnvelope: Hashable, Sendable {
       case 0: rid = range
       case 1: takeKey(range, message)
       case 2: payload = range
+      case 3: context = range
       default: break  // more elements are ignored, as existing servers do
       }
       position += 1
@@ -82,13 +85,20 @@ package struct RPCRequestEnvelope: Hashable, Sendable {
   }
 
   /// Appends a call of this client, whose identifiers are numbers in quotes.
+  ///
+  /// - Parameter context: appends the fourth element, where there is one.
   package static func append(
-    rid: UInt64, service: String, payload: [UInt8], to output: inout [UInt8]
+    rid: UInt64, service: String, payload: [UInt8], to output: inout [UInt8],
+    context: ((inout [UInt8]) -> Void)? = nil
   ) {
     output.append(contentsOf: "[\"\(rid)\",".utf8)
     output.appendJSONString(service)
     output.append(0x2c)
     output.append(contentsOf: payload)
+    if let context {
+      output.append(0x2c)
+      context(&output)
+    }
     output.append(0x5d)
   }
 }

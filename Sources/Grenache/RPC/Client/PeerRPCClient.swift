@@ -40,6 +40,10 @@ public struct PeerRPCClientConfiguration: Sendable {
   public var http = HTTPLimits()
   /// What a reply may hold.
   public var webSocket = WebSocketLimits()
+  /// Keep-alive and compression of WebSockets; the subprotocols are those of the extension
+  /// (`docs/wire-extensions.md`), and none turns it off.
+  public var webSocketOptions = WebSocketOptions(
+    subprotocols: RPCCallContext.offeredSubprotocols)
   /// Who may answer for a service, other than by default: its certificate names the service by a
   /// URI `grenache:<service>` or the address by an IP or DNS name.
   public var verification: PeerVerification?

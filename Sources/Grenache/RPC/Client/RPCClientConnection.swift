@@ -16,6 +16,8 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
   private var waitingForRoom: [LoopPromise<Void>] = []
   /// What broke the connection.
   private var failure: TransportError?
+  /// Whether the worker speaks the extension.
+  private var isExtended = false
   private var lastUse = MonotonicTime(nanoseconds: 0)
   private lazy var idleTimer = TargetTimer(self)
 
@@ -29,6 +31,7 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
 
   func attach(_ webSocket: WebSocketConnection, on loop: isolated EventLoop) {
     self.webSocket = webSocket
+    isExtended = webSocket.subprotocol == RPCCallContext.subprotocol
     lastUse = loop.core.now
     loop.core.arm(idleTimer, after: idleTimeout)
   }
@@ -53,17 +56,36 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     calls[id] = promise
     lastUse = loop.core.now
     var message: [UInt8] = []
-    RPCRequestEnvelope.append(rid: id, service: call.service, payload: call.payload, to: &message)
+    if isExtended {
+      let timeout = deadline.millisecondsLeft(at: loop.core.now)
+      RPCRequestEnvelope.append(
+        rid: id, service: call.service, payload: call.payload, to: &message
+      ) { output in
+        RPCCallContext.append(
+          timeoutMs: timeout, metadata: call.options.metadata, to: &output)
+      }
+    } else {
+      RPCRequestEnvelope.append(
+        rid: id, service: call.service, payload: call.payload, to: &message)
+    }
     webSocket.send(.text, message.span, on: loop)
     let outcome = await promise.wait(until: deadline, on: loop)
     calls[id] = nil
     switch outcome {
     case .value(let result): return try result.get()
     case .timedOut:
+      cancel(id, on: loop)
       throw GrenacheError(.deadlineExceeded, "\(worker) did not answer \(call.service) in time")
     case .cancelled:
+      cancel(id, on: loop)
       throw GrenacheError(.cancelled, "the call of \(call.service) was cancelled")
     }
+  }
+
+  /// Tells the worker that nobody waits any more, if it understands that.
+  private func cancel(_ id: UInt64, on loop: isolated EventLoop) {
+    guard isExtended, let webSocket, webSocket.isOpen else { return }
+    webSocket.send(.text, Array("{\"cancel\":\"\(id)\"}".utf8).span, on: loop)
   }
 
   private func openWebSocket() throws(GrenacheError) -> WebSocketConnection {

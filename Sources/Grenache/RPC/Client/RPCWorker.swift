@@ -57,6 +57,8 @@ final class RPCWorker {
     configuration.transport == .https ? hasAnswered : connections.contains(where: \.isOpen)
   }
 
+  var isConnecting: Bool { connecting > 0 }
+
   func isReady(at now: MonotonicTime) -> Bool { now >= sitsOutUntil }
 
   // MARK: Calls
@@ -88,8 +90,7 @@ final class RPCWorker {
     on loop: isolated EventLoop
   ) async throws(GrenacheError) -> HTTPClientStream {
     do throws(GrenacheError) {
-      let limit = min(deadline, .now() + configuration.connectTimeout)
-      return try await http.openStream(service, fields, to: destination, by: limit, on: loop)
+      return try await http.openStream(service, fields, to: destination, by: deadline, on: loop)
     } catch {
       note(error)
       throw error
@@ -194,8 +195,8 @@ final class RPCWorker {
       worker: destination.endpoint, idleTimeout: configuration.idleTimeout)
     do throws(TransportError) {
       let webSocket = try await WebSocketClient.connect(
-        to: destination, context: context, limits: configuration.webSocket, handler: connection,
-        by: deadline, on: loop)
+        to: destination, context: context, limits: configuration.webSocket,
+        options: configuration.webSocketOptions, handler: connection, by: deadline, on: loop)
       connection.attach(webSocket, on: loop)
       connections.removeAll { !$0.isOpen }
       connections.append(connection)

@@ -30,6 +30,7 @@ final class RPCWorkerGroup {
   ) -> RPCWorker? {
     let now = loop.core.now
     var warm = TwoDrawn()
+    var connecting = TwoDrawn()
     var cold = TwoDrawn()
     var out: RPCWorker?
     for worker in workers where !tried.contains(where: { $0 === worker }) {
@@ -37,15 +38,19 @@ final class RPCWorkerGroup {
         if out.map({ worker.sitsOutUntil < $0.sitsOutUntil }) ?? true { out = worker }
       } else if worker.isWarm {
         warm.add(worker, using: &generator)
+      } else if worker.isConnecting {
+        connecting.add(worker, using: &generator)
       } else {
         cold.add(worker, using: &generator)
       }
     }
-    if let chosen = warm.lessBusy {
-      if warm.count < warmMax, let next = cold.lessBusy { next.warmUp(on: loop) }
+    if let chosen = warm.lessBusy(using: &generator) {
+      if warm.count + connecting.count < warmMax, let next = cold.lessBusy(using: &generator) {
+        next.warmUp(on: loop)
+      }
       return chosen
     }
-    return cold.lessBusy ?? out
+    return connecting.lessBusy(using: &generator) ?? cold.lessBusy(using: &generator) ?? out
   }
 
   /// Two of any number, each with the same chance (reservoir sampling).
@@ -68,8 +73,11 @@ final class RPCWorkerGroup {
       }
     }
 
-    var lessBusy: RPCWorker? {
+    func lessBusy(using generator: inout FastGenerator) -> RPCWorker? {
       guard let first, let second else { return first }
+      if first.callsInFlight == second.callsInFlight {
+        return Bool.random(using: &generator) ? first : second
+      }
       return second.callsInFlight < first.callsInFlight ? second : first
     }
   }

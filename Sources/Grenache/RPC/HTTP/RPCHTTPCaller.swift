@@ -16,6 +16,7 @@ final class RPCHTTPCaller {
     settings.connectionsPerDestinationMax = configuration.httpConnectionsPerWorkerMax
     settings.waitingMax = configuration.callsInFlightMax
     settings.idleTimeout = configuration.idleTimeout
+    settings.connectTimeout = configuration.connectTimeout
     client = HTTPClient(context: context, configuration: settings)
     compresses = configuration.compressesHTTP
     bodyBytesMax = configuration.http.bodyBytesMax
@@ -39,7 +40,8 @@ final class RPCHTTPCaller {
       response = try await client.send(
         request, to: destination, by: deadline, isRetryable: call.options.isIdempotent, on: loop)
     } catch {
-      throw GrenacheError(calling: call.service, at: destination.endpoint, error)
+      throw GrenacheError(
+        calling: call.service, at: destination.endpoint, isLate: deadline <= .now(), error)
     }
     return try reply(response, id, from: destination.endpoint)
   }
@@ -51,20 +53,31 @@ final class RPCHTTPCaller {
     var body: [UInt8] = []
     RPCRequestEnvelope.append(
       rid: id, service: call.service, payload: call.payload, to: &body)
-    guard compresses else {
-      let fields: HTTPFields = [
-        (RPCHTTPHead.compressionField, "none"), ("Content-Type", "text/plain;charset=UTF-8"),
-        ("Accept", "*/*"),
-      ]
-      return HTTPClientRequest(.post, "/", fields: fields, body: body)
+    var fields: HTTPFields = [
+      (RPCHTTPHead.compressionField, compresses ? "gzip" : "none"), ("Accept", "*/*"),
+    ]
+    if compresses {
+      do {
+        body = try Gzip.encode(body.span)
+      } catch {
+        throw GrenacheError(.limitReached, error.message)
+      }
+    } else {
+      fields.append("Content-Type", "text/plain;charset=UTF-8")
     }
-    do {
-      body = try Gzip.encode(body.span)
-    } catch {
-      throw GrenacheError(.limitReached, error.message)
-    }
-    let fields: HTTPFields = [(RPCHTTPHead.compressionField, "gzip"), ("Accept", "*/*")]
+    Self.append(call.options, by: deadline, to: &fields)
     return HTTPClientRequest(.post, "/", fields: fields, body: body)
+  }
+
+  /// What existing servers pay no attention to (`docs/wire-extensions.md`).
+  private static func append(
+    _ options: RPCCallOptions, by deadline: MonotonicTime, to fields: inout HTTPFields
+  ) {
+    fields.append(RPCCallContext.timeoutField, "\(deadline.millisecondsLeft(at: .now()))")
+    guard !options.metadata.isEmpty else { return }
+    var metadata: [UInt8] = []
+    RPCCallContext.append(metadata: options.metadata, to: &metadata)
+    fields.append(RPCCallContext.metadataField, String(decoding: metadata, as: UTF8.self))
   }
 
   private func reply(
@@ -114,19 +127,22 @@ final class RPCHTTPCaller {
       return try await client.openStream(
         HTTPClientRequest(.post, "/", fields: all), to: destination, by: deadline, on: loop)
     } catch {
-      throw GrenacheError(calling: service, at: destination.endpoint, error)
+      throw GrenacheError(
+        calling: service, at: destination.endpoint, isLate: deadline <= .now(), error)
     }
   }
 }
 
 extension GrenacheError {
   /// What went wrong with a call over HTTPS: before anything was sent, or after.
-  init(calling service: String, at worker: Endpoint, _ error: TransportError) {
+  ///
+  /// - Parameter isLate: whether the time for it is over.
+  init(calling service: String, at worker: Endpoint, isLate: Bool, _ error: TransportError) {
     let isSent = error.stage == .transfer
     switch error.code {
     case .cancelled:
       self.init(.cancelled, "the call of \(service) was cancelled")
-    case .timedOut where isSent:
+    case .timedOut where isSent || isLate:
       self.init(.deadlineExceeded, "\(worker) did not answer \(service) in time", cause: error)
     case .limitReached where !isSent:
       self.init(.limitReached, "no connection to \(worker) is free", cause: error)
@@ -144,5 +160,12 @@ extension GrenacheError {
         self.init(.workerUnreachable, "\(worker) cannot be reached", cause: error)
       }
     }
+  }
+}
+
+extension MonotonicTime {
+  /// The whole milliseconds until then, from 1 to a day.
+  func millisecondsLeft(at now: MonotonicTime) -> UInt32 {
+    UInt32(min(max((self - now).wholeNanoseconds / 1_000_000, 1), 86_400_000))
   }
 }

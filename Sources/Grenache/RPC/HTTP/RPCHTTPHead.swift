@@ -19,6 +19,8 @@ struct RPCHTTPHead: Sendable {
   var action: String?
   var actionArguments: [UInt8]
   var wantsGzip: Bool
+  /// What a caller of this package says beside.
+  var context: RPCCallContext
   /// Whether the request is one of stream mode: its body is raw bytes.
   var isStream: Bool
 
@@ -30,6 +32,9 @@ struct RPCHTTPHead: Sendable {
     actionArguments = isJSON ? arguments : Array("{}".utf8)
     // Existing servers look for the word anywhere in the value.
     wantsGzip = fields[Self.compressionField]?.contains("gzip") ?? false
+    context = RPCCallContext(
+      timeout: fields[RPCCallContext.timeoutField],
+      metadata: fields[RPCCallContext.metadataField])
     isStream = fields["Transfer-Encoding"] == "chunked"
   }
 

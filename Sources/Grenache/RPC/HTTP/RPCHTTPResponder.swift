@@ -1,4 +1,5 @@
 internal import GrenacheFraming
+internal import GrenacheIO
 internal import GrenacheTransport
 
 /// Answers calls over HTTPS as existing peers do: 200 with an envelope, errors of a call included.
@@ -67,10 +68,13 @@ struct RPCHTTPResponder: Sendable {
   private func rpcRequest(
     _ service: RPCService, _ head: RPCHTTPHead, _ request: HTTPServerRequest, payload: [UInt8]
   ) -> RPCRequest {
-    RPCRequest(
+    let deadline = head.context.timeoutMs.map { MonotonicTime.now() + .milliseconds(Int64($0)) }
+    return RPCRequest(
       service: service.name, payload: payload, identity: request.identity,
-      remoteAddress: request.remoteAddress,
-      extras: .init(action: head.action, actionArguments: head.actionArguments))
+      remoteAddress: request.remoteAddress, deadline: deadline,
+      extras: .init(
+        action: head.action, actionArguments: head.actionArguments,
+        metadata: head.context.metadata))
   }
 
   static func reply(_ rid: [UInt8], _ outcome: RPCOutcome) -> [UInt8] {

@@ -123,6 +123,7 @@ public final class PeerRPCServer: Service {
         .invalidConfiguration, "the host to listen on must be an IP address: \(configuration.host)")
     }
     var transport = configuration.transport
+    transport.webSocketOptions.subprotocols = [RPCCallContext.subprotocol]
     transport.acceptsInsecurePlaintextBesideTLS = configuration.acceptsInsecurePlaintextBesideTLS
     let server = try await HTTPServer(
       on: address, context: context, configuration: transport,
@@ -153,6 +154,7 @@ public final class PeerRPCServer: Service {
     var handlers = HTTPServerHandlers(
       respond: { request in await responder.respond(to: request) },
       openWebSocket: { _, loop in RPCServerConnection(dispatcher, limits: limits, on: loop) })
+    handlers.cancellationField = RPCCallContext.timeoutField
     if services.hasStreams {
       handlers.stream = { request in responder.streamHandler(for: request) }
     }

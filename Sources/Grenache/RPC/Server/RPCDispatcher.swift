@@ -20,8 +20,13 @@ struct RPCDispatcher: Sendable {
   let admitsAnonymous: Bool
   let logger: Logger
 
-  /// Runs the handler; whatever it throws answers this call and touches no other.
+  /// Runs the handler, if the service has room for one call more; whatever it throws answers this call
+  /// and touches no other.
   func run(_ service: RPCService, _ request: RPCRequest) async -> RPCOutcome {
+    guard service.load.enter(service.callsInFlightMax) else {
+      return .fault(shed(service.name))
+    }
+    defer { service.load.leave() }
     do {
       return .result(try await service.handler(request))
     } catch {
@@ -32,8 +37,20 @@ struct RPCDispatcher: Sendable {
   /// What the caller is told of an error that a handler has thrown.
   func message(for error: any Error, of service: String) -> String {
     if let fault = error as? RPCFault { return fault.message }
+    // Whoever cancels a call hears nothing of it, and can do so at will.
+    if error is CancellationError, Task.isCancelled {
+      return "ERR_CANCELLED: the call was cancelled"
+    }
     logger.error("a handler failed", metadata: ["service": "\(service)", "error": "\(error)"])
     return "ERR_INTERNAL: the call failed"
+  }
+
+  /// Counts a call that is turned away.
+  ///
+  /// - Returns: what the caller is told.
+  func shed(_ service: String) -> String {
+    Counter(label: "grenache_calls_shed_total", dimensions: [("service", service)]).increment()
+    return "\(RPCFault.overloadedCode): \(service)"
   }
 
   /// Whether a caller may call `service`, for protocols that ask at each call.

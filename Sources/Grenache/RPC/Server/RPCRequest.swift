@@ -12,30 +12,42 @@ public struct RPCRequest: Sendable {
   public let identity: PeerIdentity?
   /// The address of the caller.
   public let remoteAddress: SocketAddress
+  /// When the caller stops waiting.
+  let deadline: MonotonicTime?
   /// What few callers send, kept apart so that the others do not pay for it.
   let extras: Extras?
 
   /// What few callers send.
   final class Extras: Sendable {
     let action: String?
-    let actionArguments: [UInt8]
+    let actionArguments: [UInt8]?
+    let metadata: [String: String]
 
-    init(action: String?, actionArguments: [UInt8]) {
+    init(action: String?, actionArguments: [UInt8]?, metadata: [String: String]) {
       self.action = action
       self.actionArguments = actionArguments
+      self.metadata = metadata
     }
   }
 
   init(
     service: String, payload: [UInt8], identity: PeerIdentity?, remoteAddress: SocketAddress,
-    extras: Extras? = nil
+    deadline: MonotonicTime? = nil, extras: Extras? = nil
   ) {
     self.service = service
     self.payload = payload
     self.identity = identity
     self.remoteAddress = remoteAddress
+    self.deadline = deadline
     self.extras = extras
   }
+
+  /// How much longer the caller waits, never less than zero; `nil` when it did not say. When the time
+  /// is over, the handler's task is cancelled.
+  public var timeLeft: Duration? { deadline.map { $0 - .now() } }
+
+  /// What the caller has sent beside the payload; existing callers send nothing.
+  public var metadata: [String: String] { extras?.metadata ?? [:] }
 
   /// The field `_a` of a call over HTTPS.
   public var action: String? { extras?.action }
@@ -70,8 +82,12 @@ public struct RPCFault: Error, Hashable, Sendable, CustomStringConvertible {
     if message.hasPrefix(notPermittedCode) { return .notPermitted }
     if message.hasPrefix(shuttingDownCode) { return .workerUnreachable }
     if message.hasPrefix(overloadedCode) { return .overloaded }
+    if message.hasPrefix(deadlineCode) { return .deadlineExceeded }
     return .remoteError
   }
+
+  /// What the message of a call begins with that came too late to be begun, or took too long.
+  static let deadlineCode = "ERR_DEADLINE_EXCEEDED"
 
   /// What the message of a call begins with of which the service has too many already.
   static let overloadedCode = "ERR_OVERLOADED"

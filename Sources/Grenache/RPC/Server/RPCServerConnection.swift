@@ -13,9 +13,10 @@ struct RPCConnectionLimits: Sendable {
 /// Envelopes are split in place; a call's payload is copied once, for its handler. The handlers of
 /// one read start together when the read has been parsed, and what they answer without suspending
 /// leaves with one record.
-final class RPCServerConnection: WebSocketHandler {
+final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   private struct Call: LoopWork {
     let owner: RPCServerConnection
+    let number: UInt64
     let rid: [UInt8]
     let request: RPCRequest
     let service: RPCService
@@ -30,8 +31,11 @@ final class RPCServerConnection: WebSocketHandler {
   private var calls: CallPermissions?
   private let limits: RPCConnectionLimits
   private var connection: WebSocketConnection?
-  private var callsInFlight = 0
+  /// Whether the peer speaks the extension.
+  private var isExtended = false
+  private var running = RunningCalls()
   private var isDraining = false
+  private lazy var deadlineTimer = TargetTimer(self)
 
   init(_ dispatcher: RPCDispatcher, limits: RPCConnectionLimits, on loop: isolated EventLoop) {
     self.dispatcher = dispatcher
@@ -46,7 +50,14 @@ final class RPCServerConnection: WebSocketHandler {
     _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
     on loop: isolated EventLoop
   ) {
-    if self.connection == nil { self.connection = connection }
+    if self.connection == nil {
+      self.connection = connection
+      isExtended = connection.subprotocol == RPCCallContext.subprotocol
+    }
+    if isExtended, payload.count > 0, payload[0] == 0x7b {
+      if let id = RPCCallContext.cancelledID(payload) { running.cancel(payload.extracting(id)) }
+      return
+    }
     // What is not a call has nobody to answer to: existing servers are silent here, too.
     let checksUTF8 = kind == .binary
     guard let envelope = RPCRequestEnvelope(payload, checksUTF8: checksUTF8) else { return }
@@ -60,29 +71,54 @@ final class RPCServerConnection: WebSocketHandler {
     if calls?.allow(service.name, by: connection.identity) == false {
       return deny(rid, service.name, connection, on: loop)
     }
+    let context = isExtended ? envelope.context.map { RPCCallContext(payload, at: $0) } : nil
+    let deadline = context?.timeoutMs.map { loop.core.now + .milliseconds(Int64($0)) }
     let request = RPCRequest(
       service: service.name, payload: envelope.payload.bytes(in: payload),
-      identity: connection.identity, remoteAddress: connection.remoteAddress)
-    callsInFlight += 1
-    if callsInFlight >= limits.callsInFlightMax { connection.pauseReading(on: loop) }
+      identity: connection.identity, remoteAddress: connection.remoteAddress, deadline: deadline,
+      extras: context.flatMap(Self.extras))
+    let number = running.add(rid, deadline: deadline)
+    if running.count >= limits.callsInFlightMax { connection.pauseReading(on: loop) }
     workers.submit(
-      Call(owner: self, rid: rid, request: request, service: service))
+      Call(owner: self, number: number, rid: rid, request: request, service: service))
+  }
+
+  private static func extras(_ context: RPCCallContext) -> RPCRequest.Extras? {
+    if context.metadata.isEmpty { return nil }
+    return .init(action: nil, actionArguments: nil, metadata: context.metadata)
   }
 
   func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {
     workers.pump(on: loop)
+    if isExtended, running.count > 0 { armDeadline(on: loop) }
+  }
+
+  /// Looks when the next of the calls has taken too long.
+  private func armDeadline(on loop: isolated EventLoop) {
+    guard !deadlineTimer.isArmed, let deadline = running.nextDeadline else { return }
+    loop.core.arm(deadlineTimer, at: deadline)
+  }
+
+  func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    running.cancelLate(at: .now())
+    let now = loop.core.now
+    guard let deadline = running.nextDeadline(after: now) else { return }
+    loop.core.arm(deadlineTimer, at: deadline)
   }
 
   /// Calls that have come are answered; those that still come are told to go elsewhere.
   func drain(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
     isDraining = true
-    if callsInFlight == 0 { connection.close(.goingAway, on: loop) }
+    if running.count == 0 { connection.close(.goingAway, on: loop) }
   }
 
   func closed(
     _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
   ) {
     self.connection = nil
+    loop.core.cancel(deadlineTimer)
+    // Nobody hears what they would answer.
+    running.cancelAll()
     if let error = closure.error {
       dispatcher.logger.debug("connection lost", metadata: ["error": "\(error)"])
     }
@@ -101,13 +137,22 @@ final class RPCServerConnection: WebSocketHandler {
   }
 
   private func run(_ call: Call, on loop: isolated EventLoop) async {
-    switch await dispatcher.run(call.service, call.request) {
-    case .result(let result): reply(call.rid, result: result, on: loop)
-    case .fault(let message): reply(call.rid, fault: message, on: loop)
+    if running.begin(call.number, at: loop.core.now) {
+      let outcome = await dispatcher.run(call.service, call.request)
+      if running.end(call.number) { reply(call.rid, outcome, on: loop) }
+    } else {
+      // Cancelled, or too late: there is no point in beginning.
+      _ = running.end(call.number)
     }
-    callsInFlight -= 1
-    if callsInFlight < limits.callsInFlightMax { connection?.resumeReading(on: loop) }
-    if isDraining, callsInFlight == 0 { connection?.close(.goingAway, on: loop) }
+    if running.count < limits.callsInFlightMax { connection?.resumeReading(on: loop) }
+    if isDraining, running.count == 0 { connection?.close(.goingAway, on: loop) }
+  }
+
+  private func reply(_ rid: [UInt8], _ outcome: RPCOutcome, on loop: isolated EventLoop) {
+    switch outcome {
+    case .result(let result): reply(rid, result: result, on: loop)
+    case .fault(let message): reply(rid, fault: message, on: loop)
+    }
   }
 
   private func reply(_ rid: [UInt8], result: [UInt8], on loop: isolated EventLoop) {

@@ -18,6 +18,10 @@ public struct RPCService: Sendable {
   let handler: Handler
   let streamHandler: StreamHandler?
   let takesCalls: Bool
+  let load = RPCServiceLoad()
+  /// Calls of the service that a server answers at once, all its connections together; more are turned
+  /// away with `overloaded`, which tells callers to go to another worker (default 1,000).
+  public var callsInFlightMax = 1_000
 
   /// A service that takes and gives JSON text as bytes.
   public init(raw name: String, _ handler: @escaping Handler) {
