@@ -150,6 +150,23 @@ void grenache_ctx_on_new_session(SSL_CTX *ctx, int (*store)(SSL *, SSL_SESSION *
     SSL_CTX_sess_set_new_cb(ctx, store);
 }
 
+/* ---- revocation ---- */
+
+/* Whether a list that `issuer` signed revokes `certificate`. */
+static int is_revoked(X509_STORE_CTX *verification, X509 *certificate, X509 *issuer) {
+    int revoked = 0;
+    STACK_OF(X509_CRL) *lists =
+        X509_STORE_CTX_get1_crls(verification, X509_get_issuer_name(certificate));
+    for (int index = 0; !revoked && lists && index < sk_X509_CRL_num(lists); index++) {
+        X509_REVOKED *entry = NULL;
+        X509_CRL *list = sk_X509_CRL_value(lists, index);
+        revoked = X509_CRL_get0_by_cert(list, &entry, certificate) == 1 &&
+                  X509_CRL_verify(list, X509_get0_pubkey(issuer)) == 1;
+    }
+    sk_X509_CRL_pop_free(lists, X509_CRL_free);
+    return revoked;
+}
+
 /* ---- certificate status ---- */
 
 void grenache_ctx_on_status(SSL_CTX *ctx, int (*check)(SSL *, void *)) {
@@ -171,12 +188,32 @@ int grenache_ssl_set_status(SSL *ssl, const uint8_t *bytes, size_t size) {
 /* Clocks may differ by this much, in seconds. */
 #define STATUS_SKEW 300
 
+/* Whether a list revokes whom the issuer has appointed to sign. */
+static int signer_is_revoked(OCSP_BASICRESP *basic, STACK_OF(X509) *chain, X509_STORE *lists) {
+    X509 *signer = NULL;
+    int revoked = 0;
+    X509_STORE_CTX *verification = X509_STORE_CTX_new();
+    if (!verification || OCSP_resp_get0_signer(basic, &signer, chain) != 1 ||
+        X509_STORE_CTX_init(verification, lists, signer, chain) != 1) {
+        X509_STORE_CTX_free(verification);
+        return 1;
+    }
+    for (int index = 1; !revoked && index < sk_X509_num(chain); index++) {
+        X509 *issuer = sk_X509_value(chain, index);
+        if (X509_check_issued(issuer, signer) == X509_V_OK)
+            revoked = is_revoked(verification, signer, issuer);
+    }
+    X509_STORE_CTX_free(verification);
+    return revoked;
+}
+
 static int status_in(
-    OCSP_BASICRESP *basic, STACK_OF(X509) *chain, X509_STORE *store, int64_t now,
-    int64_t *next_update) {
+    OCSP_BASICRESP *basic, STACK_OF(X509) *chain, X509_STORE *roots, X509_STORE *lists,
+    int64_t now, int64_t *next_update) {
     int status = -1, reason = -1, found = 0;
     ASN1_GENERALIZEDTIME *revoked = NULL, *this_update = NULL, *next = NULL;
-    if (OCSP_basic_verify(basic, chain, store, 0) != 1) return grenache_status_unsigned;
+    if (OCSP_basic_verify(basic, chain, roots, 0) != 1) return grenache_status_unsigned;
+    if (lists && signer_is_revoked(basic, chain, lists)) return grenache_status_unsigned;
     /* Responders name certificates by digests of their choice. */
     const EVP_MD *digests[] = {EVP_sha1(), EVP_sha256()};
     for (int index = 0; !found && index < 2; index++) {
@@ -187,15 +224,15 @@ static int status_in(
         OCSP_CERTID_free(id);
     }
     if (!found) return grenache_status_of_another;
-    *next_update = next ? grenache_time(next) : now + STATUS_SKEW;
+    *next_update = grenache_time(next ? next : this_update);
     if (grenache_time(this_update) - STATUS_SKEW > now || *next_update + STATUS_SKEW < now)
         return grenache_status_out_of_date;
     return status;
 }
 
 int grenache_ocsp_status(
-    const uint8_t *bytes, size_t size, STACK_OF(X509) *chain, X509_STORE *store, int64_t now,
-    int64_t *next_update) {
+    const uint8_t *bytes, size_t size, STACK_OF(X509) *chain, X509_STORE *roots, X509_STORE *lists,
+    int64_t now, int64_t *next_update) {
     int status = grenache_status_unreadable;
     *next_update = 0;
     if (sk_X509_num(chain) < 2) return grenache_status_unsigned;
@@ -203,7 +240,7 @@ int grenache_ocsp_status(
     OCSP_BASICRESP *basic = NULL;
     if (response && OCSP_response_status(response) == OCSP_RESPONSE_STATUS_SUCCESSFUL)
         basic = OCSP_response_get1_basic(response);
-    if (basic) status = status_in(basic, chain, store, now, next_update);
+    if (basic) status = status_in(basic, chain, roots, lists, now, next_update);
     OCSP_BASICRESP_free(basic);
     OCSP_RESPONSE_free(response);
     return status;
@@ -287,15 +324,19 @@ int grenache_load_store(
     store = bio ? OSSL_STORE_attach(bio, "file", NULL, NULL, ui, user, NULL, NULL, NULL)
                 : OSSL_STORE_open(uri, ui, user, NULL, NULL);
     if (store) {
-        int rounds = 0;
+        int objects = 0, misses = 0;
         done = 1;
-        while (done && !OSSL_STORE_eof(store) && rounds++ < 1000) {
+        while (done == 1 && !OSSL_STORE_eof(store)) {
             OSSL_STORE_INFO *info = OSSL_STORE_load(store);
             if (info) {
-                done = take_info(info, certificates, key, lists);
+                done = objects++ < grenache_store_objects_max
+                           ? take_info(info, certificates, key, lists)
+                           : grenache_store_too_large;
                 OSSL_STORE_INFO_free(info);
             } else if (OSSL_STORE_error(store) && ERR_peek_error()) {
                 done = 0; /* the end of some stores counts as an error without a reason */
+            } else if (misses++ == grenache_store_objects_max) {
+                done = grenache_store_too_large;
             }
         }
         OSSL_STORE_close(store);
@@ -342,21 +383,6 @@ int grenache_chain_push_der(STACK_OF(X509) *chain, const uint8_t *bytes, size_t 
 }
 
 void grenache_chain_free(STACK_OF(X509) *chain) { sk_X509_pop_free(chain, X509_free); }
-
-/* Whether a list that `issuer` signed revokes `certificate`. */
-static int is_revoked(X509_STORE_CTX *verification, X509 *certificate, X509 *issuer) {
-    int revoked = 0;
-    STACK_OF(X509_CRL) *lists =
-        X509_STORE_CTX_get1_crls(verification, X509_get_issuer_name(certificate));
-    for (int index = 0; !revoked && lists && index < sk_X509_CRL_num(lists); index++) {
-        X509_REVOKED *entry = NULL;
-        X509_CRL *list = sk_X509_CRL_value(lists, index);
-        revoked = X509_CRL_get0_by_cert(list, &entry, certificate) == 1 &&
-                  X509_CRL_verify(list, X509_get0_pubkey(issuer)) == 1;
-    }
-    sk_X509_CRL_pop_free(lists, X509_CRL_free);
-    return revoked;
-}
 
 int grenache_verify(X509_STORE_CTX *verification) {
     int result = X509_verify_cert(verification);

@@ -16,7 +16,7 @@ if [ "${1:-}" = "--if-missing" ]; then
     if_missing=yes
     shift
 fi
-version=3 # of what is made: another one is made anew
+version=4 # of what is made: another one is made anew
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 target=${1:-$here/generated}
 
@@ -173,6 +173,25 @@ for folder in stapled revoked client; do
         -issuer ca/cert.pem -cert $folder/cert.pem -ndays 3650 -respout $folder/status.der \
         >/dev/null 2>&1
 done
+
+# The same, of all kinds: status NAME SIGNER INDEX ISSUER CERTIFICATE [OPTIONS…]
+status() {
+    name=$1 signer=$2 index=$3 issuer=$4 certificate=$5
+    shift 5
+    openssl ocsp -index "$index/index.txt" -CA "$issuer/cert.pem" -rsigner "$signer/cert.pem" \
+        -rkey "$signer/key.pem" -issuer "$issuer/cert.pem" -cert "$certificate/cert.pem" \
+        "$@" -respout "status/$name.der" >/dev/null 2>&1
+}
+mkdir status
+leaf status-signer ca ec "" OCSPSigning
+status appointed status-signer ca ca stapled -ndays 3650
+status not-appointed no-san ca ca stapled -ndays 3650
+status by-itself stapled ca ca stapled -ndays 3650
+status by-a-stranger stranger ca ca stapled -ndays 3650
+status unknown ca stranger ca stapled -ndays 3650
+status without-end ca ca ca stapled
+status intermediate issuer issuer issuer intermediate -ndays 3650
+openssl ca -config issuer/ca.cnf -gencrl -out status/issuer-crl.pem 2>/dev/null
 
 # ---- done --------------------------------------------------------------------------------------
 

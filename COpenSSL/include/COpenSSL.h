@@ -108,12 +108,13 @@ enum {
 };
 /*
  * What the OCSP response (RFC 6960) says of the first certificate of `chain`, issued by the second, at
- * `now`: V_OCSP_CERTSTATUS_*, or one of the above. Who signed it has to be vouched for by `store`.
- * `next_update` is its end; without one it is good for five minutes. In seconds since 1970.
+ * `now`: V_OCSP_CERTSTATUS_*, or one of the above. Who signed it has to be vouched for by `roots`,
+ * which check no lists, and not be revoked by those of `lists`, which may be NULL. `next_update` is its end;
+ * without one it is good for five minutes. In seconds since 1970.
  */
 int grenache_ocsp_status(
-    const uint8_t *bytes, size_t size, STACK_OF(X509) *chain, X509_STORE *store,
-    int64_t now, int64_t *next_update);
+    const uint8_t *bytes, size_t size, STACK_OF(X509) *chain, X509_STORE *roots,
+    X509_STORE *lists, int64_t now, int64_t *next_update);
 /* Whether the certificate says that its status must be stapled (RFC 7633). */
 int grenache_must_staple(X509 *certificate);
 
@@ -127,9 +128,10 @@ X509_CRL *grenache_read_crl(BIO *bio);
 EVP_PKEY *grenache_read_key(BIO *bio, const char *passphrase);
 /*
  * Loads what a store holds, in its order: DER or PKCS#12 in `bio`, or, without one, what `uri` names
- * (OSSL_STORE, which asks the providers). `key` and `lists` may be NULL. 1, or 0 with the reason in the
- * queue. `passphrase` may be NULL: what is encrypted then fails instead of asking a terminal.
+ * (OSSL_STORE, which asks the providers). `key` and `lists` may be NULL. 1, 0 with the reason in the
+ * queue, or `grenache_store_too_large`. `passphrase` may be NULL: what is encrypted then fails instead of asking a terminal.
  */
+enum { grenache_store_objects_max = 1000, grenache_store_too_large = 2 };
 int grenache_load_store(
     BIO *bio, const char *uri, const char *passphrase, STACK_OF(X509) *certificates, EVP_PKEY **key,
     STACK_OF(X509_CRL) *lists);

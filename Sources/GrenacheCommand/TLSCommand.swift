@@ -39,6 +39,9 @@ struct Probe: AsyncParsableCommand {
       guard let configuration = try tls.configuration() else {
         throw CommandFailure(.usage, "there is no TLS to probe with --insecure-plaintext.")
       }
+      if let file = configuration.insecureKeyLogFile {
+        printError("warning: the keys of this connection are logged to \(file)")
+      }
       let context = try TLSContext(configuration)
       let verification: PeerVerification =
         service.map { .service($0, address: endpoint.host) } ?? .name(endpoint.host)

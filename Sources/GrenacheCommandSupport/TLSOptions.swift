@@ -58,6 +58,9 @@ public struct TLSOptions: ParsableArguments, Sendable {
   ///
   /// - Throws: `CommandFailure` with what to do when there is neither.
   public func configuration() throws -> TLSConfiguration? {
+    // They decide what the defaults of everything else are.
+    try TLSProviders.load(opensslProvider)
+    if fips { try TLSProviders.requireFIPS() }
     let options = [tlsCert, tlsKey, tlsCa].compactMap { $0 }
     var found: TLSConfiguration?
     if let tlsCert, let tlsKey, let tlsCa {
@@ -82,8 +85,6 @@ public struct TLSOptions: ParsableArguments, Sendable {
   }
 
   private func refine(_ configuration: inout TLSConfiguration) throws {
-    try TLSProviders.load(opensslProvider)
-    if fips { try TLSProviders.requireFIPS() }
     if let tlsStatus { configuration.certificateStatus = .file(tlsStatus) }
     configuration.passphrase = try tlsPassphraseFile.map { try TLSPassphrase(firstLineOf: $0) }
     configuration.sessions?.sharedSecretFile = tlsSessionSecret

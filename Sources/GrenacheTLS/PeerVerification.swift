@@ -46,7 +46,7 @@ public struct PeerVerification: Hashable, Sendable {
     PeerVerification(rule: .custom(meant, IdentifiedClosure(body)))
   }
 
-  /// Whoever satisfies all of them.
+  /// Whoever satisfies all of them; of none, nobody does.
   public static func all(_ verifications: [PeerVerification]) -> PeerVerification {
     PeerVerification(rule: .all(verifications.map(\.rule)))
   }
@@ -73,7 +73,7 @@ public struct PeerVerification: Hashable, Sendable {
     case .custom(_, let body):
       return body(peer)
     case .all(let rules):
-      return rules.allSatisfy { accepts(peer, by: $0) }
+      return !rules.isEmpty && rules.allSatisfy { accepts(peer, by: $0) }
     }
   }
 

@@ -14,13 +14,14 @@ public struct TLSConfiguration: Hashable, Sendable {
     /// What a URI names in a store of OpenSSL's providers, `pkcs11:…` for example.
     case store(String)
 
-    /// The file's name or the URI; never the content, which may be a key.
+    /// The file's name, or the URI without its query, which may hold a PIN (RFC 7512 §2.3); never the
+    /// content, which may be a key.
     public var description: String {
       switch self {
       case .file(let path): path
       case .pem: "PEM in memory"
       case .der: "DER in memory"
-      case .store(let uri): uri
+      case .store(let uri): String(uri.prefix { $0 != "?" })
       }
     }
   }
@@ -87,10 +88,10 @@ public struct TLSConfiguration: Hashable, Sendable {
   /// Revocation lists; with any, the peer's certificate is checked against them.
   public var revocationLists: Source?
   /// How often servers, links and grapes look whether a file has changed, and load it then
-  /// (default 250 ms); `nil` for never.
+  /// (default 250 ms, at least 10 ms); `nil` for never.
   public var reloadInterval: Duration? = .milliseconds(250)
   /// How often they load everything again whether a file has changed or not: for keys and certificates
-  /// in a provider's store, which nobody can watch (default: never).
+  /// in a provider's store, which nobody can watch (default: never; at least 10 ms).
   public var reloadPeriod: Duration?
   /// The folder that all of it comes from, if there is one.
   private var folder: String?

@@ -9,6 +9,8 @@ public final class TLSContext: Sendable {
     var configuration: TLSConfiguration
     var snapshot: TLSSnapshot
     var stamps: [FileStamp?]
+    /// Goes up with each reload.
+    var generation = 0
     var nextObserver = 0
     var observers: [Int: @Sendable (TLSSnapshot) -> Void] = [:]
     var admission: (@Sendable (PeerIdentity) -> Bool)?
@@ -54,17 +56,29 @@ public final class TLSContext: Sendable {
   ///
   /// - Throws: `TLSConfigurationError` with every fault that was found; what is in use stays then.
   public func reload(_ other: TLSConfiguration? = nil) throws(TLSConfigurationError) {
-    let configuration = (other ?? self.configuration).withPresentRevocationLists
-    let stamps = configuration.stamps
-    let snapshot = try TLSSnapshot(configuration, ownSecret: ownSecret)
-    let observers = state.withLock { state in
-      state.configuration = configuration
-      state.stamps = stamps
-      state.snapshot = snapshot
-      return Array(state.observers.values)
+    while true {
+      let (current, generation) = state.withLock { ($0.configuration, $0.generation) }
+      let configuration = (other ?? current).withPresentRevocationLists
+      let stamps = configuration.stamps
+      let snapshot = try TLSSnapshot(configuration, ownSecret: ownSecret)
+      let observers: [@Sendable (TLSSnapshot) -> Void]? = state.withLock { state in
+        // What was loaded from an older configuration must not replace a newer one.
+        guard other != nil || state.generation == generation else { return nil }
+        state.configuration = configuration
+        state.stamps = stamps
+        state.snapshot = snapshot
+        state.generation += 1
+        return Array(state.observers.values)
+      }
+      guard let observers else { continue }
+      if snapshot.sessions == nil { sessions.removeAll() }
+      for observer in observers { observer(snapshot) }
+      return
     }
-    for observer in observers { observer(snapshot) }
   }
+
+  /// Whether there is a status to staple that must not be sent any more.
+  package var isStatusOutOfDate: Bool { current.statusNextUpdate.map { $0 <= clock() } ?? false }
 
   /// The state of the files as they were loaded.
   package var stamps: [FileStamp?] { state.withLock { $0.stamps } }

@@ -7,50 +7,88 @@ extension TLSEngine {
   /// nothing.
   static let ticketChainBytesMax = 8 << 10
 
+  /// A session of which more than this would be kept is not kept.
+  static let keptBytesMax = 16 << 10
+  /// How many tickets of one handshake are looked at; a client of ours offers one.
+  static let ticketsMax = 4
+
   /// Offers a session with the peer, if one is known whom this side would still accept.
   func offerSession(_ key: TLSSessionCache.Key) {
     guard let lifetime = snapshot.sessions?.lifetime.components.seconds,
-      let entry = context.sessions.take(key, storedSince: context.clock() - lifetime),
-      snapshot.recheck(entry.peer, side: .client) == nil,
+      let entry = context.sessions.take(key, at: context.clock(), lifetime: lifetime),
+      let peer = try? snapshot.verify(entry.peer.chain, side: .client, stage: .handshake),
+      verification.accepts(peer),
       unsafe SSL_set_session(ssl, entry.session.pointer) == 1
     else { return ERR_clear_error() }
-    resumedIdentity = entry.peer
+    resumption = Resumption(peer: peer, beganAt: entry.beganAt, goodUntil: entry.goodUntil)
   }
 
-  /// Keeps a session that the server has offered; returns whether the reference has been taken over.
-  func sessionOffered(_ session: OpaquePointer) -> Bool {
+  /// Keeps a session that the server has offered.
+  func sessionOffered(_ session: OpaquePointer) {
     guard let sessionKey, let sessions = snapshot.sessions, let peer = verifiedIdentity,
       unsafe SSL_version(ssl) == TLS1_3_VERSION, unsafe SSL_SESSION_is_resumable(session) == 1
-    else { return false }
-    let handle = unsafe OpenSSLHandle(session) { unsafe SSL_SESSION_free($0) }
+    else { return }
+    var ticketBytes = 0
+    unsafe SSL_SESSION_get0_ticket(session, nil, &ticketBytes)
+    let chainBytes = peer.chain.reduce(0) { $0 + $1.count }
+    // A copy: this connection goes on using, and at its end spoils, the session itself.
+    guard ticketBytes + chainBytes <= Self.keptBytesMax,
+      let copy = unsafe SSL_SESSION_dup(session)
+    else { return }
     context.sessions.store(
-      TLSSessionCache.Entry(session: handle, peer: peer, storedAt: context.clock()),
-      for: sessionKey, max: sessions.clientSessionsMax)
-    return true
+      TLSSessionCache.Entry(
+        session: unsafe OpenSSLHandle(copy) { unsafe SSL_SESSION_free($0) }, peer: peer,
+        beganAt: beganAt, goodUntil: isResumed ? resumption?.goodUntil ?? 0 : statusEnd),
+      for: sessionKey, at: context.clock(), within: sessions)
   }
+
+  private var isResumed: Bool { unsafe SSL_session_reused(ssl) == 1 }
+
+  /// When the peer last proved who it is, in seconds since 1970: resuming again and again does not
+  /// put off the next full handshake.
+  private var beganAt: Int64 { (isResumed ? resumption?.beganAt : nil) ?? context.clock() }
 
   /// Puts into a ticket what is needed to verify the client again, beside its certificate.
   func describePeer(in session: OpaquePointer) {
     let issuers = (verifiedIdentity?.chain ?? []).dropFirst().flatMap(\.self)
     guard issuers.count <= Self.ticketChainBytesMax else { return }
-    _ = unsafe SSL_SESSION_set1_ticket_appdata(session, issuers, issuers.count)
+    let began = UInt64(bitPattern: beganAt)
+    let data = (0..<8).map { UInt8(truncatingIfNeeded: began >> (8 * $0)) } + issuers
+    _ = unsafe SSL_SESSION_set1_ticket_appdata(session, data, data.count)
+  }
+
+  /// Whether one more ticket of this handshake is looked at: each costs time, and a stranger may send
+  /// thousands.
+  func mayOpenTicket() -> Bool {
+    ticketsSeen += 1
+    return ticketsSeen <= Self.ticketsMax
   }
 
   /// Whether the client of a ticket is one that would be accepted now.
   func acceptsSession(_ session: OpaquePointer) -> Bool {
-    resumedIdentity = nil
-    guard let leaf = unsafe SSL_SESSION_get0_peer(session) else {
-      return snapshot.clientCertificates != .required
-    }
-    guard snapshot.clientCertificates != .none else { return false }
-    var data: UnsafeMutableRawPointer?
+    resumption = nil
+    var pointer: UnsafeMutableRawPointer?
     var size = 0
-    guard unsafe SSL_SESSION_get0_ticket_appdata(session, &data, &size) == 1 else { return false }
-    let issuers = unsafe UnsafeRawBufferPointer(start: data, count: size)
-    var chain = unsafe [certificateDER(leaf)]
-    guard unsafe Self.split(issuers, into: &chain) else { return false }
-    resumedIdentity = try? snapshot.verify(chain, side: .server, stage: .handshake)
-    return resumedIdentity != nil
+    guard unsafe SSL_SESSION_get0_ticket_appdata(session, &pointer, &size) == 1, size >= 8 else {
+      return false
+    }
+    let data = unsafe UnsafeRawBufferPointer(start: pointer, count: size)
+    let began = Int64(bitPattern: (0..<8).reduce(0) { unsafe $0 | UInt64(data[$1]) << (8 * $1) })
+    let age = context.clock().subtractingReportingOverflow(began)
+    guard !age.overflow, age.partialValue < snapshot.ticketKeys.period else { return false }
+    var peer: PeerIdentity?
+    if let leaf = unsafe SSL_SESSION_get0_peer(session) {
+      var chain = unsafe [certificateDER(leaf)]
+      guard snapshot.clientCertificates != .none,
+        unsafe Self.split(UnsafeRawBufferPointer(rebasing: data[8...]), into: &chain)
+      else { return false }
+      peer = try? snapshot.verify(chain, side: .server, stage: .handshake)
+      guard peer != nil else { return false }
+    } else if snapshot.clientCertificates == .required {
+      return false
+    }
+    resumption = Resumption(peer: peer, beganAt: began, goodUntil: .max)
+    return true
   }
 
   /// Cuts one certificate after the other off `bytes`: DER says how long it is (X.690 §8.1.3).
@@ -68,13 +106,24 @@ extension TLSEngine {
   }
 }
 
+extension TLSEngine {
+  /// What a session that may be resumed says.
+  struct Resumption {
+    var peer: PeerIdentity?
+    /// When the full handshake was that it goes back to, in seconds since 1970.
+    var beganAt: Int64
+    /// How long the server's stapled status is good, in seconds since 1970.
+    var goodUntil: Int64
+  }
+}
+
 extension TLSSnapshot {
   /// Has sessions resumed on a server's context.
   func resumeSessions(on context: OpaquePointer) {
     unsafe SSL_CTX_set_num_tickets(context, 1)
-    // With another certificate a server resumes nothing of before: the new one is to be seen.
+    // With other certificates a server resumes nothing of before: the new ones are to be seen.
     _ = unsafe SSL_CTX_set_session_id_context(
-      context, fingerprintSHA256, UInt32(fingerprintSHA256.count))
+      context, identitiesDigest, UInt32(identitiesDigest.count))
     unsafe SSL_CTX_set_timeout(context, Int(ticketKeys.period))
     unsafe grenache_ctx_on_ticket_key(context, chooseTicketKey)
     _ = unsafe SSL_CTX_set_session_ticket_cb(context, describePeer, checkPeer, nil)
@@ -105,6 +154,7 @@ private func chooseTicketKey(
       _ = unsafe nameBytes.update(fromContentsOf: key.name)
       guard unsafe RAND_bytes(iv, 16) == 1 else { return -1 }
     } else {
+      guard engine.mayOpenTicket() else { return -1 }
       guard let known = unsafe keys.opening(Array(nameBytes), at: now) else { return none }
       key = known
     }
@@ -145,6 +195,7 @@ private func checkPeer(
 private func storeSession(_ ssl: OpaquePointer?, _ session: OpaquePointer?) -> Int32 {
   guard let ssl = unsafe ssl, let session = unsafe session else { return 0 }
   return unsafe TLSEngine.of(ssl, otherwise: 0) { engine in
-    unsafe engine.sessionOffered(session) ? 1 : 0
+    unsafe engine.sessionOffered(session)
+    return 0  // the reference stays OpenSSL's
   }
 }

@@ -50,7 +50,7 @@ package final class TLSEngine {
 
   let ssl: OpaquePointer
   private let side: TLSError.Side
-  private let verification: PeerVerification
+  let verification: PeerVerification
   /// What the connection began with may have been replaced since.
   package let context: TLSContext
   let snapshot: TLSSnapshot
@@ -59,8 +59,12 @@ package final class TLSEngine {
   let sessionKey: TLSSessionCache.Key?
   /// Who has proved to be at the other end in a full handshake.
   private var handshakeIdentity: PeerIdentity?
-  /// Who is at the other end if a session is resumed.
-  var resumedIdentity: PeerIdentity?
+  /// What is known of the session that may be resumed.
+  var resumption: Resumption?
+  /// How many tickets the client has offered in this handshake.
+  var ticketsSeen = 0
+  /// How long the server's stapled status is good, in seconds since 1970.
+  var statusEnd = Int64.max
   private var verificationFailure: TLSError?
   private var isEstablished = false
 
@@ -109,10 +113,6 @@ package final class TLSEngine {
   }
 
   deinit {
-    // Otherwise OpenSSL forbids to resume a session whose connection broke off, which is when it helps.
-    if isEstablished {
-      unsafe SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN)
-    }
     unsafe SSL_free(ssl)
   }
 
@@ -191,7 +191,7 @@ package final class TLSEngine {
   /// Who is at the other end, as far as the handshake has come: a session that was offered may still
   /// be turned down.
   var verifiedIdentity: PeerIdentity? {
-    unsafe SSL_session_reused(ssl) == 1 ? resumedIdentity : handshakeIdentity
+    unsafe SSL_session_reused(ssl) == 1 ? resumption?.peer : handshakeIdentity
   }
 
   /// Called by OpenSSL for a server's stapled status; whether it is good enough.
@@ -207,6 +207,8 @@ package final class TLSEngine {
     _ ssl: OpaquePointer, otherwise: Value, _ body: (TLSEngine) -> Value
   ) -> Value {
     guard let engine = unsafe SSL_get_ex_data(ssl, 0) else { return otherwise }
+    // What a callback leaves in the queue would count as an error of the connection.
+    defer { ERR_clear_error() }
     return unsafe Unmanaged<TLSEngine>.fromOpaque(engine)._withUnsafeGuaranteedRef(body)
   }
 

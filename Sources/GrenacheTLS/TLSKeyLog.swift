@@ -9,9 +9,17 @@ final class TLSKeyLog: Sendable {
 
   /// - Throws: `FileReader.Failure` when the file cannot be appended to.
   init(path: String) throws(FileReader.Failure) {
-    let descriptor = unsafe open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o600)
+    let flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK
+    let descriptor = unsafe open(path, flags, 0o600)
     guard descriptor >= 0 else {
       throw FileReader.Failure(reason: "cannot be written (error \(errno))")
+    }
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG,
+      status.st_uid == geteuid(), status.st_mode & 0o077 == 0
+    else {
+      _ = close(descriptor)
+      throw FileReader.Failure(reason: "is no file of this user's own that others cannot read")
     }
     self.descriptor = Mutex(descriptor)
   }

@@ -34,7 +34,8 @@ struct TLSMaterial {
     if let lists = configuration.revocationLists { loadRevocationLists(lists) }
     checkLeaf(configuration)
     checkChain(configuration)
-    if let source = configuration.certificateStatus { loadStatus(source) }
+    checkIntervals(configuration)
+    if let source = configuration.certificateStatus { loadStatus(source, isChecked: isChecked) }
     if let sessions = configuration.sessions { loadSecret(sessions) }
     if let path = configuration.insecureKeyLogFile { openKeyLog(path) }
     guard faults.isEmpty || !isChecked else { throw TLSConfigurationError(faults) }
@@ -188,9 +189,16 @@ struct TLSMaterial {
         return unsafe grenache_load_store(bio, nil, phrase, certificates, &key, lists)
       }
     } else {
-      unsafe code = grenache_load_store(nil, source.description, phrase, certificates, &key, lists)
+      guard case .store(let uri) = content else { return ([], nil, []) }
+      unsafe code = grenache_load_store(nil, uri, phrase, certificates, &key, lists)
     }
     let keyHandle = unsafe key.map { unsafe OpenSSLHandle.key($0) }
+    if code == grenache_store_too_large {
+      report(
+        source, "holds more than \(grenache_store_objects_max) certificates, keys and lists",
+        "Name fewer of them.")
+      return ([], nil, [])
+    }
     guard code == 1 else {
       let reasons = takeOpenSSLReasons().joined(separator: "; ")
       report(
@@ -238,16 +246,30 @@ struct TLSMaterial {
       "Write the file anew; it may be cut off.")
   }
 
-  private mutating func loadStatus(_ source: TLSConfiguration.Source) {
+  private mutating func loadStatus(_ source: TLSConfiguration.Source, isChecked: Bool) {
     guard let content = content(of: source) else { return }
     let remedy = "Fetch it anew: openssl ocsp -issuer … -cert … -url … -respout FILE."
     guard case .der(let bytes) = content else {
       return report(source, "is no OCSP response in DER", remedy)
     }
+    guard isChecked else {
+      status = StapledStatus(unchecked: bytes)
+      return
+    }
     do {
       status = try StapledStatus(bytes, chain: chain, roots: roots, now: wallClock())
     } catch {
       report(source, "is a certificate status that \(error.reason)", remedy)
+    }
+  }
+
+  private mutating func checkIntervals(_ configuration: TLSConfiguration) {
+    let intervals = [configuration.reloadInterval, configuration.reloadPeriod].compactMap(\.self)
+    for interval in intervals where interval < .milliseconds(10) {
+      faults.append(
+        Fault(
+          source: "reloading", reason: "every \(interval) is too often",
+          remedy: "Choose at least 10 ms."))
     }
   }
 
@@ -259,7 +281,12 @@ struct TLSMaterial {
           remedy: "Choose one second to twelve hours."))
     }
     guard let path = sessions.sharedSecretFile else { return }
-    let remedy = "Make one: openssl rand -out \(path) 48."
+    let remedy = "Make one: (umask 077; openssl rand -out \(path) 48)."
+    if FileReader.isOpenToOthers(path) {
+      report(
+        .file(path), "may be read by others, who could be any client with it",
+        "Make another one that only this user can read: \(remedy)")
+    }
     do {
       let bytes = try FileReader.read(path)
       if TLSSessions.secretBytes.contains(bytes.count) {

@@ -24,26 +24,33 @@ public struct TLSProtocols: Hashable, Sendable {
   public var groups: [String]
 
   /// Only TLS 1.3.
-  public static let modern = TLSProtocols(
-    minimum: .tls13, cipherSuites: suites, tls12Ciphers: [], groups: defaultGroups)
+  public static var modern: TLSProtocols {
+    TLSProtocols(
+      minimum: .tls13, cipherSuites: suites, tls12Ciphers: [], groups: defaultGroups)
+  }
 
   /// TLS 1.3, and TLS 1.2 with forward secrecy and authenticated encryption.
-  public static let intermediate = TLSProtocols(
-    minimum: .tls12, cipherSuites: suites,
-    tls12Ciphers: [
-      "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
-      "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
-      "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305",
-    ], groups: defaultGroups)
+  public static var intermediate: TLSProtocols {
+    TLSProtocols(
+      minimum: .tls12, cipherSuites: suites,
+      tls12Ciphers: [
+        "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
+        "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305",
+      ], groups: defaultGroups)
+  }
 
   private static let suites = [
     "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256",
   ]
 
-  /// The cheapest first; from OpenSSL 3.5 on the hybrid post-quantum group before all.
+  /// The cheapest first; from OpenSSL 3.5 on the hybrid post-quantum group before all, with a key share
+  /// (`*`) for X25519 as well, so that peers without the hybrid cost no further round trip. Under FIPS
+  /// those that every FIPS provider offers.
   private static var defaultGroups: [String] {
-    let hybrid = OpenSSL_version_num() >= 0x3050_0000 ? ["X25519MLKEM768"] : []
-    return hybrid + ["X25519", "P-256", "P-384"]
+    if TLSProviders.isFIPSRequired { return ["P-256", "P-384"] }
+    return OpenSSL_version_num() >= 0x3050_0000
+      ? ["*X25519MLKEM768", "*X25519", "P-256", "P-384"] : ["X25519", "P-256", "P-384"]
   }
 
   init(minimum: Version, cipherSuites: [String], tls12Ciphers: [String], groups: [String]) {

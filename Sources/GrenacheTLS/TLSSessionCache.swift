@@ -18,8 +18,15 @@ final class TLSSessionCache: Sendable {
   struct Entry: Sendable {
     var session: OpenSSLHandle
     var peer: PeerIdentity
-    /// In seconds since 1970.
-    var storedAt: Int64
+    /// When the full handshake was that it goes back to, in seconds since 1970.
+    var beganAt: Int64
+    /// How long the server's stapled status is good, in seconds since 1970.
+    var goodUntil: Int64
+
+    func isAlive(at now: Int64, lifetime: Int64) -> Bool {
+      let (age, overflow) = now.subtractingReportingOverflow(beganAt)
+      return !overflow && age < lifetime && now < goodUntil
+    }
   }
 
   /// How many connections to one destination may resume at the same time.
@@ -27,35 +34,44 @@ final class TLSSessionCache: Sendable {
 
   private let entries = Mutex<[Key: [Entry]]>([:])
 
-  /// Keeps a session; for one too many the oldest goes.
-  func store(_ entry: Entry, for key: Key, max: Int) {
-    guard max > 0 else { return }
+  /// Keeps a session; those that are over go, and for one too many the oldest.
+  func store(_ entry: Entry, for key: Key, at now: Int64, within limits: TLSSessions) {
+    let lifetime = limits.lifetime.components.seconds
     entries.withLock { entries in
       entries[key, default: []].append(entry)
       if let count = entries[key]?.count, count > Self.perDestinationMax {
         entries[key]?.removeFirst()
-      } else if entries.values.reduce(0, { $0 + $1.count }) > max {
-        dropOldest(&entries)
       }
+      guard Self.count(entries) > limits.clientSessionsMax else { return }
+      entries = entries.mapValues { $0.filter { $0.isAlive(at: now, lifetime: lifetime) } }
+        .filter { !$0.value.isEmpty }
+      while Self.count(entries) > max(0, limits.clientSessionsMax) { Self.dropOldest(&entries) }
     }
   }
 
-  /// The newest session for `key` that was stored at `oldest` or later; those before it are dropped.
-  func take(_ key: Key, storedSince oldest: Int64) -> Entry? {
+  /// The newest session for `key` that is not over; those that are go.
+  func take(_ key: Key, at now: Int64, lifetime: Int64) -> Entry? {
     entries.withLock { entries in
       guard var known = entries[key] else { return nil }
-      known.removeAll { $0.storedAt < oldest }
+      known.removeAll { !$0.isAlive(at: now, lifetime: lifetime) }
       let entry = known.popLast()
       entries[key] = known.isEmpty ? nil : known
       return entry
     }
   }
 
-  var count: Int { entries.withLock { $0.values.reduce(0) { $0 + $1.count } } }
+  /// Forgets all.
+  func removeAll() { entries.withLock { $0 = [:] } }
 
-  private func dropOldest(_ entries: inout [Key: [Entry]]) {
+  var count: Int { entries.withLock { Self.count($0) } }
+
+  private static func count(_ entries: [Key: [Entry]]) -> Int {
+    entries.values.reduce(0) { $0 + $1.count }
+  }
+
+  private static func dropOldest(_ entries: inout [Key: [Entry]]) {
     let oldest = entries.min { left, right in
-      (left.value.first?.storedAt ?? 0) < (right.value.first?.storedAt ?? 0)
+      (left.value.first?.beganAt ?? 0) < (right.value.first?.beganAt ?? 0)
     }
     guard let key = oldest?.key else { return }
     entries[key]?.removeFirst()

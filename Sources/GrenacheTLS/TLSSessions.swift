@@ -11,7 +11,9 @@ public struct TLSSessions: Hashable, Sendable {
   public var lifetime = Duration.seconds(3_600)
   /// A file with 32 to 1,024 random bytes from which all servers that read it derive the same keys,
   /// a new one each `lifetime`, so that one resumes what another, or the same before a restart, began;
-  /// `nil` for a secret of the process's own. Their clocks may differ by less than `lifetime`.
+  /// `nil` for a secret of the process's own. Whoever has the file can seal a ticket in any client's
+  /// name: it is worth all their keys, only its owner may be able to read it, and it is to be replaced
+  /// when somebody else may have. Their clocks may differ by less than `lifetime`.
   public var sharedSecretFile: String?
   /// How many sessions a client keeps, all peers together (default 1,000); each takes about 6 KiB.
   public var clientSessionsMax = 1_000

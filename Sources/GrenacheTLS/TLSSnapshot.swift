@@ -23,6 +23,10 @@ package final class TLSSnapshot: Sendable {
   let sessions: TLSSessions?
   let ticketKeys: TLSTicketKeys
   let keyLog: TLSKeyLog?
+  /// SHA-256 over the fingerprints of all certificates of a server.
+  let identitiesDigest: [UInt8]
+  /// Who vouches for those who sign certificate status.
+  let statusRoots: OpenSSLHandle
   private let mainStatus: StapledStatus?
   private let chooser: TLSIdentityChooser?
 
@@ -47,6 +51,11 @@ package final class TLSSnapshot: Sendable {
     fingerprintSHA256 =
       material.chain.first.map { unsafe Digest.sha256(certificateDER($0.pointer)) } ?? []
     notAfter = ([material] + others).compactMap(\.notAfter).min() ?? 0
+    identitiesDigest = Digest.sha256(
+      ([material] + others).flatMap { one in
+        one.chain.first.map { unsafe Digest.sha256(certificateDER($0.pointer)) } ?? []
+      })
+    statusRoots = try Self.makeStatusRoots(material, configuration)
     clientCertificates = configuration.clientCertificates
     clientVerification = configuration.clientVerification
     stapling = configuration.stapling
@@ -97,6 +106,19 @@ package final class TLSSnapshot: Sendable {
     guard faults.isEmpty, let main = loaded.first else { throw TLSConfigurationError(faults) }
     return (main, Array(loaded.dropFirst()))
   }
+
+  /// The roots without the lists, which would have every signer of status looked up in one.
+  private static func makeStatusRoots(
+    _ material: TLSMaterial, _ configuration: TLSConfiguration
+  ) throws(TLSConfigurationError) -> OpenSSLHandle {
+    guard let store = unsafe X509_STORE_new() else { throw failure("the store") }
+    for root in material.roots { unsafe X509_STORE_add_cert(store, root.pointer) }
+    if configuration.usesSystemRoots { unsafe X509_STORE_set_default_paths(store) }
+    return unsafe OpenSSLHandle(store) { unsafe X509_STORE_free($0) }
+  }
+
+  /// How long the status that is stapled is good, in seconds since 1970; `nil` without one.
+  package var statusNextUpdate: Int64? { mainStatus?.nextUpdate }
 
   private static func makeServer(
     _ material: TLSMaterial, _ configuration: TLSConfiguration, _ isChecked: Bool

@@ -11,7 +11,7 @@ public enum TLSStapling: Hashable, Sendable {
 extension TLSEngine {
   /// What is wrong with the status that the server has stapled, or not.
   func statusFailure() -> TLSError? {
-    // A resumed session bears none; it ends with its lifetime.
+    // A resumed session bears none: it is over when the status is that it began with.
     guard unsafe SSL_session_reused(ssl) == 0, let identity = verifiedIdentity else { return nil }
     let chain = unsafe SSL_get0_verified_chain(ssl)
     var bytes: UnsafePointer<UInt8>?
@@ -24,11 +24,13 @@ extension TLSEngine {
     }
     var next: Int64 = 0
     let status = unsafe grenache_ocsp_status(
-      bytes, count, chain, SSL_CTX_get_cert_store(SSL_get_SSL_CTX(ssl)),
-      context.clock(), &next)
+      bytes, count, chain, snapshot.statusRoots.pointer,
+      SSL_CTX_get_cert_store(SSL_get_SSL_CTX(ssl)), context.clock(), &next)
     ERR_clear_error()
     switch status {
-    case V_OCSP_CERTSTATUS_GOOD: return nil
+    case V_OCSP_CERTSTATUS_GOOD:
+      statusEnd = next
+      return nil
     case V_OCSP_CERTSTATUS_REVOKED: return statusError(.revoked, identity, "revoked")
     default: return statusError(.revocationUnknown, identity, ocspText(status))
     }
@@ -65,7 +67,13 @@ struct StapledStatus: Sendable {
   /// Behind this, in seconds since 1970, it is not sent any more.
   var nextUpdate: Int64
 
-  /// Takes `bytes` if they are a good status of the first certificate of `chain`.
+  /// Takes whatever it is: tests present what they must not.
+  init(unchecked bytes: [UInt8]) {
+    self.bytes = bytes
+    nextUpdate = .max
+  }
+
+  /// Takes `bytes` if they are a status of the first certificate of `chain`.
   ///
   /// - Throws: what is wrong.
   init(
@@ -92,11 +100,15 @@ struct StapledStatus: Sendable {
       _ = unsafe grenache_chain_push_der(stack, der, der.count)
     }
     var next: Int64 = 0
-    let status = unsafe grenache_ocsp_status(bytes, bytes.count, stack, store, now, &next)
+    let status = unsafe grenache_ocsp_status(bytes, bytes.count, stack, store, nil, now, &next)
     ERR_clear_error()
     guard issuer != nil else { throw Failure(reason: "cannot be checked: the issuer is not known") }
-    // A status of "revoked" is sent, too: clients are to learn of it.
-    guard status == V_OCSP_CERTSTATUS_GOOD || status == V_OCSP_CERTSTATUS_REVOKED else {
+    // A status of "revoked" is sent, too: clients are to learn of it. One that is out of date is not
+    // sent; it must not keep a new certificate from being loaded.
+    let kept = [
+      V_OCSP_CERTSTATUS_GOOD, V_OCSP_CERTSTATUS_REVOKED, Int32(grenache_status_out_of_date),
+    ]
+    guard kept.contains(status) else {
       throw Failure(reason: "is \(ocspText(status))")
     }
     self.bytes = bytes

@@ -1,9 +1,10 @@
 internal import COpenSSL
 internal import Glibc
+internal import Synchronization
 
 /// The keys that a server seals its session tickets with: a new one for each period, derived from a
 /// secret, so that servers which share it need not talk about keys.
-struct TLSTicketKeys: Hashable, Sendable {
+final class TLSTicketKeys: Sendable {
   /// A key for one period.
   struct Key: Hashable, Sendable {
     /// 16 bytes that say in a ticket which key it is.
@@ -15,6 +16,8 @@ struct TLSTicketKeys: Hashable, Sendable {
   private let secret: [UInt8]
   /// The length of a period in seconds.
   let period: Int64
+  /// The keys of the period before the one that is named, of that, and of the next.
+  private let derived = Mutex<(period: Int64, keys: [Key])>((.min, []))
 
   init(secret: [UInt8], lifetime: Duration) {
     self.secret = secret
@@ -22,26 +25,29 @@ struct TLSTicketKeys: Hashable, Sendable {
   }
 
   /// What new tickets are sealed with at `now`, in seconds since 1970.
-  func sealing(at now: Int64) -> Key { key(now / period) }
+  func sealing(at now: Int64) -> Key { keys(at: now)[1] }
 
   /// The key of that name, if it is that of this period, of the one before, or of the next, which a
   /// server whose clock is ahead may have begun.
   func opening(_ name: [UInt8], at now: Int64) -> Key? {
+    keys(at: now).first { $0.name == name }
+  }
+
+  private func keys(at now: Int64) -> [Key] {
     let current = now / period
-    for period in [current, current - 1, current + 1] where self.name(period) == name {
-      return key(period)
+    return derived.withLock { derived in
+      if derived.period != current {
+        derived = (current, [key(current - 1), key(current), key(current + 1)])
+      }
+      return derived.keys
     }
-    return nil
   }
 
   private func key(_ period: Int64) -> Key {
     Key(
-      name: name(period), cipher: derive("grenache ticket cipher", period),
+      name: Array(derive("grenache ticket name", period).prefix(16)),
+      cipher: derive("grenache ticket cipher", period),
       mac: derive("grenache ticket mac", period))
-  }
-
-  private func name(_ period: Int64) -> [UInt8] {
-    Array(derive("grenache ticket name", period).prefix(16))
   }
 
   /// HMAC-SHA256 of what the key is for and the period (NIST SP 800-108, one block).

@@ -60,14 +60,18 @@ package struct FileReloader: Sendable {
     var requests = Reload.requests.load(ordering: .relaxed)
     var failed: [FileStamp?]?
     var isReported = false
-    let pause = min(interval ?? Self.requestInterval, period ?? Self.requestInterval)
-    var lastLoad = MonotonicTime.now()
-    while (try? await Task.sleep(for: pause)) != nil {
+    let pause = [interval, period, Self.requestInterval].compactMap(\.self).min()
+    var lastLook = MonotonicTime.now()
+    var lastLoad = lastLook
+    while (try? await Task.sleep(for: pause ?? Self.requestInterval)) != nil {
+      let now = MonotonicTime.now()
       let requested = Reload.requests.load(ordering: .relaxed)
-      let isDue = period.map { .now() - lastLoad >= $0 } ?? false
+      let isDue = period.map { now - lastLoad >= $0 } ?? false
       let isRequested = requested != requests || isDue
       requests = requested
-      if isDue { lastLoad = .now() }
+      if isDue { lastLoad = now }
+      guard isRequested || interval.map({ now - lastLook >= $0 }) ?? false else { continue }
+      lastLook = now
       let stamps = present()
       let isChanged = interval != nil && stamps != loaded()
       if !isRequested, !isChanged || (stamps == failed && isReported) { continue }

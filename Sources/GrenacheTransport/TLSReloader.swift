@@ -20,6 +20,16 @@ extension TLSContext {
   }
 }
 
+extension TLSContext {
+  /// Says that the status to staple is not, because it is out of date.
+  fileprivate func logStaleStatus(role: String, _ logger: Logger) {
+    guard isStatusOutOfDate else { return }
+    logger.warning(
+      "the certificate's status is out of date and is not stapled: have it fetched anew",
+      metadata: ["role": "\(role)"])
+  }
+}
+
 extension FileReloader {
   /// Keeps the certificates of `context` fresh, and their expiry in the metrics.
   package init(
@@ -29,6 +39,7 @@ extension FileReloader {
     let expiry = Gauge(
       label: "grenache_tls_certificate_not_after_seconds", dimensions: [("role", role)])
     expiry.record(context.notAfter)
+    context.logStaleStatus(role: role, logger)
     self.init(
       "certificates", role: role, logger: logger, interval: context.configuration.reloadInterval,
       period: context.configuration.reloadPeriod,
@@ -36,6 +47,7 @@ extension FileReloader {
       reload: { try context.reload() },
       report: { error in
         expiry.record(context.notAfter)
+        context.logStaleStatus(role: role, logger)
         if let error = error as? TLSConfigurationError {
           report?(.failed(error))
         } else if error == nil {

@@ -12,6 +12,13 @@ final class TLSStreamRegistry {
     var side: TLSError.Side
   }
 
+  /// What becomes of a peer's connections.
+  private enum Verdict {
+    case goesOn
+    case refused(TLSError)
+    case mayDoNothing
+  }
+
   private let context: TLSContext
   private var streams: [ObjectIdentifier: ByteStream] = [:]
   private var observation: Int?
@@ -38,18 +45,12 @@ final class TLSStreamRegistry {
     self.observation = nil
   }
 
-  /// Why the peer's connections cannot go on, if they cannot.
   private func judge(
-    _ identity: PeerIdentity, _ side: TLSError.Side, of stream: ByteStream,
-    by snapshot: TLSSnapshot
-  ) -> TransportError? {
-    if let error = snapshot.recheck(identity, side: side) {
-      return TransportError(error, peer: stream.remoteAddress)
-    }
-    guard side == .server, let admits = context.admission, !admits(identity) else { return nil }
-    return .closed(
-      "the access policy allows \(identity.displayName) nothing any more",
-      peer: stream.remoteAddress)
+    _ identity: PeerIdentity, _ side: TLSError.Side, by snapshot: TLSSnapshot
+  ) -> Verdict {
+    if let error = snapshot.recheck(identity, side: side) { return .refused(error) }
+    guard side == .server, let admits = context.admission, !admits(identity) else { return .goesOn }
+    return .mayDoNothing
   }
 
   private static func recheck(
@@ -61,21 +62,23 @@ final class TLSStreamRegistry {
 
   /// Looks at every stream, each certificate once; a later reload overtakes an earlier one.
   private func recheck(against snapshot: TLSSnapshot, on loop: isolated EventLoop) async {
-    var verdicts: [Peer: TransportError?] = [:]
+    var verdicts: [Peer: Verdict] = [:]
     var turnEnd = MonotonicTime.now() + Self.turnBudget
     for stream in Array(streams.values) {
       guard context.current === snapshot else { return }
       guard stream.isOpen, let identity = stream.identity else { continue }
       let side: TLSError.Side = stream.side == .server ? .server : .client
       let peer = Peer(fingerprint: identity.fingerprintSHA256, side: side)
-      let verdict: TransportError?
-      if let known = verdicts[peer] {
-        verdict = known
-      } else {
-        verdict = judge(identity, side, of: stream, by: snapshot)
-        verdicts[peer] = .some(verdict)
+      let verdict = verdicts[peer] ?? judge(identity, side, by: snapshot)
+      verdicts[peer] = verdict
+      switch verdict {
+      case .goesOn: break
+      case .refused(let error):
+        stream.fail(TransportError(error, peer: stream.remoteAddress), on: loop)
+      case .mayDoNothing:
+        let text = "the access policy allows \(identity.displayName) nothing any more"
+        stream.fail(.closed(text, peer: stream.remoteAddress), on: loop)
       }
-      if let verdict { stream.fail(verdict, on: loop) }
       if MonotonicTime.now() > turnEnd {
         await Task.yield()
         turnEnd = .now() + Self.turnBudget

@@ -13,6 +13,8 @@ struct SecretsTests {
     folder = try TemporaryFolder(copying: GeneratedCertificates.directory("server"))
     try Data("\(Self.passphrase)\n".utf8).write(to: URL(filePath: "\(folder.path)/passphrase"))
     try Data(Self.secret("session", 48).utf8).write(to: URL(filePath: "\(folder.path)/secret"))
+    try FileManager.default.setAttributes(
+      [.posixPermissions: 0o600], ofItemAtPath: "\(folder.path)/secret")
     let encrypted = try await run(
       Programs.openssl, "pkcs8", "-topk8", "-in", "\(folder.path)/key.pem", "-passout",
       "file:\(folder.path)/passphrase", "-out", "\(folder.path)/encrypted.pem")

@@ -6,8 +6,9 @@ import Testing
 
 /// Writing the files of tests.
 enum GrenacheTLSTestFiles {
-  static func write(_ bytes: [UInt8], to path: String) throws {
+  static func write(_ bytes: [UInt8], to path: String, mode: Int = 0o600) throws {
     try Data(bytes).write(to: URL(filePath: path))
+    try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: path)
   }
 
   static func read(_ path: String) throws -> [UInt8] {
@@ -76,6 +77,72 @@ struct TLSStaplingTests {
       #expect(pair.client.failure?.code == .revocationUnknown)
       #expect("\(try #require(pair.client.failure))".contains("out of date"))
     }
+  }
+
+  @Test(
+    "who may sign: the issuer, and whom it has appointed for that (RFC 6960 §4.2.2.2)",
+    arguments: [
+      ("appointed", nil), ("not-appointed", "not signed by"), ("by-itself", "not signed by"),
+      ("by-a-stranger", "not signed by"), ("unknown", "unknown to the responder"),
+    ] as [(String, String?)])
+  func signers(_ name: String, _ reason: String?) throws {
+    var server = try configuration("stapled")
+    server.certificateStatus = .file(
+      try GeneratedCertificates.directory("status") + "/\(name).der")
+    let loaded = Result { try TLSContext(server) }
+    let pair = try connect(server, stapling: .required, isChecked: reason == nil)
+    #expect(pair.client.isDone == (reason == nil))
+    guard let reason else {
+      #expect(throws: Never.self) { try loaded.get() }
+      return
+    }
+    #expect(pair.client.failure?.code == .revocationUnknown)
+    #expect("\(try #require(pair.client.failure))".contains(reason))
+    let error = #expect(throws: TLSConfigurationError.self) { try loaded.get() }
+    #expect(error?.faults.first?.reason.contains(reason) == true)
+  }
+
+  @Test("without an end, a status is good for five minutes, and clocks may differ by five")
+  func withoutEnd() throws {
+    var server = try configuration("stapled")
+    let path = try GeneratedCertificates.directory("status") + "/without-end.der"
+    server.certificateStatus = .file(path)
+    let made = try FileManager.default.attributesOfItem(atPath: path)[.modificationDate] as? Date
+    let age = Int64(Date().timeIntervalSince(try #require(made)))
+    for (later, isGood) in [(0, true), (200, true), (400, false), (5 * 365 * 86_400, false)] {
+      let pair = try connect(server, later: Int64(later) - age, isChecked: false)
+      #expect(pair.client.isDone == isGood, "after \(later) s")
+    }
+  }
+
+  @Test("with revocation lists, too, and through an authority between leaf and root")
+  func withLists() throws {
+    let status = try GeneratedCertificates.directory("status")
+    var server = try configuration("intermediate")
+    server.certificateStatus = .file("\(status)/intermediate.der")
+    var client = try GeneratedCertificates.configuration("client")
+    client.stapling = .required
+    client.revocationLists = .file("\(status)/issuer-crl.pem")
+    let pair = try EnginePair(client: client, server: server)
+    pair.run()
+    #expect(pair.client.isDone, "\(pair.client.failure as Any)")
+  }
+
+  @Test("one that is out of date is loaded with the rest, and not sent")
+  func stale() throws {
+    let path = try GeneratedCertificates.directory("status") + "/without-end.der"
+    var server = try configuration("server")
+    let stapled = try configuration("stapled")
+    server.certificate = stapled.certificate
+    server.key = stapled.key
+    server.certificateStatus = .file(path)
+    let context = try TLSContext(
+      server, isChecked: true, clock: { Int64(Date().timeIntervalSince1970) + 3_600 })
+    #expect(context.isStatusOutOfDate)
+    let client = try TLSContext(GeneratedCertificates.configuration("client"))
+    let pair = try EnginePair(client: client, server: context)
+    pair.run()
+    #expect("\(try #require(pair.client.failure))".contains("none is stapled"))
   }
 
   @Test("a server does not load what is none, another's, or changed, and says which file")
@@ -151,7 +218,7 @@ struct TLSChoicesTests {
     let refusesAll = PeerVerification.custom("nobody at all") { _ in false }
     for (verification, isAccepted) in [
       (isHost, true), (refusesAll, false), (.all([isHost, .name("localhost")]), true),
-      (.all([isHost, .name("other.test")]), false), (.all([]), true),
+      (.all([isHost, .name("other.test")]), false), (.all([]), false),
     ] {
       let pair = try EnginePair(
         client: authority.client(), server: authority.host(), verification: verification)
@@ -207,8 +274,48 @@ struct TLSChoicesTests {
     #expect(lines.allSatisfy { $0.split(separator: " ").count == 3 })
     let attributes = try FileManager.default.attributesOfItem(atPath: path)
     #expect((attributes[.posixPermissions] as? Int) == 0o600)
-    client.insecureKeyLogFile = "/nowhere/keys"
-    #expect(throws: TLSConfigurationError.self) { try TLSContext(client) }
+    try GrenacheTLSTestFiles.write([], to: "\(folder.path)/open", mode: 0o644)
+    let manager = FileManager.default
+    try manager.createSymbolicLink(atPath: "\(folder.path)/link", withDestinationPath: path)
+    for bad in ["/nowhere/keys", "\(folder.path)/open", "\(folder.path)/link", folder.path] {
+      client.insecureKeyLogFile = bad
+      let error = #expect(throws: TLSConfigurationError.self) { try TLSContext(client) }
+      #expect(error?.faults.first?.source == bad)
+    }
+  }
+
+  @Test("P42 the query of a store's URI, which may hold a PIN, is in no message")
+  func storeURI() throws {
+    var configuration = try authority.client()
+    configuration.key = .store("file:/nowhere/key?pin-value=4711")
+    let error = #expect(throws: TLSConfigurationError.self) { try TLSContext(configuration) }
+    #expect(error?.faults.first?.source == "file:/nowhere/key")
+    #expect(!"\(error as Any)\(configuration.key)".contains("4711"))
+  }
+
+  @Test("a store holds at most 1,000 objects, so that none is left out in silence")
+  func storeLimit() throws {
+    let folder = try TemporaryFolder()
+    guard case .pem(let text) = try authority.client().roots else { return }
+    var configuration = try authority.client()
+    let path = "\(folder.path)/roots.pem"
+    configuration.roots = .store("file:\(path)")
+    for (count, isGood) in [(1_000, true), (1_001, false)] {
+      let pem = Array(String(repeating: text, count: count).utf8)
+      try GrenacheTLSTestFiles.write(pem, to: path)
+      #expect(((try? TLSContext(configuration)) != nil) == isGood, "\(count)")
+    }
+  }
+
+  @Test("looking for changes: every 10 ms at most")
+  func intervals() throws {
+    for (milliseconds, isGood) in [(0, false), (9, false), (10, true)] {
+      for keyPath in [\TLSConfiguration.reloadInterval, \.reloadPeriod] {
+        var configuration = try authority.client()
+        configuration[keyPath: keyPath] = .milliseconds(milliseconds)
+        #expect(((try? TLSContext(configuration)) != nil) == isGood, "\(milliseconds) ms")
+      }
+    }
   }
 
   @Test("a provider that is not there is a fault that names it; nothing else changes")

@@ -1,8 +1,21 @@
 import Foundation
+import Synchronization
 import TestSupport
 import Testing
 
 @testable import GrenacheTLS
+
+/// Holds a context until it is taken.
+private final class ContextBox: Sendable {
+  private let context = Mutex<TLSContext?>(nil)
+  func put(_ context: TLSContext) { self.context.withLock { $0 = context } }
+  func take() -> TLSContext? {
+    context.withLock { context in
+      defer { context = nil }
+      return context
+    }
+  }
+}
 
 @Suite("P21 Certificates are replaced as a whole, while connections go on")
 struct TLSContextTests {
@@ -61,6 +74,24 @@ struct TLSContextTests {
     let known = try EnginePair(client: TLSContext(authority.client()), server: server)
     known.run()
     #expect(known.server.failure?.code == .unknownAuthority)
+  }
+
+  @Test("what was loaded from an older configuration does not replace a newer one")
+  func overlapping() throws {
+    var configuration = try GeneratedCertificates.configuration("server")
+    let folder = try GeneratedCertificates.directory("formats")
+    configuration.key = .file("\(folder)/key-encrypted.pem")
+    let box = ContextBox()
+    let newer = try authority.host()
+    // While the older is loaded, which asks for the passphrase, the newer is loaded whole.
+    configuration.passphrase = TLSPassphrase { _ in
+      if let context = box.take() { try? context.reload(newer) }
+      return "secret"
+    }
+    let context = try TLSContext(configuration)
+    box.put(context)
+    try context.reload()
+    #expect(context.configuration.certificate == newer.certificate)
   }
 
   @Test("P22 peers of open connections are verified anew: roots, revocation, side")

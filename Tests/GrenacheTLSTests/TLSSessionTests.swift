@@ -168,13 +168,106 @@ struct TLSSessionTests {
     var configuration = try authority.host()
     configuration.sessions?.lifetime = .seconds(100)
     let server = try TLSContext(configuration, isChecked: true, clock: clock)
-    for (elapsed, resumes) in [(0, true), (99, true), (100, true), (199, true), (200, false)] {
-      now.store(1_000_000, ordering: .relaxed)
+    for (elapsed, resumes) in [(0, true), (49, true), (50, true), (99, true), (100, false)] {
+      now.store(1_000_050, ordering: .relaxed)
       // A client whose clock stands still forgets nothing.
       let client = try TLSContext(authority.client(), isChecked: true, clock: { 0 })
       _ = try connect(client, server)
-      now.store(1_000_000 + Int64(elapsed), ordering: .relaxed)
+      now.store(1_000_050 + Int64(elapsed), ordering: .relaxed)
       #expect(try isResumed(connect(client, server)) == resumes, "after \(elapsed) s")
+    }
+  }
+
+  @Test("resuming again and again does not put off the next full handshake")
+  func chains() throws {
+    let now = Atomic<Int64>(0)
+    let clock: @Sendable () -> Int64 = { now.load(ordering: .relaxed) }
+    var there = try authority.host()
+    var here = try authority.client()
+    // Whichever side has the shorter lifetime decides.
+    for (clients, servers) in [(100, 1_000), (1_000, 100)] {
+      here.sessions?.lifetime = .seconds(clients)
+      there.sessions?.lifetime = .seconds(servers)
+      let client = try TLSContext(here, isChecked: true, clock: clock)
+      let server = try TLSContext(there, isChecked: true, clock: clock)
+      let resumed = try (0..<5).map { step in
+        now.store(1_000_000 + Int64(step) * 60, ordering: .relaxed)
+        return isResumed(try connect(client, server))
+      }
+      #expect(resumed == [false, true, false, true, false])
+    }
+  }
+
+  @Test("sessions end with their lifetime and with the status that they began with")
+  func life() throws {
+    let client = try TLSContext(authority.client())
+    _ = try connect(client, TLSContext(authority.host()))
+    let key = TLSSessionCache.Key(
+      destination: "127.0.0.1:4001", serverName: nil, verification: .anyPeerThatTheRootsVouchFor,
+      ownFingerprint: client.fingerprintSHA256)
+    let now = client.clock()
+    var entry = try #require(client.sessions.take(key, at: now, lifetime: 3_600))
+    entry.beganAt = 1_000
+    for (goodUntil, now, isAlive) in [
+      (Int64.max, Int64(1_000), true), (.max, 1_099, true), (.max, 1_100, false),
+      (1_050, 1_049, true), (1_050, 1_050, false), (.max, .min, false), (.max, .max, false),
+    ] {
+      entry.goodUntil = goodUntil
+      #expect(entry.isAlive(at: now, lifetime: 100) == isAlive, "\(goodUntil) at \(now)")
+    }
+  }
+
+  @Test("a client's own rule is asked again before a session is offered")
+  func clientsRule() throws {
+    let isAllowed = Atomic(true)
+    let allows: @Sendable () -> Bool = { isAllowed.load(ordering: .relaxed) }
+    let verification = PeerVerification.custom("a host on the list") { _ in allows() }
+    let client = try TLSContext(authority.client())
+    let server = try TLSContext(authority.host())
+    _ = try connect(client, server, verification: verification)
+    #expect(try isResumed(connect(client, server, verification: verification)))
+    isAllowed.store(false, ordering: .relaxed)
+    let refused = try connect(client, server, verification: verification)
+    #expect(refused.client.failure?.code == .nameMismatch)
+    #expect(client.sessions.count == 0)
+  }
+
+  @Test("a further certificate that was replaced is shown")
+  func furtherReplaced() throws {
+    func further() throws -> TLSConfiguration.Identity {
+      let made = try authority.authority.configuration(
+        for: .init(commonName: "a", dnsNames: ["a.test"]))
+      return .init(certificate: made.certificate, key: made.key)
+    }
+    var configuration = try authority.host()
+    configuration.furtherIdentities = [try further()]
+    let server = try TLSContext(configuration)
+    let client = try TLSContext(authority.client())
+    let first = try connect(client, server, name: "a.test")
+    #expect(try isResumed(connect(client, server, name: "a.test")))
+    configuration.furtherIdentities = [try further()]
+    try server.reload(configuration)
+    let renewed = try connect(client, server, name: "a.test")
+    #expect(!isResumed(renewed))
+    #expect(renewed.client.engine.peerIdentity != first.client.engine.peerIdentity)
+  }
+
+  @Test("of a client's tickets four are looked at; the handshake of one with more is broken off")
+  func tickets() throws {
+    let server = try EnginePair.End(TLSContext(authority.host()), .server)
+    #expect(
+      (1...6).map { _ in server.engine.mayOpenTicket() } == [true, true, true, true, false, false])
+  }
+
+  @Test("a peer with a chain of more than 16 KiB is not remembered")
+  func largeChains() throws {
+    let client = try TLSContext(authority.client())
+    for (names, isKept) in [(400, true), (1_200, false)] {
+      let leaf = CertificateAuthority.Leaf(
+        commonName: "host", dnsNames: (0..<names).map { "host-number-\($0).test" })
+      _ = try connect(client, TLSContext(authority.authority.configuration(for: leaf)))
+      #expect((client.sessions.count == 1) == isKept, "\(names) names")
+      client.sessions.removeAll()
     }
   }
 
@@ -214,6 +307,10 @@ struct TLSSessionTests {
     #expect(first.configuration.stamps != stamps)
     try first.reload()
     #expect(try !isResumed(connect(client, first, to: "b:1")))
+    // Whoever can read it can be any client.
+    try GrenacheTLSTestFiles.write(secureRandomBytes(32), to: path, mode: 0o640)
+    let error = #expect(throws: TLSConfigurationError.self) { try first.reload() }
+    #expect(error?.faults.first?.reason.contains("may be read by others") == true)
   }
 
   @Test("a secret of 32 to 1,024 bytes, a lifetime of a second to twelve hours: others are faults")
