@@ -5,6 +5,7 @@ enum WebSocketCases {
   static var all: [Case] {
     [
       frames(.server, .binary, goal: 10e6), frames(.client, .text, goal: 10e6), writing, unmasking,
+      fragments,
       utf8("UTF-8, ASCII", "The quick brown fox jumps over the lazy dog. "),
       utf8("UTF-8, two bytes", "Съешь же ещё этих мягких французских булок. "),
       utf8("UTF-8, three bytes", "いろはにほへと散りぬるを我が世誰ぞ常ならむ"),
@@ -59,6 +60,29 @@ enum WebSocketCases {
       return {
         bytes.maskWebSocketPayload(from: 0, key: 0x1234_5678)
         return bytes.count
+      }
+    }
+  }
+
+  /// P8: 16 MiB in frames of 1 KiB within 100 ms.
+  private static var fragments: Case {
+    Case(name: "16 MiB in fragments of 1 KiB", unit: .bytes, goal: 168e6, mayAllocate: true) {
+      let part = [UInt8](repeating: 7, count: 1 << 10)
+      var window: [UInt8] = []
+      for number in 0..<(16 << 10) {
+        window.appendWebSocketFrame(
+          number == 0 ? .binary : .continuation, part.span, maskingKey: nil,
+          isFinal: number == (16 << 10) - 1)
+      }
+      let limits = WebSocketLimits(messageBytesMax: 16 << 20, fragmentsMax: .max)
+      var reader = WebSocketReader(role: .client, limits: limits)
+      return {
+        var offset = 0
+        var span = window.mutableSpan
+        guard case .assembledMessage? = try? reader.next(&span, from: &offset) else {
+          fatalError("no message")
+        }
+        return reader.takeMessage().count
       }
     }
   }

@@ -1,6 +1,7 @@
 package import GrenacheFraming
 package import GrenacheIO
 package import GrenacheTLS
+internal import Metrics
 
 /// What speaks over a WebSocket. All calls are on the connection's loop; all but `received` may be
 /// left out.
@@ -202,6 +203,8 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     do throws(WebSocketError) {
       try readFrames(&bytes, from: &offset, on: loop)
     } catch {
+      let code = "\(error.closeCode.rawValue)"
+      Counter(label: "grenache_websocket_refusals_total", dimensions: [("code", code)]).increment()
       let violation = TransportError(error, peer: remoteAddress)
       failure = failure ?? violation
       perform(closing.violationFound(error.closeCode), reason: error.message, on: loop)

@@ -6,9 +6,9 @@ package struct GzipEncoder: ~Copyable {
 
   /// An encoder of one stream. It holds about 260 KiB.
   ///
-  /// - Parameter level: 1, the fastest, to 9.
+  /// - Parameter level: 0 for none, 1, the fastest, to 9.
   package init(level: Int = 1) throws(CompressionError) {
-    stream = try ZlibStream.deflater(.gzip, level: min(max(level, 1), 9))
+    stream = try ZlibStream.deflater(.gzip, level: min(max(level, 0), 9))
   }
 
   /// Appends what is ready of `input`; the rest waits for more, `flush` or `finish`.
@@ -51,16 +51,45 @@ extension ZlibStream {
 
 /// gzip for bytes that are all there.
 package enum Gzip {
-  /// `bytes` as one gzip stream.
+  /// `bytes` as one gzip stream, which a decoder with the default ratio takes: what is so uniform that it
+  /// would pass for a bomb is stored as it is.
   package static func encode(
     _ bytes: Span<UInt8>, level: Int = 1
   ) throws(CompressionError) -> [UInt8] {
-    var encoder = try GzipEncoder(level: level)
     var output: [UInt8] = []
-    encoder.encode(bytes, into: &output)
-    encoder.finish(into: &output)
+    var encoder = try GzipEncoder(level: level)
+    if encodePieces(bytes, with: &encoder, into: &output) {
+      encoder.finish(into: &output)
+      return output
+    }
+    output.removeAll()
+    var storing = try GzipEncoder(level: 0)
+    storing.encode(bytes, into: &output)
+    storing.finish(into: &output)
     return output
   }
+
+  /// Flushes wherever a decoder looks at the ratio, so that what it will see is known here; `false`, at
+  /// once, where it would find too much.
+  private static func encodePieces(
+    _ bytes: Span<UInt8>, with encoder: inout GzipEncoder, into output: inout [UInt8]
+  ) -> Bool {
+    let limits = InflateLimits(outputBytesMax: .max)
+    var start = 0
+    while bytes.count - start >= limits.ratioCheckBytes {
+      let end = start + limits.ratioCheckBytes
+      encoder.encode(bytes.extracting(start..<end), into: &output)
+      encoder.flush(into: &output)
+      start = end
+      let seen = output.count - flushBytes
+      guard limits.isPlausible(consumed: seen, produced: end) else { return false }
+    }
+    encoder.encode(bytes.extracting(start..<bytes.count), into: &output)
+    return true
+  }
+
+  /// A decoder may look before the last bytes of a flush.
+  private static let flushBytes = 8
 
   /// What the gzip stream `bytes` holds.
   ///

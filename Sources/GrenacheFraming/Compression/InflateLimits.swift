@@ -14,6 +14,12 @@ package struct InflateLimits: Hashable, Sendable {
     self.ratioMax = ratioMax
     self.ratioCheckBytes = max(ratioCheckBytes, 1)
   }
+
+  /// Whether so many bytes may come out of so many, as far as the ratio goes.
+  func isPlausible(consumed: Int, produced: Int) -> Bool {
+    let (most, overflow) = consumed.multipliedReportingOverflow(by: ratioMax)
+    return overflow || produced <= most || produced < ratioCheckBytes
+  }
 }
 
 /// What went into and came out of one inflation, held against its limits.
@@ -46,8 +52,7 @@ struct InflateBudget: Sendable {
     }
     guard produced >= nextCheck else { return }
     nextCheck = nextCheck.addingSaturated(limits.ratioCheckBytes)
-    let (plausible, overflow) = consumed.multipliedReportingOverflow(by: limits.ratioMax)
-    guard overflow || produced <= plausible else {
+    guard limits.isPlausible(consumed: consumed, produced: produced) else {
       throw CompressionError(.tooLarge, "compressed more than \(limits.ratioMax) times")
     }
   }

@@ -45,22 +45,46 @@ package final class MessageDeflater {
 
   /// Appends the payload, deflated, to `output`.
   ///
-  /// - Returns: `false` when the message should go as it is: it became no smaller, or there is no memory.
+  /// - Returns: `false` when the message should go as it is: it became no smaller, or so small that a
+  ///   peer like this one would take it for a bomb, or there is no memory.
   func deflate(_ payload: Span<UInt8>, to output: inout [UInt8]) -> Bool {
     // zlib flushes nothing twice.
     guard !payload.isEmpty, var stream = takeStream() else { return false }
     let start = output.count
-    stream.deflateAll(payload, into: &output, flush: .sync)
+    let isPlausible = deflatePieces(&stream, payload, to: &output)
     // A flush ends with an empty stored block, which stays unsent.
     output.removeLast(min(output.count - start, 4))
     if keepsContext {
-      // The peer has to see what later messages may refer to.
+      // Later messages may refer to this one, so the peer has to see it; or this side forgets it.
+      if !isPlausible { stream.reset() }
       self.stream = consume stream
-      return true
+      return isPlausible
     }
     pool.giveBackDeflater(stream, level: options.level, windowBits: windowBits)
-    return output.count - start < payload.count
+    return output.count - start < payload.count && isPlausible
   }
+
+  /// Flushes wherever a peer like this one looks at the ratio, so that what it will see is known here.
+  ///
+  /// - Returns: `false`, at once, where it would find too much.
+  private func deflatePieces(
+    _ stream: inout ZlibStream, _ payload: Span<UInt8>, to output: inout [UInt8]
+  ) -> Bool {
+    let limits = InflateLimits(outputBytesMax: .max, ratioMax: options.ratioMax)
+    let before = output.count
+    var start = 0
+    while start < payload.count {
+      let end = min(start + limits.ratioCheckBytes, payload.count)
+      stream.deflateAll(payload.extracting(start..<end), into: &output, flush: .sync)
+      start = end
+      // The peer may look before the last bytes of a flush.
+      let seen = output.count - before - Self.flushBytes
+      guard limits.isPlausible(consumed: seen, produced: end) else { return false }
+    }
+    return true
+  }
+
+  private static let flushBytes = 8
 
   private func takeStream() -> ZlibStream? {
     if let stream = stream.take() { return stream }

@@ -22,6 +22,15 @@ func noise(_ count: Int, seed: UInt64 = 2) -> [UInt8] {
 
 private let limits = InflateLimits(outputBytesMax: 1 << 20)
 
+/// Zeros, compressed as far as it goes.
+private func zeroBomb(_ count: Int) throws -> [UInt8] {
+  var encoder = try GzipEncoder(level: 9)
+  var output: [UInt8] = []
+  encoder.encode([UInt8](repeating: 0, count: count).span, into: &output)
+  encoder.finish(into: &output)
+  return output
+}
+
 private func code(
   _ bytes: [UInt8], _ limits: InflateLimits = limits
 ) -> CompressionError.Code? {
@@ -68,6 +77,19 @@ struct GzipTests {
       #expect(progress == .ended)
       #expect(output == bytes, "room for \(room)")
     }
+  }
+
+  @Test("what is encoded at once is never taken for a bomb, however uniform")
+  func uniform() throws {
+    let zeros = [UInt8](repeating: 0, count: 1 << 19)
+    for bytes in [
+      zeros, zeros + noise(1 << 19), noise(1 << 19) + zeros, Array(zeros.prefix(65_535)),
+    ] {
+      let encoded = try Gzip.encode(bytes.span)
+      #expect(try Gzip.decode(encoded.span, limits: limits) == bytes)
+    }
+    // Below the first look at the ratio everything is compressed.
+    #expect(try Gzip.encode(zeros.span.extracting(0..<65_535)).count < 500)
   }
 
   @Test("a flush lets everything out that has been encoded")
@@ -137,7 +159,7 @@ struct InflateBoundTests {
 
   @Test("the ratio: at the limit and past it, but not for little")
   func ratio() throws {
-    let encoded = try Gzip.encode([UInt8](repeating: 0, count: 100_000).span, level: 9)
+    let encoded = try zeroBomb(100_000)
     let ratio = 100_000 / encoded.count
     #expect(ratio > 300)
     func limits(_ ratio: Int, check: Int = 1 << 10) -> InflateLimits {
@@ -151,7 +173,7 @@ struct InflateBoundTests {
 
   @Test("a bomb of 10 MiB takes less than 2 MiB, by either limit")
   func bomb() throws {
-    let bomb = try Gzip.encode([UInt8](repeating: 0, count: 10 << 20).span, level: 9)
+    let bomb = try zeroBomb(10 << 20)
     for limits in [limits, InflateLimits(outputBytesMax: 1 << 20, ratioMax: 5_000)] {
       var decoder = try GzipDecoder(limits: limits)
       var output: [UInt8] = []
