@@ -47,7 +47,10 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     // Nothing may come between finding room and taking it, so that no `await` stands between them.
     var webSocket = try openWebSocket()
     while webSocket.isOutputFull {
-      try await waitForRoom(by: deadline, on: loop)
+      // Made here: between the look at the output and the wait there must be no `await`.
+      let room = LoopPromise<Void>()
+      waitingForRoom.append(room)
+      try await wait(for: room, by: deadline, on: loop)
       webSocket = try openWebSocket()
     }
     lastID &+= 1
@@ -98,11 +101,9 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
 
   /// Waits until output has been sent or the connection has closed: what a worker does not read stays
   /// with the callers.
-  private func waitForRoom(
-    by deadline: MonotonicTime, on loop: isolated EventLoop
+  private func wait(
+    for room: LoopPromise<Void>, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) {
-    let room = LoopPromise<Void>()
-    waitingForRoom.append(room)
     let outcome = await room.wait(until: deadline, on: loop)
     if case .value = outcome { return }
     waitingForRoom.removeAll { $0 === room }
