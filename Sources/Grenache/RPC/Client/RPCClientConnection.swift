@@ -150,8 +150,14 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     loop.core.cancel(idleTimer)
     webSocket = nil
     failure = closure.error
-    let lost = GrenacheError(
-      .connectionLost, "the connection to \(worker) broke before the reply", cause: closure.error)
+    // A worker that speaks the extension goes away with nothing unanswered that it has begun.
+    let isTurnedAway = isExtended && closure.code == .goingAway && closure.error == nil
+    let lost =
+      isTurnedAway
+      ? GrenacheError(.workerUnreachable, "\(worker) shuts down")
+      : GrenacheError(
+        .connectionLost, "the connection to \(worker) broke before the reply",
+        cause: closure.error)
     for call in calls.values { call.fulfil(.failure(lost), on: loop) }
     tellRoom(on: loop)
   }
