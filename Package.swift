@@ -80,7 +80,7 @@ let package = Package(
       name: "Grenache",
       dependencies: [
         "GrenacheTransport", "GrenacheAccess", "GrenacheTLS", "GrenacheFraming", "GrenacheIO",
-        logging, metrics, lifecycle,
+        deque, logging, metrics, lifecycle,
       ],
       swiftSettings: settings),
 

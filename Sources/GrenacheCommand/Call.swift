@@ -33,7 +33,7 @@ struct Call: AsyncParsableCommand {
       let timeout = try grapes.duration()
       let worker = try worker(to)
       let configuration = try transport.configuration()
-      let bytes = try payloadBytes()
+      let bytes = JSONLine.payload(payload)
       let link = try await grapes.link(try grapes.logging.logger("grenache"))
       let client = await PeerRPCClient(link: link, configuration: configuration)
       let clock = ContinuousClock()
@@ -52,16 +52,6 @@ struct Call: AsyncParsableCommand {
       printReply(reply, took: ms(start))
       await client.close()
     }
-  }
-
-  private func payloadBytes() throws -> [UInt8] {
-    var text = payload
-    if text == "-" {
-      text = String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self)
-    }
-    let data = Data(text.utf8)
-    let isJSON = (try? JSONSerialization.jsonObject(with: data, options: .fragmentsAllowed)) != nil
-    return isJSON ? Array(data) : JSONLine.string(text)
   }
 
   private func ms(_ start: ContinuousClock.Instant) -> String {

@@ -18,7 +18,9 @@ struct GrenacheCommand: AsyncParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      Announce.self, Lookup.self, Call.self, Stream.self, Serve.self, Certs.self, TLSCommand.self,
+      Announce.self, Lookup.self, Call.self, Stream.self, Serve.self, Pub.self, Sub.self,
+      MapCommand.self,
+      Certs.self, TLSCommand.self,
       Dev.self, Echo.self,
     ])
 }

@@ -20,4 +20,15 @@ enum JSONLine {
   static func string(_ text: String) -> [UInt8] {
     Array((try? JSONEncoder().encode(text)) ?? Data("null".utf8))
   }
+
+  /// What an argument stands for: JSON as it is, anything else as a string; `-` is standard input.
+  static func payload(_ argument: String) -> [UInt8] {
+    var text = argument
+    if text == "-" {
+      text = String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self)
+    }
+    let data = Data(text.utf8)
+    let isJSON = (try? JSONSerialization.jsonObject(with: data, options: .fragmentsAllowed)) != nil
+    return isJSON ? Array(data) : string(text)
+  }
 }

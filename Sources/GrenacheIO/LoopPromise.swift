@@ -53,6 +53,7 @@ package final class LoopPromise<Value: Sendable>: LoopTimer {
   private func end(_ outcome: Outcome, on loop: isolated EventLoop) {
     switch state {
     case .pending:
+      loop.core.cancel(self)
       state = .over(outcome)
     case .waiting(let continuation):
       loop.core.cancel(self)

@@ -60,7 +60,11 @@ final class HTTPBodyPipe {
       switch end {
       case .complete: return nil
       case .failed(let error): throw error
-      case nil: try await waitForBytes(on: loop)
+      case nil:
+        // Made here: between the look at what has come and the wait there must be no `await`.
+        let promise = LoopPromise<Void>()
+        reader = promise
+        try await wait(for: promise, on: loop)
       }
     }
     let wasFull = isFull
@@ -70,9 +74,9 @@ final class HTTPBodyPipe {
     return bytes
   }
 
-  private func waitForBytes(on loop: isolated EventLoop) async throws(TransportError) {
-    let promise = LoopPromise<Void>()
-    reader = promise
+  private func wait(
+    for promise: LoopPromise<Void>, on loop: isolated EventLoop
+  ) async throws(TransportError) {
     // The deadlines are those of the connection, whose timers end the wait.
     if case .cancelled = await promise.wait(until: .distantFuture, on: loop) {
       throw .cancelled(.transfer, peer: nil)

@@ -42,7 +42,7 @@ private struct RawHTTP: Sendable {
   }
 }
 
-@Suite("HTTPS RPC, as existing peers speak it")
+@Suite("HTTPS RPC, as existing peers speak it", .timeLimit(.minutes(1)))
 struct HTTPSRPCTests {
   let authority: TestAuthority
 
@@ -303,7 +303,7 @@ struct HTTPSRPCTests {
   }
 }
 
-@Suite("Streams over HTTPS")
+@Suite("Streams over HTTPS", .timeLimit(.minutes(1)))
 struct RPCStreamTests {
   let authority: TestAuthority
 

@@ -9,7 +9,7 @@ import Testing
 
 @testable import Grenache
 
-@Suite("Calls: deadlines, cancellation, retries")
+@Suite("Calls: deadlines, cancellation, retries", .timeLimit(.minutes(1)))
 struct RPCRequestTests {
   let authority: TestAuthority
   let one = Array("1".utf8)
@@ -108,14 +108,14 @@ struct RPCRequestTests {
       let call = Task {
         await Self.error {
           _ = try await client.requestRaw(
-            "rpc_test", one, to: worker, within: byCaller ? .seconds(30) : .milliseconds(700))
+            "rpc_test", one, to: worker, within: byCaller ? .seconds(30) : .seconds(3))
         }
       }
       await begun.reaches(1)
       let start = ContinuousClock.now
       if byCaller { call.cancel() }
       await cancelled.reaches(1)
-      #expect(ContinuousClock.now - start < .seconds(5))
+      #expect(ContinuousClock.now - start < .seconds(8))
       #expect(await call.value?.code == (byCaller ? .cancelled : .deadlineExceeded))
     }
   }
@@ -290,7 +290,7 @@ struct RPCRequestTests {
   }
 }
 
-@Suite("P34 Retries are budgeted")
+@Suite("P34 Retries are budgeted", .timeLimit(.minutes(1)))
 struct RetryBudgetTests {
   @Test("one retry for ten calls, and what was saved up")
   func ratio() {
@@ -344,7 +344,7 @@ struct RetryBudgetTests {
   }
 }
 
-@Suite("Destinations")
+@Suite("Destinations", .timeLimit(.minutes(1)))
 struct DestinationTests {
   @Test("P28 one of three workers dies under load: no idempotent call fails, and none takes long")
   func worker() async throws {

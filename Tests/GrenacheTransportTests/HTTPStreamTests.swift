@@ -59,7 +59,7 @@ private actor Tally {
   }
 }
 
-@Suite("HTTP server: streamed requests, RFC 9112 §7.1")
+@Suite("HTTP server: streamed requests, RFC 9112 §7.1", .timeLimit(.minutes(1)))
 struct HTTPServerStreamTests {
   @Test("the answer comes in parts while the request does, and the connection is kept")
   func duplex() async throws {
@@ -282,7 +282,7 @@ extension HTTPBody {
   }
 }
 
-@Suite("HTTP client and server: streams over mutual TLS")
+@Suite("HTTP client and server: streams over mutual TLS", .timeLimit(.minutes(1)))
 struct HTTPStreamTests {
   private static func open(
     _ client: LoopBound<HTTPClient>, _ request: HTTPClientRequest, _ destination: Destination,

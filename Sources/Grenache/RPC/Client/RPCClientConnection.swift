@@ -47,7 +47,10 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     // Nothing may come between finding room and taking it, so that no `await` stands between them.
     var webSocket = try openWebSocket()
     while webSocket.isOutputFull {
-      try await waitForRoom(by: deadline, on: loop)
+      // Made here: between the look at the output and the wait there must be no `await`.
+      let room = LoopPromise<Void>()
+      waitingForRoom.append(room)
+      try await wait(for: room, by: deadline, on: loop)
       webSocket = try openWebSocket()
     }
     lastID &+= 1
@@ -98,11 +101,9 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
 
   /// Waits until output has been sent or the connection has closed: what a worker does not read stays
   /// with the callers.
-  private func waitForRoom(
-    by deadline: MonotonicTime, on loop: isolated EventLoop
+  private func wait(
+    for room: LoopPromise<Void>, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) {
-    let room = LoopPromise<Void>()
-    waitingForRoom.append(room)
     let outcome = await room.wait(until: deadline, on: loop)
     if case .value = outcome { return }
     waitingForRoom.removeAll { $0 === room }
@@ -149,8 +150,14 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     loop.core.cancel(idleTimer)
     webSocket = nil
     failure = closure.error
-    let lost = GrenacheError(
-      .connectionLost, "the connection to \(worker) broke before the reply", cause: closure.error)
+    // A worker that speaks the extension goes away with nothing unanswered that it has begun.
+    let isTurnedAway = isExtended && closure.code == .goingAway && closure.error == nil
+    let lost =
+      isTurnedAway
+      ? GrenacheError(.workerUnreachable, "\(worker) shuts down")
+      : GrenacheError(
+        .connectionLost, "the connection to \(worker) broke before the reply",
+        cause: closure.error)
     for call in calls.values { call.fulfil(.failure(lost), on: loop) }
     tellRoom(on: loop)
   }

@@ -1,0 +1,208 @@
+public import GrenacheAccess
+internal import GrenacheFraming
+public import GrenacheIO
+public import GrenacheTLS
+public import GrenacheTransport
+public import Logging
+internal import Metrics
+public import ServiceLifecycle
+
+/// Where a publisher listens, and its limits.
+public struct PeerPubConfiguration: Sendable {
+  /// The certificates; `nil` only through `insecurePlaintext`.
+  public var tls: TLSConfiguration?
+  /// The address to listen on (default: all addresses, IPv4 and IPv6).
+  public var host = "::"
+  /// The port; 0 lets the kernel choose.
+  public var port: UInt16
+  /// Limits of connections.
+  public var transport = HTTPServerConfiguration()
+  /// Messages that may wait for one subscriber (default 1,024).
+  public var queueMessagesMax = 1_024
+  /// Bytes that may wait for one subscriber beside what TCP has taken (default 512 KiB).
+  public var queueBytesMax = 512 << 10
+  /// What happens to a subscriber that does not keep up (default: the oldest messages are given up).
+  public var slowSubscribers = SlowSubscriberPolicy.dropOldest
+  /// Messages that are kept for subscribers that come back (default 256).
+  public var replayMessagesMax = 256
+  /// Bytes that are kept for them (default 1 MiB).
+  public var replayBytesMax = 1 << 20
+  /// Topics that one subscriber may ask for (default 64).
+  public var topicsMax = 64
+  /// How long a shutdown waits for subscribers to take what waits for them (default 5 s).
+  public var drainDeadline = Duration.seconds(5)
+  /// Who may subscribe (default: whoever the roots vouch for); `nil` only through `insecurePlaintext`.
+  public var access: AccessControl? = AccessControl()
+
+  /// Mutual TLS: subscribers prove who they are.
+  public init(port: UInt16, tls: TLSConfiguration) {
+    self.port = port
+    self.tls = tls
+    transport.stream.outputHighWaterBytes = 256 << 10
+    transport.stream.outputLowWaterBytes = 64 << 10
+  }
+
+  private init(plaintextPort: UInt16) {
+    port = plaintextPort
+    tls = nil
+    access = nil
+    transport.stream.outputHighWaterBytes = 256 << 10
+    transport.stream.outputLowWaterBytes = 64 << 10
+  }
+
+  /// No TLS at all: anybody may subscribe, and everybody on the way reads and changes what is said. For
+  /// networks of existing plaintext peers only.
+  public static func insecurePlaintext(port: UInt16) -> PeerPubConfiguration {
+    PeerPubConfiguration(plaintextPort: port)
+  }
+}
+
+/// Publishes messages under a key to whoever subscribes, and announces the key while it runs.
+///
+///     let pub = PeerPub("prices", configuration, link: link)
+///     async let running: Void = pub.run()
+///     await pub.publish(PubMessage("42"))
+///
+/// A subscriber that does not keep up loses messages, as its queue's limit and the policy say, and is
+/// told which; the others do not notice.
+public final class PeerPub: Service {
+  /// The key under which subscribers find it.
+  public let key: String
+
+  private let configuration: PeerPubConfiguration
+  private let link: Link?
+  private let logger: Logger
+  private let shards: [LoopBound<PubShard>]
+  private let group: EventLoopGroup
+
+  /// A publisher of `key`; with a link, it is announced while it runs. Without a group it has a loop of
+  /// its own.
+  public init(
+    _ key: String, _ configuration: PeerPubConfiguration, link: Link? = nil,
+    group: EventLoopGroup? = nil, logger: Logger = Logger(label: "grenache.pub")
+  ) async throws {
+    self.key = key
+    self.configuration = configuration
+    self.link = link
+    self.logger = logger
+    let group = try group ?? EventLoopGroup(count: 1, name: "grenache-pub")
+    self.group = group
+    let epoch = UUIDText.random()
+    var shards: [LoopBound<PubShard>] = []
+    for loop in group.loops {
+      shards.append(
+        await loop.run { loop in
+          LoopBound(PubShard(key: key, epoch: epoch, configuration, logger: logger), on: loop)
+        })
+    }
+    self.shards = shards
+  }
+
+  /// Sends a message to every subscriber of its topic. It returns when the message is in their queues,
+  /// which may have given up others for it.
+  ///
+  /// Messages of one caller, one after the other, come in their order. Without subscribers a message is
+  /// only kept for those that come back.
+  ///
+  /// - Throws: `GrenacheError`: `invalidPayload` for a topic of more than `PubMessage.topicBytesMax`
+  ///   bytes.
+  public func publish(_ message: PubMessage) async throws(GrenacheError) {
+    guard (message.topic?.utf8.count ?? 0) <= PubMessage.topicBytesMax else {
+      throw GrenacheError(.invalidPayload, "a topic of more than \(PubMessage.topicBytesMax) bytes")
+    }
+    for shard in shards {
+      await shard.loop.run { loop in shard.get(on: loop).publish(message, on: loop) }
+    }
+  }
+
+  /// The subscribers that are connected.
+  public var subscriberCount: Int {
+    get async {
+      var count = 0
+      for shard in shards {
+        count += await shard.loop.run { loop in shard.get(on: loop).count }
+      }
+      return count
+    }
+  }
+
+  /// Messages that subscribers did not get because they did not keep up.
+  public var droppedCount: Int {
+    get async {
+      var count = 0
+      for shard in shards {
+        count += await shard.loop.run { loop in shard.get(on: loop).dropped }
+      }
+      return count
+    }
+  }
+
+  /// Listens and announces until the task is cancelled or a graceful shutdown begins.
+  public func run() async throws {
+    try await run { _ in }
+  }
+
+  /// The same, telling `started` the address that the publisher listens on.
+  public func run(started: @Sendable (SocketAddress) async -> Void) async throws {
+    let context = try configuration.tls.map { try TLSContext($0) }
+    let server = try await listen(context)
+    await started(server.localAddress)
+    let port = server.localAddress.port
+    await withTaskGroup { group in
+      if let link {
+        group.addTask { [key] in await link.keepAnnouncing(key, port: port) }
+      }
+      group.addTask { [reloaders = reloaders(context)] in
+        await FileReloader.runUntilShutdown(reloaders)
+      }
+      // Announcing never ends by itself: the first to end is the wait, or all are cancelled.
+      await group.next()
+      group.cancelAll()
+    }
+    logger.info("shutting down", metadata: ["key": "\(key)", "port": "\(port)"])
+    await server.shutDown(within: configuration.drainDeadline)
+  }
+
+  private func reloaders(_ context: TLSContext?) -> [FileReloader] {
+    let certificates = context.map { FileReloader($0, role: "publisher", logger: logger) }
+    let access = configuration.access.flatMap {
+      FileReloader($0, role: "publisher", logger: logger)
+    }
+    return [certificates, access, link?.certificateReloader].compactMap(\.self)
+  }
+
+  private func listen(_ context: TLSContext?) async throws -> HTTPServer {
+    guard let address = SocketAddress(ip: configuration.host, port: configuration.port) else {
+      throw GrenacheError(
+        .invalidConfiguration, "the host to listen on must be an IP address: \(configuration.host)")
+    }
+    var transport = configuration.transport
+    transport.webSocketOptions.subprotocols = [PubWire.subprotocol]
+    let shards = shards
+    let (key, access, logger) = (key, configuration.access, logger)
+    let server = try await HTTPServer(
+      on: address, context: context, configuration: transport,
+      handlers: HTTPServerHandlers(
+        respond: { _ in HTTPServerResponse(.upgradeRequired) },
+        openWebSocket: { request, loop in
+          if let access, !access.decide(.subscribe, on: key, by: request.identity).isAllowed {
+            Counter(
+              label: "grenache_denials_total", dimensions: [("right", "subscribe")]
+            ).increment()
+            let who = request.identity?.displayName ?? "\(request.remoteAddress)"
+            logger.notice(
+              "denied: no rule of the access policy allows it",
+              metadata: ["right": "subscribe", "key": "\(key)", "by": "\(who)"])
+            return nil
+          }
+          let shard = shards.first { $0.loop === loop }
+          return shard.map { Subscriber($0.get(on: loop), on: loop) }
+        }),
+      group: group, logger: logger)
+    if context == nil {
+      logger.warning("plaintext: subscribers do not prove who they are")
+    }
+    logger.info("listening", metadata: ["address": "\(server.localAddress)", "key": "\(key)"])
+    return server
+  }
+}

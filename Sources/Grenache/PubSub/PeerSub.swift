@@ -1,0 +1,120 @@
+internal import GrenacheIO
+public import GrenacheTLS
+public import GrenacheTransport
+public import ServiceLifecycle
+
+/// How a subscriber follows its publishers, and its limits.
+public struct PeerSubConfiguration: Sendable {
+  /// Only messages about these; `nil` for all. Existing publishers know no topics and send everything.
+  public var topics: [String]?
+  /// Events that may wait to be taken; then publishers are no longer read from (default 1,024).
+  public var bufferMax = 1_024
+  /// The mean time between two lookups of the publishers, each 25 % sooner or later (default 5 s).
+  public var lookupInterval = Duration.seconds(5)
+  /// Publishers that are followed at once (default 100).
+  public var publishersMax = 100
+  /// How long connecting to one may take (default 5 s).
+  public var connectTimeout = Duration.seconds(5)
+  /// The pause before connecting again, at first; it doubles with each failure, and each is drawn by
+  /// chance between half and all of it (default 250 ms).
+  public var reconnectDelayMin = Duration.milliseconds(250)
+  /// The longest such pause (default 5 s).
+  public var reconnectDelayMax = Duration.seconds(5)
+  /// What a message may hold.
+  public var webSocket = WebSocketLimits()
+  /// Who may publish, other than by default: the certificate names the key by a URI `grenache:<key>`,
+  /// or the address by an IP or DNS name.
+  public var verification: PeerVerification?
+
+  /// The defaults.
+  public init() {}
+}
+
+/// What a subscriber hears.
+public enum SubscriptionEvent: Hashable, Sendable {
+  /// A message.
+  case message(PubMessage, from: Endpoint)
+  /// Messages of this publisher are missing: those with these numbers, or nobody knows how many.
+  case gap(ClosedRange<UInt64>?, from: Endpoint)
+}
+
+/// Subscribes to all publishers of a key: finds them through a link, follows them as they come and go, and
+/// connects again after a loss, with pauses drawn by chance, from where it was.
+///
+///     let sub = try await PeerSub("prices", link: link)
+///     async let following: Void = sub.run()
+///     for await event in sub {
+///       if case .message(let message, _) = event { print(message.text) }
+///     }
+///
+/// At most `bufferMax` events wait; a subscriber that is too slow for that meets its publishers' limits,
+/// who tell it what it has lost, if they are of this package.
+public final class PeerSub: AsyncSequence, Service {
+  /// What it hears.
+  public typealias Element = SubscriptionEvent
+
+  /// The key that it subscribes to.
+  public let key: String
+  private let core: LoopBound<SubCore>
+
+  /// A subscriber that hears something once `run` is called.
+  public init(
+    _ key: String, link: Link, configuration: PeerSubConfiguration = PeerSubConfiguration()
+  ) async throws {
+    guard configuration.bufferMax > 0 else {
+      throw GrenacheError(
+        .invalidConfiguration, "a subscriber needs a buffer of one event at least")
+    }
+    self.key = key
+    core = await link.loop.run { loop in
+      LoopBound(SubCore(key, link: link, configuration), on: loop)
+    }
+  }
+
+  /// Follows the publishers until the task is cancelled or a graceful shutdown begins; then the sequence
+  /// ends behind what has come.
+  public func run() async {
+    let core = core
+    await withTaskGroup { group in
+      group.addTask { await Self.follow(core, on: core.loop) }
+      group.addTask { try? await gracefulShutdown() }
+      await group.next()
+      group.cancelAll()
+    }
+    await core.loop.run { loop in core.get(on: loop).stop(on: loop) }
+  }
+
+  /// The publishers that are connected.
+  public var publishers: [Endpoint] {
+    get async {
+      let core = core
+      return await core.loop.run { loop in core.get(on: loop).connected }
+    }
+  }
+
+  /// Takes events, one reader at a time.
+  public struct AsyncIterator: AsyncIteratorProtocol, Sendable {
+    fileprivate let core: LoopBound<SubCore>
+
+    /// The next event; `nil` once following has ended and what had come was taken, or the task was
+    /// cancelled.
+    public mutating func next(
+      isolation actor: isolated (any Actor)? = #isolation
+    ) async -> SubscriptionEvent? {
+      await PeerSub.next(core, on: core.loop)
+    }
+  }
+
+  /// What comes from now on, and what waits already.
+  public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(core: core) }
+
+  private static func follow(_ core: LoopBound<SubCore>, on loop: isolated EventLoop) async {
+    await core.get(on: loop).follow(on: loop)
+  }
+
+  private static func next(
+    _ core: LoopBound<SubCore>, on loop: isolated EventLoop
+  ) async -> SubscriptionEvent? {
+    await core.get(on: loop).next(on: loop)
+  }
+}

@@ -1,0 +1,216 @@
+internal import GrenacheFraming
+internal import GrenacheIO
+internal import GrenacheTransport
+internal import Logging
+internal import Metrics
+
+/// The part of a publisher that lives on one loop: its subscribers there, and what is kept for those that
+/// come back. Each loop counts for itself, so that a subscriber that comes back to another loop is told
+/// of a gap: a publisher has one loop unless it is given more.
+final class PubShard {
+  let key: String
+  let epoch: String
+  let configuration: PeerPubConfiguration
+  private let logger: Logger
+  private(set) var ring: ReplayRing
+  private(set) var dropped = 0
+  private var subscribers: [ObjectIdentifier: Subscriber] = [:]
+
+  init(key: String, epoch: String, _ configuration: PeerPubConfiguration, logger: Logger) {
+    self.key = key
+    self.epoch = "\(epoch).\(UUIDText.random().prefix(8))"
+    self.configuration = configuration
+    self.logger = logger
+    ring = ReplayRing(
+      messagesMax: configuration.replayMessagesMax, bytesMax: configuration.replayBytesMax)
+  }
+
+  var count: Int { subscribers.count }
+
+  func publish(_ message: PubMessage, on loop: isolated EventLoop) {
+    let numbered = ring.append(message)
+    guard let number = numbered.number, !subscribers.isEmpty else { return }
+    // Each form is made once, for all.
+    let forms = PubForms(numbered, number)
+    for subscriber in Array(subscribers.values) {
+      subscriber.offer(numbered, forms, on: loop)
+    }
+  }
+
+  func add(_ subscriber: Subscriber) {
+    subscribers[ObjectIdentifier(subscriber)] = subscriber
+  }
+
+  func remove(_ subscriber: Subscriber) {
+    subscribers[ObjectIdentifier(subscriber)] = nil
+  }
+
+  func noteDropped(_ count: Int) {
+    dropped += count
+    Counter(label: "grenache_messages_dropped_total", dimensions: [("key", key)])
+      .increment(by: count)
+  }
+}
+
+/// A message as subscribers get it: with its number, or plain. Each form is made at most once.
+final class PubForms {
+  private let message: PubMessage
+  private let number: UInt64
+  private var counted: [UInt8]?
+  private var plain: [UInt8]?
+
+  init(_ message: PubMessage, _ number: UInt64) {
+    self.message = message
+    self.number = number
+  }
+
+  func entry(isExtended: Bool) -> SubscriberQueue.Entry {
+    let isText = if case .text = message.content { true } else { false }
+    return .init(number: number, isText: isText, payload: payload(isExtended))
+  }
+
+  private func payload(_ isExtended: Bool) -> [UInt8] {
+    if let known = isExtended ? counted : plain { return known }
+    let made = PubWire.payload(message, number: isExtended ? number : nil)
+    if isExtended { counted = made } else { plain = made }
+    return made
+  }
+}
+
+/// One connection of a subscriber, confined to its loop.
+///
+///     waiting (the extension: for what it subscribes to) → subscribed → closed
+final class Subscriber: WebSocketHandler, LoopTimerTarget {
+  /// How long a subscriber that speaks the extension may take to say what it wants.
+  static let openingDeadline = Duration.seconds(10)
+
+  private let shard: PubShard
+  private var queue: SubscriberQueue
+  private var connection: WebSocketConnection?
+  private var topics: Set<String>?
+  private var isExtended = false
+  private var isSubscribed = false
+  private var isClosed = false
+  /// The number that comes next if nothing is lost.
+  private var expected: UInt64 = 1
+  private lazy var timer = TargetTimer(self)
+
+  init(_ shard: PubShard, on loop: isolated EventLoop) {
+    self.shard = shard
+    queue = SubscriberQueue(
+      messagesMax: shard.configuration.queueMessagesMax,
+      bytesMax: shard.configuration.queueBytesMax, policy: shard.configuration.slowSubscribers)
+  }
+
+  /// The first pass comes with the opening handshake, whether anything has been said or not.
+  func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {
+    if self.connection == nil, !isClosed { opened(connection, on: loop) }
+  }
+
+  private func opened(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
+    self.connection = connection
+    isExtended = connection.subprotocol == PubWire.subprotocol
+    if isExtended {
+      loop.core.arm(timer, after: Self.openingDeadline)
+    } else {
+      // Connecting is subscribing, for existing subscribers.
+      isSubscribed = true
+      shard.add(self)
+    }
+  }
+
+  func received(
+    _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
+    on loop: isolated EventLoop
+  ) {
+    // What existing subscribers say is ignored, and so is what comes after the first word.
+    if self.connection == nil { opened(connection, on: loop) }
+    guard isExtended, !isSubscribed else { return }
+    guard kind == .text, let opening = PubWire.subscribe(from: payload.copy()),
+      (opening.topics?.count ?? 0) <= shard.configuration.topicsMax
+    else { return connection.close(.policyViolation, reason: "no subscription", on: loop) }
+    subscribe(opening, on: loop)
+  }
+
+  func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    connection?.close(.policyViolation, reason: "no subscription in time", on: loop)
+  }
+
+  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
+    send(on: loop)
+  }
+
+  func closed(
+    _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
+  ) {
+    loop.core.cancel(timer)
+    shard.remove(self)
+    isClosed = true
+    self.connection = nil
+  }
+
+  // MARK: Messages
+
+  /// Takes a message into the queue, if it is about what was asked for, and sends what can be sent.
+  func offer(_ message: PubMessage, _ forms: PubForms, on loop: isolated EventLoop) {
+    guard let connection, wants(message.topic) else { return }
+    switch queue.append(forms.entry(isExtended: isExtended)) {
+    case .queued:
+      break
+    case .dropped(let count):
+      shard.noteDropped(count)
+    case .disconnect:
+      shard.remove(self)
+      return connection.close(.policyViolation, reason: "too slow", on: loop)
+    }
+    send(on: loop)
+  }
+
+  private func wants(_ topic: String?) -> Bool {
+    guard let topics else { return true }
+    return topic.map(topics.contains) ?? false
+  }
+
+  private func subscribe(_ opening: PubWire.Subscribe, on loop: isolated EventLoop) {
+    loop.core.cancel(timer)
+    isSubscribed = true
+    topics = opening.topics.map(Set.init)
+    shard.add(self)
+    expected = shard.ring.next
+    say(.init(epoch: shard.epoch, next: shard.ring.next), on: loop)
+    guard let after = opening.after, after < shard.ring.next, opening.epoch == shard.epoch else {
+      return
+    }
+    let (messages, first) = shard.ring.after(after)
+    expected = after + 1
+    if first > expected, first > 1 {
+      say(.init(gap: .init(from: expected, to: first - 1)), on: loop)
+      expected = first
+    }
+    for message in messages {
+      guard let number = message.number else { continue }
+      offer(message, PubForms(message, number), on: loop)
+    }
+  }
+
+  /// Sends while the connection takes it; the rest waits in the queue.
+  private func send(on loop: isolated EventLoop) {
+    guard let connection else { return }
+    while !connection.isOutputFull, connection.isOpen, let entry = queue.popFirst() {
+      if isExtended { sayGap(before: entry.number, on: loop) }
+      connection.send(entry.isText ? .text : .binary, entry.payload.span, on: loop)
+      expected = entry.number + 1
+    }
+  }
+
+  /// Says which numbers are missing; with topics, whose numbers have holes, only lost ones could be told
+  /// from others, so a subscriber to topics is told of every number that it does not get.
+  private func sayGap(before number: UInt64, on loop: isolated EventLoop) {
+    guard topics == nil, number > expected else { return }
+    say(.init(gap: .init(from: expected, to: number - 1)), on: loop)
+  }
+
+  private func say(_ control: PubWire.Control, on loop: isolated EventLoop) {
+    connection?.send(.text, PubWire.control(control).span, on: loop)
+  }
+}

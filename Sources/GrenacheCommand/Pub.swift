@@ -1,0 +1,119 @@
+import ArgumentParser
+import Foundation
+import Grenache
+import GrenacheCommandSupport
+import GrenacheIO
+import GrenacheTLS
+import Logging
+import ServiceLifecycle
+
+/// `grenache pub KEY --port N`
+struct Pub: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Publish the lines of standard input until it ends, or until SIGTERM.",
+    discussion: "Who subscribes gets each line as a text message.")
+
+  @Argument(help: "The key.")
+  var key: String
+  @Option(name: .shortAndLong, help: "The port; 0 for any.")
+  var port: UInt16
+  @Option(help: "What the messages are about.")
+  var topic: String?
+  @Option(help: "What happens to slow subscribers: dropOldest, dropNewest or disconnect.")
+  var slow = SlowSubscriberPolicy.dropOldest.rawValue
+  @Option(help: "The address to listen on.")
+  var bind: String?
+  @Option(help: "Wait for this many subscribers before the first line.")
+  var waitFor = 0
+  @Flag(help: "Do not announce.")
+  var noAnnounce = false
+  @Flag(help: "Say where the publisher listens as JSON.")
+  var json = false
+  @OptionGroup var grapes: GrapeOptions
+
+  func run() async throws {
+    try await runCommand(mapping: commandExit) {
+      let logger = try grapes.logging.logger("grenache")
+      let link = noAnnounce ? nil : try await grapes.link(logger)
+      let pub = try await PeerPub(key, try publisherConfiguration(), link: link, logger: logger)
+      let lines = LinePublisher(pub: pub, topic: topic, waitFor: waitFor, json: json)
+      try await runServices([lines], logger: logger)
+    }
+  }
+
+  private func publisherConfiguration() throws -> PeerPubConfiguration {
+    guard let policy = SlowSubscriberPolicy(rawValue: slow) else {
+      throw CommandFailure(.usage, "--slow: dropOldest, dropNewest or disconnect.")
+    }
+    var configuration: PeerPubConfiguration
+    if let tls = try grapes.tls.configuration() {
+      configuration = PeerPubConfiguration(port: port, tls: tls)
+      if let bind { configuration.host = bind }
+    } else {
+      configuration = .insecurePlaintext(port: port)
+      configuration.host = bind ?? "127.0.0.1"
+      guard let address = SocketAddress(ip: configuration.host, port: port) else {
+        throw CommandFailure(.usage, "--bind: \(configuration.host) is not an IP address.")
+      }
+      try grapes.tls.checkPlaintext(listeningOnLoopback: address.isLoopback)
+    }
+    configuration.slowSubscribers = policy
+    return configuration
+  }
+}
+
+/// A publisher that takes its messages from standard input and ends with it.
+private struct LinePublisher: Service {
+  let pub: PeerPub
+  let topic: String?
+  let waitFor: Int
+  let json: Bool
+
+  func run() async throws {
+    let (pub, json) = (pub, json)
+    let isDone = try await withThrowingTaskGroup(of: Bool.self) { group in
+      let (started, starting) = AsyncStream.makeStream(of: Void.self)
+      group.addTask {
+        try await pub.run { address in
+          if json {
+            printLine(JSONLine.object(["key": pub.key, "address": "\(address)"]))
+          } else {
+            printLine("publishing \(pub.key) at \(address)")
+          }
+          starting.yield()
+        }
+        return false
+      }
+      group.addTask {
+        for await _ in started { break }
+        try await publishLines()
+        return true
+      }
+      let isDone = try await group.next() ?? false
+      group.cancelAll()
+      while try await group.next() != nil {}
+      return isDone
+    }
+    // A service that ends by itself would end the others as if it had failed.
+    if isDone { throw ExitCode.success }
+  }
+
+  private func publishLines() async throws {
+    while await pub.subscriberCount < waitFor { try await Task.sleep(for: .milliseconds(20)) }
+    for await line in InputLines.all() {
+      try await pub.publish(PubMessage(line, topic: topic))
+    }
+  }
+}
+
+/// The lines of standard input, read on a thread of their own.
+enum InputLines {
+  static func all() -> AsyncStream<String> {
+    let (lines, continuation) = AsyncStream.makeStream(of: String.self)
+    Thread.detachNewThread {
+      while let line = readLine() { continuation.yield(line) }
+      continuation.finish()
+    }
+    return lines
+  }
+}

@@ -1,0 +1,85 @@
+import ArgumentParser
+import Foundation
+import Grenache
+import GrenacheCommandSupport
+import GrenacheTransport
+import Logging
+import ServiceLifecycle
+
+/// `grenache sub KEY`
+struct Sub: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Subscribe to all publishers of a key and print their messages until SIGTERM.",
+    discussion: "Messages that were missed are told on standard error, or as JSON.")
+
+  @Argument(help: "The key.")
+  var key: String
+  @Option(help: "Only messages about this; several times for several topics.")
+  var topic: [String] = []
+  @Option(help: "End after this many messages.")
+  var count: Int?
+  @Flag(help: "Print JSON lines.")
+  var json = false
+  @OptionGroup var grapes: GrapeOptions
+
+  func run() async throws {
+    try await runCommand(mapping: commandExit) {
+      let logger = try grapes.logging.logger("grenache")
+      let link = try await grapes.link(logger)
+      var configuration = PeerSubConfiguration()
+      configuration.topics = topic.isEmpty ? nil : topic
+      let sub = try await PeerSub(key, link: link, configuration: configuration)
+      try await runServices([Printer(sub: sub, count: count, json: json)], logger: logger)
+    }
+  }
+}
+
+/// Prints what a subscriber hears.
+private struct Printer: Service {
+  let sub: PeerSub
+  let count: Int?
+  let json: Bool
+
+  func run() async throws {
+    let (sub, count, json) = (sub, count, json)
+    let isDone = await withTaskGroup { group in
+      group.addTask {
+        await sub.run()
+        return false
+      }
+      group.addTask {
+        var left = count ?? .max
+        for await event in sub {
+          Self.show(event, json: json)
+          if case .message = event { left -= 1 }
+          if left <= 0 { return true }
+        }
+        return false
+      }
+      let isDone = await group.next() ?? false
+      group.cancelAll()
+      return isDone
+    }
+    // A service that ends by itself would end the others as if it had failed.
+    if isDone { throw ExitCode.success }
+  }
+
+  private static func show(_ event: SubscriptionEvent, json: Bool) {
+    switch event {
+    case .message(let message, let publisher):
+      guard json else { return printLine(message.text) }
+      printLine(
+        JSONLine.object([
+          "message": message.text, "topic": message.topic ?? NSNull(),
+          "number": message.number ?? NSNull(), "publisher": "\(publisher)",
+        ]))
+    case .gap(let numbers, let publisher):
+      let text = numbers.map { "\($0.lowerBound) to \($0.upperBound)" } ?? "nobody knows which"
+      if json {
+        printLine(JSONLine.object(["gap": text, "publisher": "\(publisher)"]))
+      } else {
+        printError("missed of \(publisher): \(text)")
+      }
+    }
+  }
+}

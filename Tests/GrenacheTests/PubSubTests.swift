@@ -1,0 +1,424 @@
+import Foundation
+import Grenache
+import GrenacheAccess
+import GrenacheFraming
+import GrenacheIO
+import GrenacheTLS
+import GrenacheTransport
+import TestSupport
+import Testing
+
+@testable import Grenache
+
+/// A publisher that a test starts and ends.
+private final class RunningPub: Sendable {
+  let pub: PeerPub
+  let endpoint: Endpoint
+  private let task: Task<Void, any Error>
+
+  init(_ key: String, _ base: PeerPubConfiguration) async throws {
+    var configuration = base
+    configuration.host = "127.0.0.1"
+    configuration.drainDeadline = .milliseconds(100)
+    let pub = try await PeerPub(key, configuration, logger: quietLogger)
+    self.pub = pub
+    let (addresses, listening) = AsyncThrowingStream.makeStream(of: SocketAddress.self)
+    task = Task {
+      do {
+        try await pub.run { listening.yield($0) }
+      } catch {
+        listening.finish(throwing: error)
+        throw error
+      }
+    }
+    var iterator = addresses.makeAsyncIterator()
+    guard let address = try await iterator.next() else { throw CancellationError() }
+    endpoint = Endpoint(address)
+  }
+
+  deinit { task.cancel() }
+
+  func subscribers(_ count: Int) async throws {
+    while await pub.subscriberCount != count { try await Task.sleep(for: .milliseconds(5)) }
+  }
+
+  func stop() async {
+    task.cancel()
+    _ = try? await task.value
+  }
+}
+
+/// A subscriber's connection that hears everything and says what a test wants.
+private struct RawSubscriber: Sendable {
+  private let bound: LoopBound<(Recorder, WebSocketConnection)>
+
+  private final class Recorder: WebSocketHandler {
+    var texts: [String] = []
+    var isClosed = false
+    var changed = LoopPromise<Void>()
+
+    func received(
+      _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
+      on loop: isolated EventLoop
+    ) {
+      let text = payload.string()
+      texts.append(kind == .text ? text : "bytes:\(text)")
+      tell(on: loop)
+    }
+
+    func closed(
+      _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
+    ) {
+      isClosed = true
+      tell(on: loop)
+    }
+
+    private func tell(on loop: isolated EventLoop) {
+      changed.fulfil((), on: loop)
+      changed = LoopPromise()
+    }
+  }
+
+  init(
+    to endpoint: Endpoint, tls: TLSConfiguration?, subprotocols: [String] = [], reads: Bool = true
+  ) async throws {
+    let context = try tls.map { try TLSContext($0) }
+    bound = try await Self.connect(
+      endpoint, context, subprotocols, reads, on: EventLoopGroup.shared().next())
+  }
+
+  private static func connect(
+    _ endpoint: Endpoint, _ context: TLSContext?, _ subprotocols: [String], _ reads: Bool,
+    on loop: isolated EventLoop
+  ) async throws -> LoopBound<(Recorder, WebSocketConnection)> {
+    let recorder = Recorder()
+    let connection = try await WebSocketClient.connect(
+      to: Destination(endpoint, verification: .service("news")), context: context,
+      limits: WebSocketLimits(), options: WebSocketOptions(subprotocols: subprotocols),
+      handler: recorder, by: .now() + .seconds(10), on: loop)
+    if !reads { connection.pauseReading(on: loop) }
+    return LoopBound((recorder, connection), on: loop)
+  }
+
+  func say(_ text: String) async {
+    let bound = bound
+    await bound.loop.run { loop in
+      bound.get(on: loop).1.send(.text, Array(text.utf8).span, on: loop)
+    }
+  }
+
+  func heard(_ count: Int) async -> [String] {
+    await Self.wait(bound, count, on: bound.loop)
+  }
+
+  private static func wait(
+    _ bound: LoopBound<(Recorder, WebSocketConnection)>, _ count: Int, on loop: isolated EventLoop
+  ) async -> [String] {
+    let recorder = bound.get(on: loop).0
+    while recorder.texts.count < count, !recorder.isClosed {
+      _ = await recorder.changed.wait(until: .now() + .seconds(30), on: loop)
+    }
+    return recorder.texts
+  }
+}
+
+@Suite("Publish and subscribe", .timeLimit(.minutes(1)))
+struct PubSubTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  private func secure() throws -> PeerPubConfiguration {
+    PeerPubConfiguration(port: 0, tls: try authority.worker("news"))
+  }
+
+  private func subscriber(
+    _ grape: FixedGrape, configure: (inout PeerSubConfiguration) -> Void = { _ in }
+  ) async throws -> PeerSub {
+    let link = try await Link(
+      LinkConfiguration(grapes: [grape.endpoint], tls: try authority.client()),
+      logger: quietLogger)
+    var configuration = PeerSubConfiguration()
+    configuration.lookupInterval = .milliseconds(100)
+    configuration.reconnectDelayMin = .milliseconds(20)
+    configure(&configuration)
+    return try await PeerSub("news", link: link, configuration: configuration)
+  }
+
+  /// The first `count` events while the subscriber runs.
+  private func events(
+    of sub: PeerSub, _ count: Int, after start: @escaping @Sendable () async throws -> Void
+  ) async throws -> [SubscriptionEvent] {
+    try await withThrowingTaskGroup(of: [SubscriptionEvent]?.self) { group in
+      group.addTask {
+        await sub.run()
+        return nil
+      }
+      group.addTask {
+        try await start()
+        return nil
+      }
+      group.addTask {
+        var events: [SubscriptionEvent] = []
+        for await event in sub {
+          events.append(event)
+          if events.count == count { break }
+        }
+        return events
+      }
+      while let result = try await group.next() {
+        if let result {
+          group.cancelAll()
+          return result
+        }
+      }
+      return []
+    }
+  }
+
+  @Test("texts and bytes, with topics and numbers, over mutual TLS")
+  func messages() async throws {
+    let news = try await RunningPub("news", try secure())
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([news.endpoint])
+    let heard = try await events(of: try await subscriber(grape), 3) {
+      try await news.subscribers(1)
+      try await news.pub.publish(PubMessage("one"))
+      try await news.pub.publish(PubMessage(bytes: [0, 255], topic: "raw"))
+      try await news.pub.publish(PubMessage("quote \" \u{e9}", topic: "text"))
+    }
+    var expected = [
+      PubMessage("one"), PubMessage(bytes: [0, 255], topic: "raw"),
+      PubMessage("quote \" \u{e9}", topic: "text"),
+    ]
+    for index in expected.indices { expected[index].number = UInt64(index + 1) }
+    #expect(heard == expected.map { .message($0, from: news.endpoint) })
+    await news.stop()
+    await grape.stop()
+  }
+
+  @Test("only the topics that were asked for")
+  func topics() async throws {
+    let news = try await RunningPub("news", try secure())
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([news.endpoint])
+    let sub = try await subscriber(grape) { $0.topics = ["a"] }
+    let heard = try await events(of: sub, 2) {
+      try await news.subscribers(1)
+      for topic in ["b", "a", nil, "a"] {
+        try await news.pub.publish(PubMessage(topic ?? "none", topic: topic))
+      }
+    }
+    let texts = heard.map { event in
+      if case .message(let message, _) = event { message.text } else { "gap" }
+    }
+    #expect(texts == ["a", "a"])
+    await news.stop()
+    await grape.stop()
+  }
+
+  @Test("all publishers of a key are followed, those that come later, too")
+  func allPublishers() async throws {
+    let first = try await RunningPub("news", try secure())
+    let second = try await RunningPub("news", try secure())
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([first.endpoint])
+    let heard = try await events(of: try await subscriber(grape), 2) {
+      try await first.subscribers(1)
+      try await first.pub.publish(PubMessage("first"))
+      grape.answer([first.endpoint, second.endpoint])
+      try await second.subscribers(1)
+      try await second.pub.publish(PubMessage("second"))
+    }
+    let sources = heard.compactMap { event -> Endpoint? in
+      if case .message(_, let from) = event { from } else { nil }
+    }
+    #expect(Set(sources) == [first.endpoint, second.endpoint])
+    await first.stop()
+    await second.stop()
+    await grape.stop()
+  }
+
+  @Test("P37 subscribers come back by themselves to a publisher that starts again, told of the gap")
+  func reconnect() async throws {
+    let first = try await RunningPub("news", try secure())
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([first.endpoint])
+    var again = try secure()
+    again.port = first.endpoint.port
+    let configuration = again
+    let heard = try await events(of: try await subscriber(grape), 3) {
+      try await first.subscribers(1)
+      try await first.pub.publish(PubMessage("before"))
+      await first.stop()
+      let second = try await RunningPub("news", configuration)
+      try await second.subscribers(1)
+      try await second.pub.publish(PubMessage("after"))
+      try await Task.sleep(for: .seconds(30))
+    }
+    let texts = heard.map { event in
+      switch event {
+      case .message(let message, _): message.text
+      case .gap(let numbers, _): numbers == nil ? "gap" : "numbers"
+      }
+    }
+    #expect(texts == ["before", "gap", "after"])
+    await grape.stop()
+  }
+
+  @Test("a subscriber that says where it was gets what is kept, and is told what is not")
+  func replay() async throws {
+    var configuration = try secure()
+    configuration.replayMessagesMax = 3
+    let news = try await RunningPub("news", configuration)
+    let tls = try authority.client()
+    let first = try await RawSubscriber(
+      to: news.endpoint, tls: tls, subprotocols: PubWire.offeredSubprotocols)
+    await first.say("{\"subscribe\":{}}")
+    let opening = try #require(await first.heard(1).first)
+    let control = try #require(PubWire.control(from: Array(opening.utf8)))
+    #expect(control.next == 1)
+    for number in 1...5 { try await news.pub.publish(PubMessage("m\(number)")) }
+    for (after, expected) in [
+      (4, ["[5,null,\"m5\"]"]), (5, []),
+      (
+        0,
+        [
+          "{\"gap\":{\"from\":1,\"to\":2}}", "[3,null,\"m3\"]", "[4,null,\"m4\"]",
+          "[5,null,\"m5\"]",
+        ]
+      ),
+    ] {
+      let again = try await RawSubscriber(
+        to: news.endpoint, tls: tls, subprotocols: PubWire.offeredSubprotocols)
+      await again.say(
+        "{\"subscribe\":{\"after\":\(after),\"epoch\":\"\(control.epoch ?? "")\"}}")
+      let heard = await again.heard(1 + expected.count)
+      #expect(Array(heard.dropFirst()) == expected)
+    }
+    await news.stop()
+  }
+
+  @Test("existing subscribers in the clear: connecting is subscribing, messages come as they are")
+  func existingSubscriber() async throws {
+    let news = try await RunningPub("news", .insecurePlaintext(port: 0))
+    let raw = try await RawSubscriber(to: news.endpoint, tls: nil)
+    try await news.subscribers(1)
+    try await news.pub.publish(PubMessage("{\"not\":encoded}", topic: "x"))
+    try await news.pub.publish(PubMessage(bytes: Array("raw".utf8)))
+    await raw.say("ignored")
+    try await news.pub.publish(PubMessage("last"))
+    #expect(await raw.heard(3) == ["{\"not\":encoded}", "bytes:raw", "last"])
+    await news.stop()
+  }
+
+  @Test("the policy decides who may subscribe")
+  func denied() async throws {
+    var configuration = try secure()
+    configuration.access = AccessControl(AccessPolicy([]))
+    let news = try await RunningPub("news", configuration)
+    await #expect(throws: TransportError.self) {
+      _ = try await RawSubscriber(to: news.endpoint, tls: try authority.client())
+    }
+    await news.stop()
+  }
+
+  @Test(
+    "P36 a subscriber that stalls loses messages, counted and told; the others lose none",
+    arguments: [SlowSubscriberPolicy.dropOldest, .disconnect])
+  func slow(_ policy: SlowSubscriberPolicy) async throws {
+    var configuration = try secure()
+    configuration.slowSubscribers = policy
+    configuration.queueMessagesMax = 50
+    let news = try await RunningPub("news", configuration)
+    let tls = try authority.client()
+    let stalled = try await RawSubscriber(to: news.endpoint, tls: tls, reads: false)
+    var others: [RawSubscriber] = []
+    for _ in 0..<5 { others.append(try await RawSubscriber(to: news.endpoint, tls: tls)) }
+    try await news.subscribers(6)
+    let text = String(repeating: "x", count: 32 << 10)
+    var sent = 0
+    while await news.pub.droppedCount == 0, await news.pub.subscriberCount == 6, sent < 4_000 {
+      try await news.pub.publish(PubMessage(text))
+      sent += 1
+      for other in others where sent % 20 == 0 { _ = await other.heard(sent) }
+    }
+    for other in others { #expect(await other.heard(sent).count == sent) }
+    if policy == .disconnect {
+      #expect(await news.pub.subscriberCount == 5)
+    } else {
+      #expect(await news.pub.droppedCount > 0)
+    }
+    _ = stalled
+    await news.stop()
+  }
+}
+
+@Suite("Queues of publishers")
+struct SubscriberQueueTests {
+  private func entry(_ number: UInt64, bytes: Int = 1) -> SubscriberQueue.Entry {
+    .init(number: number, isText: true, payload: [UInt8](repeating: 0, count: bytes))
+  }
+
+  @Test("at the limit and one past it, by each policy", arguments: SlowSubscriberPolicy.allCases)
+  func policies(_ policy: SlowSubscriberPolicy) {
+    var queue = SubscriberQueue(messagesMax: 3, bytesMax: 100, policy: policy)
+    for number in 1...3 { #expect(queue.append(entry(UInt64(number))) == .queued) }
+    let outcome = queue.append(entry(4))
+    var left: [UInt64] = []
+    while let next = queue.popFirst() { left.append(next.number) }
+    switch policy {
+    case .dropOldest: #expect(outcome == .dropped(1) && left == [2, 3, 4])
+    case .dropNewest: #expect(outcome == .dropped(1) && left == [1, 2, 3])
+    case .disconnect: #expect(outcome == .disconnect)
+    }
+    #expect(queue.bytes == 0)
+  }
+
+  @Test("bytes count as well; what can never fit is dropped by itself")
+  func bytes() {
+    var queue = SubscriberQueue(messagesMax: 10, bytesMax: 10, policy: .dropOldest)
+    #expect(queue.append(entry(1, bytes: 5)) == .queued)
+    #expect(queue.append(entry(2, bytes: 5)) == .queued)
+    #expect(queue.append(entry(3, bytes: 6)) == .dropped(2))
+    #expect(queue.append(entry(4, bytes: 11)) == .dropped(1))
+    #expect(queue.count == 1 && queue.bytes == 6)
+  }
+
+  @Test("the ring keeps the last, by number and by bytes")
+  func ring() {
+    var ring = ReplayRing(messagesMax: 3, bytesMax: 10)
+    for number in 1...5 { #expect(ring.append(PubMessage("\(number)")).number == UInt64(number)) }
+    #expect(ring.after(0).first == 3)
+    #expect(ring.after(0).messages.map(\.text) == ["3", "4", "5"])
+    #expect(ring.after(3).messages.map(\.text) == ["4", "5"])
+    #expect(ring.after(5).messages.isEmpty)
+    #expect(ring.after(.max - 1).messages.isEmpty)
+    _ = ring.append(PubMessage("12345678"))
+    #expect(ring.after(0).messages.map(\.text) == ["4", "5", "12345678"])
+    _ = ring.append(PubMessage("12345"))
+    #expect(ring.after(0).messages.map(\.text) == ["12345"])
+    _ = ring.append(PubMessage(String(repeating: "x", count: 11)))
+    #expect(ring.after(0).messages.isEmpty)
+  }
+
+  @Test(
+    "what is no message", arguments: ["", "[", "[1]", "[1,null]", "[-1,null,\"a\"]", "[1,null,2]"])
+  func noMessage(_ text: String) {
+    #expect(PubWire.message(.text, Array(text.utf8).span) == nil)
+    #expect(PubWire.message(.binary, Array(text.utf8).span) == nil)
+  }
+
+  @Test("messages are read as they were written")
+  func roundTrip() {
+    for topic in [nil, "t", "\u{e9}\""] {
+      for message in [PubMessage("a\n\"", topic: topic), PubMessage(bytes: [0, 1], topic: topic)] {
+        let kind: WebSocketMessageKind = if case .text = message.content { .text } else { .binary }
+        let read = PubWire.message(kind, PubWire.payload(message, number: .max).span)
+        var expected = message
+        expected.number = .max
+        #expect(read == expected)
+      }
+    }
+  }
+}
