@@ -145,6 +145,12 @@ public final class PeerPub: Service {
   /// The same, telling `started` the address that the publisher listens on.
   public func run(started: @Sendable (SocketAddress) async -> Void) async throws {
     let context = try configuration.tls.map { try TLSContext($0) }
+    if let context {
+      context.logInsecureOptions(role: "publisher", logger)
+      configuration.access?.guardConnections(of: context) { [key] policy, peer in
+        policy.decide(.subscribe, on: key, by: peer).isAllowed
+      }
+    }
     let server = try await listen(context)
     await started(server.localAddress)
     let port = server.localAddress.port
