@@ -85,8 +85,8 @@ struct WebSocketDeflateTests {
 struct WebSocketKeepAliveTests {
   private static let eager: WebSocketOptions = {
     var options = WebSocketOptions()
-    options.pingInterval = .milliseconds(50)
-    options.pongDeadline = .milliseconds(200)
+    options.pingInterval = .milliseconds(300)
+    options.pongDeadline = .seconds(2)
     return options
   }()
 
