@@ -119,6 +119,12 @@ let package = Package(
     .executableTarget(
       name: "HelloClient", dependencies: ["Grenache"], path: "Examples/HelloClient",
       swiftSettings: settings),
+    .executableTarget(
+      name: "PubSubExample", dependencies: ["Grenache"], path: "Examples/PubSubExample",
+      swiftSettings: settings),
+    .executableTarget(
+      name: "StreamExample", dependencies: ["Grenache"], path: "Examples/StreamExample",
+      swiftSettings: settings),
 
     // The tests.
     .target(
@@ -160,7 +166,11 @@ let package = Package(
       ],
       swiftSettings: testSettings),
     .testTarget(
-      name: "CommandTests", dependencies: ["GrapeCommand", "GrenacheCommand", "TestSupport"],
+      name: "CommandTests",
+      dependencies: [
+        "GrapeCommand", "GrenacheCommand", "PubSubExample", "StreamExample", "HelloWorker",
+        "HelloClient", "TestSupport",
+      ],
       swiftSettings: testSettings),
   ],
   cLanguageStandard: .c11
