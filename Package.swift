@@ -132,6 +132,12 @@ let package = Package(
     .executableTarget(
       name: "HelloClient", dependencies: ["Grenache"], path: "Examples/HelloClient",
       swiftSettings: settings),
+    .executableTarget(
+      name: "PubSubExample", dependencies: ["Grenache"], path: "Examples/PubSubExample",
+      swiftSettings: settings),
+    .executableTarget(
+      name: "StreamExample", dependencies: ["Grenache"], path: "Examples/StreamExample",
+      swiftSettings: settings),
 
     // The tests.
     .target(
@@ -175,8 +181,9 @@ let package = Package(
     .testTarget(
       name: "CommandTests",
       dependencies: [
-        "GrapeCommand", "GrenacheCommand", "GrenacheTransport", "GrenacheFraming", "GrenacheIO",
-        "GrenacheTLS", "TestSupport",
+        "GrapeCommand", "GrenacheCommand", "PubSubExample", "StreamExample", "HelloWorker",
+        "HelloClient", "GrenacheTransport", "GrenacheFraming", "GrenacheIO", "GrenacheTLS",
+        "TestSupport",
       ],
       swiftSettings: testSettings),
   ],

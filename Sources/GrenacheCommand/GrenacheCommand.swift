@@ -19,7 +19,7 @@ struct GrenacheCommand: AsyncParsableCommand {
     version: "0.1.0",
     subcommands: [
       Announce.self, Lookup.self, Call.self, Stream.self, Serve.self, Pub.self, Sub.self,
-      MapCommand.self,
+      MapCommand.self, Bench.self,
       Certs.self, TLSCommand.self,
       Dev.self, Echo.self,
     ])

@@ -115,6 +115,50 @@ struct CurlTests {
   }
 }
 
+@Suite("announce, map and bench as commands")
+struct MoreCommandTests {
+  @Test("announce takes words, lines with comments, another delimiter and JSON; map calls them all")
+  func announceAndMap() async throws {
+    let grape = try RunningCommand(
+      Programs.grape, ["--dp", "0", "--aph", "0", "--bn", "", "--json", "--insecure-plaintext"])
+    let api = member("api", of: await grape.firstLine())
+    let options = ["--grape", api, "--insecure-plaintext"]
+    let worker = try RunningCommand(
+      Programs.grenache,
+      ["serve", "a", "--port", "0", "--json", "--echo", "--no-announce", "--insecure-plaintext"])
+    let port = port(of: member("address", of: await worker.firstLine()))
+    for (input, arguments, expected) in [
+      ("# comment\\n; another\\n\\n a,\(port) \\n", [], "a,\(port) stored on 0"),
+      ("a:b:\(port)\\n", ["-d", ":"], "a:b:\(port) stored on 0"),
+      (
+        "[\"c\",\(port)]\\n", ["--json"],
+        "{\"port\":\(port),\"service\":\"c\",\"stored\":0}"
+      ),
+    ] as [(String, [String], String)] {
+      let announced = try await run(
+        "/bin/sh",
+        ["-c", "printf '\(input)' | \"$0\" \"$@\"", Programs.grenache, "announce"] + arguments
+          + options)
+      #expect(announced.output == expected, "\(announced.errors)")
+    }
+    let bad = try await run(Programs.grenache, ["announce", "nonsense"] + options)
+    #expect(bad.status == 64)
+    let mapped = try await run(Programs.grenache, ["map", "a", "hello", "--json"] + options)
+    #expect(
+      mapped.output == "{\"result\":\"hello\",\"worker\":\"127.0.0.1:\(port)\"}", "\(mapped.errors)"
+    )
+    let bench = try await run(
+      Programs.grenache,
+      ["bench", "a", "--seconds", "0.3", "--in-flight", "4", "--json"] + options)
+    #expect(bench.output.contains("\"failures\":0"), "\(bench.errors)")
+    let open = try await run(
+      Programs.grenache, ["bench", "a", "--seconds", "0.3", "--rate", "200"] + options)
+    #expect(open.output.contains("calls, 0 failed"), "\(open.output)\(open.errors)")
+    _ = await worker.terminate()
+    _ = await grape.terminate()
+  }
+}
+
 @Suite("HTTPS RPC: Python's http.client and http.server", .enabled(if: Programs.hasPython))
 struct PythonHTTPTests {
   @Test("a Python client: kept connection, chunked, gzip, stream")

@@ -207,6 +207,42 @@ struct LinkTests {
     }
   }
 
+  @Test("a scope announces before its body and withdraws behind it, however that ends")
+  func announcing() async throws {
+    let paths = Mutex<[String]>([])
+    try await withGrape(answer: { path, _ in
+      paths.withLock { $0.append(path) }
+      return (200, "1")
+    }) { grape, _ in
+      let link = try await link([grape])
+      let seen = try await link.announcing("rpc_test", port: 4_001) {
+        paths.withLock { $0 }
+      }
+      #expect(seen.first == "/announce")
+      #expect(paths.withLock { $0.last } == "/withdraw")
+      await #expect(throws: CancellationError.self) {
+        try await link.announcing("rpc_test", port: 4_001) { throw CancellationError() }
+      }
+      #expect(paths.withLock { $0.filter { $0 == "/withdraw" }.count } == 2)
+    }
+  }
+
+  @Test(
+    "an existing grape knows no withdrawal; an error of announcing comes out of the scope",
+    arguments: ["\"ERR_REQ_NOTFOUND\"", "\"ERR_GRAPE_SERVICE_PORT\""])
+  func announcingRefused(_ body: String) async throws {
+    try await withGrape(answer: { _, _ in (200, body) }) { grape, _ in
+      let link = try await link([grape])
+      let error = await #expect(throws: GrenacheError.self) {
+        try await link.announcing("rpc_test", port: 4_001) { Issue.record("it ran") }
+      }
+      #expect(error?.code == .grapeRefused)
+      if body.contains("REQ_NOTFOUND") {
+        #expect(try await !link.withdraw("rpc_test", port: 4_001))
+      }
+    }
+  }
+
   @Test("a deadline and a cancelled task end a lookup")
   func deadline() async throws {
     try await withGrape(answer: { _, _ in

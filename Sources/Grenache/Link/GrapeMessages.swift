@@ -23,6 +23,16 @@ enum GrapeMessages {
     return body
   }
 
+  /// Whether a withdrawal was understood: existing grapes know none.
+  static func isWithdrawn(_ answer: [UInt8]) throws(GrenacheError) -> Bool {
+    if decode(Int.self, answer) != nil { return true }
+    switch decode(String.self, answer) {
+    case "ERR_REQ_NOTFOUND": return false
+    case "No nodes to query": return true  // it is gone here, and there is nobody else
+    default: throw refusal(answer)
+    }
+  }
+
   private static func opening(_ rid: String) -> [UInt8] {
     Array("{\"rid\":\"\(rid)\",\"data\":".utf8)
   }

@@ -16,7 +16,7 @@ public final class Link: Service {
   package let loop: EventLoop
   package let context: TLSContext?
   package let logger: Logger
-  private let core: LoopBound<LinkCore>
+  let core: LoopBound<LinkCore>
 
   /// Validates the certificates and prepares the link; connections are made when they are needed.
   ///

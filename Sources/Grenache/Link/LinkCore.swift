@@ -94,6 +94,14 @@ package final class LinkCore {
     return try GrapeMessages.storedCount(in: answer)
   }
 
+  func withdraw(
+    _ service: String, port: UInt16, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> Bool {
+    let body = GrapeMessages.announce(service, port: port, rid: UUIDText.random())
+    let answer = try await ask("/withdraw", body, by: deadline, on: loop)
+    return try GrapeMessages.isWithdrawn(answer)
+  }
+
   func close(on loop: isolated EventLoop) {
     client.close(on: loop)
   }

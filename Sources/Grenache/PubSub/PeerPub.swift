@@ -166,6 +166,7 @@ public final class PeerPub: Service {
       group.cancelAll()
     }
     logger.info("shutting down", metadata: ["key": "\(key)", "port": "\(port)"])
+    await link?.withdrawQuietly([key], port: port)
     await server.shutDown(within: configuration.drainDeadline)
   }
 

@@ -68,7 +68,7 @@ struct RPCHTTPResponder: Sendable {
   private func rpcRequest(
     _ service: RPCService, _ head: RPCHTTPHead, _ request: HTTPServerRequest, payload: [UInt8]
   ) -> RPCRequest {
-    let deadline = head.context.timeoutMs.map { MonotonicTime.now() + .milliseconds(Int64($0)) }
+    let deadline = head.context.timeoutMs.map { MonotonicTime.now().adding(milliseconds: $0) }
     return RPCRequest(
       service: service.name, payload: payload, identity: request.identity,
       remoteAddress: request.remoteAddress, deadline: deadline,

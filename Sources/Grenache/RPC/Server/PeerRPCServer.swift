@@ -97,6 +97,7 @@ public final class PeerRPCServer: Service {
       group.cancelAll()
     }
     logger.info("shutting down", metadata: ["port": "\(port)"])
+    await link?.withdrawQuietly(services.names, port: port)
     await server.shutDown(within: configuration.drainDeadline)
   }
 

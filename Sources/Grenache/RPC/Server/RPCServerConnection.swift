@@ -16,7 +16,7 @@ struct RPCConnectionLimits: Sendable {
 final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   private struct Call: LoopWork {
     let owner: RPCServerConnection
-    let number: UInt64
+    let place: Int
     let rid: [UInt8]
     let request: RPCRequest
     let service: RPCService
@@ -72,15 +72,15 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
       return deny(rid, service.name, connection, on: loop)
     }
     let context = isExtended ? envelope.context.map { RPCCallContext(payload, at: $0) } : nil
-    let deadline = context?.timeoutMs.map { loop.core.now + .milliseconds(Int64($0)) }
+    let deadline = context?.timeoutMs.map { loop.core.now.adding(milliseconds: $0) }
     let request = RPCRequest(
       service: service.name, payload: envelope.payload.bytes(in: payload),
       identity: connection.identity, remoteAddress: connection.remoteAddress, deadline: deadline,
       extras: context.flatMap(Self.extras))
-    let number = running.add(rid, deadline: deadline)
+    let place = running.add(rid, deadline: deadline)
     if running.count >= limits.callsInFlightMax { connection.pauseReading(on: loop) }
     workers.submit(
-      Call(owner: self, number: number, rid: rid, request: request, service: service))
+      Call(owner: self, place: place, rid: rid, request: request, service: service))
   }
 
   private static func extras(_ context: RPCCallContext) -> RPCRequest.Extras? {
@@ -137,12 +137,12 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   }
 
   private func run(_ call: Call, on loop: isolated EventLoop) async {
-    if running.begin(call.number, at: loop.core.now) {
+    if running.begin(call.place, at: loop.core.now) {
       let outcome = await dispatcher.run(call.service, call.request)
-      if running.end(call.number) { reply(call.rid, outcome, on: loop) }
+      if running.end(call.place) { reply(call.rid, outcome, on: loop) }
     } else {
       // Cancelled, or too late: there is no point in beginning.
-      _ = running.end(call.number)
+      _ = running.end(call.place)
     }
     if running.count < limits.callsInFlightMax { connection?.resumeReading(on: loop) }
     if isDraining, running.count == 0 { connection?.close(.goingAway, on: loop) }

@@ -2,81 +2,87 @@ internal import GrenacheIO
 
 /// The calls of one connection that are being answered, so that they can be cancelled.
 ///
-/// They are few, and most end in the order opposite to that in which they began.
+/// Each has a place of its own until it ends, so that beginning and ending one costs the same however
+/// many there are.
 @safe
 struct RunningCalls {
   @safe
   private struct Entry {
-    let number: UInt64
-    let rid: [UInt8]
-    let deadline: MonotonicTime?
-    /// The task that runs the handler, once it has begun; it outlives the entry.
+    var rid: [UInt8]
+    var deadline: MonotonicTime?
+    /// The task that runs the handler, once it has begun; it outlives the call.
     var task: UnsafeCurrentTask?
+    var isRunning = true
     var isCancelled = false
   }
   private var entries: [Entry] = []
-  private var lastNumber: UInt64 = 0
+  /// The places that are not taken.
+  private var free: [Int] = []
 
-  var count: Int { entries.count }
+  var count: Int { entries.count - free.count }
 
   /// The earliest deadline.
-  var nextDeadline: MonotonicTime? { entries.lazy.compactMap(\.deadline).min() }
+  var nextDeadline: MonotonicTime? { nextDeadline(after: MonotonicTime(nanoseconds: 0)) }
 
   /// The earliest deadline that is still to come.
   func nextDeadline(after now: MonotonicTime) -> MonotonicTime? {
-    entries.lazy.compactMap(\.deadline).filter { $0 > now }.min()
+    var next: MonotonicTime?
+    for entry in entries where entry.isRunning {
+      guard let deadline = entry.deadline, deadline > now else { continue }
+      next = min(next ?? deadline, deadline)
+    }
+    return next
   }
 
-  /// Notes a call; the number names it from now on.
-  mutating func add(_ rid: [UInt8], deadline: MonotonicTime?) -> UInt64 {
-    lastNumber &+= 1
-    unsafe entries.append(Entry(number: lastNumber, rid: rid, deadline: deadline))
-    return lastNumber
+  /// Notes a call; its place names it until `end`.
+  mutating func add(_ rid: [UInt8], deadline: MonotonicTime?) -> Int {
+    let entry = unsafe Entry(rid: rid, deadline: deadline, task: nil)
+    guard let place = free.popLast() else {
+      entries.append(entry)
+      return entries.count - 1
+    }
+    entries[place] = entry
+    return place
   }
 
   /// The handler is about to run in the current task; `false` when there is no point in it any more.
-  mutating func begin(_ number: UInt64, at now: MonotonicTime) -> Bool {
-    guard let index = index(of: number), !entries[index].isCancelled else { return false }
-    if let deadline = entries[index].deadline, deadline <= now { return false }
-    unsafe entries[index].task = withUnsafeCurrentTask { unsafe $0 }
+  mutating func begin(_ place: Int, at now: MonotonicTime) -> Bool {
+    guard !entries[place].isCancelled else { return false }
+    if let deadline = entries[place].deadline, deadline <= now { return false }
+    unsafe entries[place].task = withUnsafeCurrentTask { unsafe $0 }
     return true
   }
 
   /// The handler has returned; whether its answer is still wanted.
-  mutating func end(_ number: UInt64) -> Bool {
-    guard let index = index(of: number) else { return false }
-    let isWanted = !entries[index].isCancelled
-    let last = entries.removeLast()
-    if index < entries.count { entries[index] = last }
-    return isWanted
+  mutating func end(_ place: Int) -> Bool {
+    entries[place].isRunning = false
+    unsafe entries[place].task = nil
+    free.append(place)
+    return !entries[place].isCancelled
   }
 
   /// Cancels the call of that identifier.
   mutating func cancel(_ rid: Span<UInt8>) {
-    for index in entries.indices {
-      let known = entries[index].rid
-      if known.span.equals(rid) { cancel(at: index) }
+    for place in entries.indices where entries[place].isRunning {
+      let known = entries[place].rid
+      if known.span.equals(rid) { cancel(at: place) }
     }
   }
 
   /// Cancels the calls whose deadline has passed.
   mutating func cancelLate(at now: MonotonicTime) {
-    for index in entries.indices {
-      if let deadline = entries[index].deadline, deadline <= now { cancel(at: index) }
+    for place in entries.indices where entries[place].isRunning {
+      if let deadline = entries[place].deadline, deadline <= now { cancel(at: place) }
     }
   }
 
   mutating func cancelAll() {
-    for index in entries.indices { cancel(at: index) }
+    for place in entries.indices where entries[place].isRunning { cancel(at: place) }
   }
 
-  private mutating func cancel(at index: Int) {
-    guard !entries[index].isCancelled else { return }
-    entries[index].isCancelled = true
-    unsafe entries[index].task?.cancel()
-  }
-
-  private func index(of number: UInt64) -> Int? {
-    entries.lastIndex { $0.number == number }
+  private mutating func cancel(at place: Int) {
+    guard !entries[place].isCancelled else { return }
+    entries[place].isCancelled = true
+    unsafe entries[place].task?.cancel()
   }
 }

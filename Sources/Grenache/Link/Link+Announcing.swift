@@ -1,0 +1,78 @@
+internal import GrenacheIO
+internal import Logging
+
+extension Link {
+  /// Announces that this host serves `service` on `port` for as long as `body` runs, then withdraws it.
+  ///
+  ///     try await link.announcing("rpc_test", port: 1337) {
+  ///       try await serve()
+  ///     }
+  ///
+  /// It is announced before `body` begins, and again well before grapes forget it; what goes wrong in
+  /// between is logged and tried again.
+  ///
+  /// - Throws: what the first announcement fails with, and what `body` throws.
+  public func announcing<Result: Sendable>(
+    _ service: String, port: UInt16, _ body: @escaping @Sendable () async throws -> Result
+  ) async throws -> Result {
+    try await announce(service, port: port)
+    do {
+      let result = try await withThrowingTaskGroup(of: Result?.self) { group in
+        group.addTask {
+          await self.keepAnnouncing(service, port: port)
+          return nil
+        }
+        group.addTask { try await body() }
+        while let ended = try await group.next() {
+          guard let result = ended else { continue }
+          group.cancelAll()
+          return result
+        }
+        throw CancellationError()
+      }
+      await withdrawQuietly([service], port: port)
+      return result
+    } catch {
+      await withdrawQuietly([service], port: port)
+      throw error
+    }
+  }
+
+  /// Says that this host serves `service` on `port` no more.
+  ///
+  /// - Returns: whether the grape understood; existing grapes forget only with time.
+  /// - Throws: `GrenacheError`.
+  @discardableResult
+  public func withdraw(
+    _ service: String, port: UInt16, within timeout: Duration = .seconds(5)
+  ) async throws(GrenacheError) -> Bool {
+    let core = core
+    return try await Self.withdraw(service, port, within: timeout, core: core, on: core.loop)
+  }
+
+  /// Withdraws services at the end of something, whether its task is cancelled or not; a grape that
+  /// cannot be reached then forgets them by itself.
+  func withdrawQuietly(_ services: [String], port: UInt16) async {
+    await Task {
+      await withTaskGroup { group in
+        for service in services {
+          group.addTask {
+            do {
+              try await self.withdraw(service, port: port, within: .seconds(2))
+            } catch {
+              self.logger.info(
+                "withdrawing failed", metadata: ["service": "\(service)", "error": "\(error)"])
+            }
+          }
+        }
+      }
+    }.value
+  }
+
+  private static func withdraw(
+    _ service: String, _ port: UInt16, within timeout: Duration, core: LoopBound<LinkCore>,
+    on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> Bool {
+    try await core.get(on: loop).withdraw(service, port: port, by: .now() + timeout, on: loop)
+  }
+}
