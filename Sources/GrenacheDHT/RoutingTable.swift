@@ -227,8 +227,12 @@ struct RoutingTable: Sendable {
 
   /// A point in a bucket that has room and was never filled (Kademlia §2.3: a node that joins refreshes
   /// the buckets behind its closest neighbour); it counts as filled from now on.
+  ///
+  /// In a network that fits into one bucket everybody is known anyhow, and of the last buckets there is
+  /// nobody to find.
   mutating func pointToFill(using generator: inout some RandomNumberGenerator) -> NodeID? {
-    for index in buckets.indices where !buckets[index].hasBeenFilled {
+    guard count >= configuration.bucketSize else { return nil }
+    for index in buckets.indices.dropLast(3) where !buckets[index].hasBeenFilled {
       buckets[index].hasBeenFilled = true
       if buckets[index].entries.count < configuration.bucketSize {
         return own.sharing(index, using: &generator)
