@@ -30,7 +30,7 @@ package struct GrowthMeasurement: Sendable {
     return result
   }
 
-  /// Nodes that begin with two that are there already.
+  /// Nodes that begin with two that are there already, up to ten of 100 at once.
   package static func grow(_ count: Int, seed: UInt64) -> SimulatedNetwork {
     var generator = SeededGenerator(seed: seed)
     var network = SimulatedNetwork(seed: seed)
@@ -38,9 +38,10 @@ package struct GrowthMeasurement: Sendable {
       let bootstrap =
         number == 0 ? [] : (0..<2).map { _ in Int.random(in: 0..<number, using: &generator) }
       network.start(number, bootstrap: bootstrap)
-      network.run(for: number < 200 ? .milliseconds(50) : .milliseconds(2))
+      // A tenth more within 3 s: faster than that no real network grows.
+      network.run(for: .microseconds(30_000_000 / max(number, 600)))
     }
-    network.run(for: .seconds(3))
+    network.run(for: .seconds(6))
     return network
   }
 

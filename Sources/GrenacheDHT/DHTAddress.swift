@@ -42,6 +42,18 @@ package struct DHTAddress: Hashable, Comparable, Sendable, CustomStringConvertib
       port: port)
   }
 
+  /// The compact form from `index` on, which has to be there.
+  init(_ bytes: Span<UInt8>, at index: Int, _ family: DHTFamily) {
+    let end = index + family.compactBytes - 2
+    let host =
+      family == .ipv4
+      ? DHTHost(ip: UInt32(truncatingIfNeeded: bytes.bigEndian(at: index, count: 4)))
+      : DHTHost(
+        high: bytes.bigEndian(at: index, count: 8), low: bytes.bigEndian(at: index + 8, count: 8))
+    self.init(
+      host: host, port: UInt16(truncatingIfNeeded: bytes.bigEndian(at: end, count: 2)))
+  }
+
   package var family: DHTFamily { host.family }
   /// The four bytes of an IPv4 address.
   package var ip: UInt32 { host.ip }
@@ -139,5 +151,14 @@ extension [UInt8] {
       shift -= 8
       append(UInt8(truncatingIfNeeded: value >> shift))
     }
+  }
+}
+
+extension Span<UInt8> {
+  /// The number that `count` bytes from `index` on make, the highest first.
+  func bigEndian(at index: Int, count: Int) -> UInt64 {
+    var value: UInt64 = 0
+    for offset in 0..<count { value = value << 8 | UInt64(self[index + offset]) }
+    return value
   }
 }

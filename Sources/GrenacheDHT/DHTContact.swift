@@ -22,12 +22,10 @@ package struct DHTContact: Hashable, Sendable {
     let size = family.compactNodeBytes
     var index = range.lowerBound
     while index + size <= range.upperBound, contacts.count < max {
-      var copy: [UInt8] = []
-      copy.append(bytes, index..<(index + size))
+      let id = NodeID(bytes, at: index)
+      let address = DHTAddress(bytes, at: index + 20, family)
       index += size
-      guard let id = NodeID(copy.prefix(20)), let address = DHTAddress(compact: copy.dropFirst(20)),
-        address.port > 0, address.family == family, address.host.low != 0
-      else { continue }
+      guard address.port > 0, address.family == family, address.host.low != 0 else { continue }
       contacts.append(DHTContact(id: id, address: address))
     }
     return contacts

@@ -3,8 +3,12 @@ struct Maintenance: Sendable {
   /// How often silent contacts are looked for and what has expired is dropped.
   static let interval = Duration.seconds(15)
   /// How often the neighbourhood is searched anew, bootstrap nodes included: two parts of a network
-  /// that were apart find together by that.
-  static let neighbourhoodInterval = Duration.seconds(300)
+  /// that were apart find together by that. At first more often: neighbours that join at the same time
+  /// do not find each other.
+  static let neighbourhoodPauseMin = Duration.seconds(5)
+  static let neighbourhoodPauseMax = Duration.seconds(300)
+  /// How often a bucket is filled that never was.
+  static let fillInterval = Duration.milliseconds(500)
   /// The pauses between attempts to reach anybody at all.
   static let bootstrapPauseMin = Duration.seconds(1)
   static let bootstrapPauseMax = Duration.seconds(30)
@@ -16,17 +20,19 @@ struct Maintenance: Sendable {
   var next: Duration
   var nextBootstrap: Duration?
   var bootstrapPause = bootstrapPauseMin
+  var nextFill: Duration
   var nextNeighbourhood: Duration
+  var neighbourhoodPause = neighbourhoodPauseMin
 
   init(now: Duration) {
     next = now + Self.interval
     nextBootstrap = now
-    nextNeighbourhood = now + Self.neighbourhoodInterval
+    nextFill = now + Self.fillInterval
+    nextNeighbourhood = now + Self.neighbourhoodPauseMin
   }
 
   var nextDeadline: Duration {
-    guard let nextBootstrap else { return next }
-    return min(next, nextBootstrap)
+    min(next, nextFill, nextNeighbourhood, nextBootstrap ?? next)
   }
 }
 
@@ -34,6 +40,13 @@ struct Maintenance: Sendable {
 extension DHTNode {
   mutating func maintain(now: Duration, using generator: inout some RandomNumberGenerator) {
     if let bootstrap = maintenance.nextBootstrap, now >= bootstrap { self.bootstrap(now: now) }
+    if now >= maintenance.nextNeighbourhood {
+      maintenance.neighbourhoodPause = min(
+        maintenance.neighbourhoodPause * 2, Maintenance.neighbourhoodPauseMax)
+      maintenance.nextNeighbourhood = now + maintenance.neighbourhoodPause
+      if tables.count > 0 { searchNeighbourhood(now: now) }
+    }
+    if now >= maintenance.nextFill { fillBuckets(now: now, using: &generator) }
     guard now >= maintenance.next else { return }
     maintenance.next = now + Maintenance.interval
     for key in store.removeExpired(now: now) { perform(.peersChanged(key: key)) }
@@ -48,10 +61,6 @@ extension DHTNode {
     if tables.count == 0, maintenance.nextBootstrap == nil {
       maintenance.bootstrapPause = Maintenance.bootstrapPauseMin
       maintenance.nextBootstrap = now
-    }
-    if now >= maintenance.nextNeighbourhood {
-      maintenance.nextNeighbourhood = now + Maintenance.neighbourhoodInterval
-      searchNeighbourhood(now: now)
     }
   }
 
@@ -91,6 +100,17 @@ extension DHTNode {
       let point = tables[family].pointToRefresh(
         since: now - configuration.bucketRefresh, now: now, using: &generator)
       guard let point else { return }
+      advance(makeLookup(.nodes(point), [family], bootstrap: []), now: now)
+    }
+  }
+
+  private mutating func fillBuckets(
+    now: Duration, using generator: inout some RandomNumberGenerator
+  ) {
+    maintenance.nextFill = now + Maintenance.interval
+    for family in DHTFamily.allCases where configuration.families.contains(family) {
+      guard let point = tables[family].pointToFill(using: &generator) else { continue }
+      maintenance.nextFill = now + Maintenance.fillInterval
       advance(makeLookup(.nodes(point), [family], bootstrap: []), now: now)
     }
   }

@@ -135,8 +135,9 @@ struct Lookup: Sendable {
     let position = position(of: distance)
     if position < candidates.count, candidates[position].distance == distance { return }
     if candidates.count >= candidatesMax {
-      guard position < candidates.count, candidates.last?.progress == .fresh else { return }
-      candidates.removeLast()
+      guard position < candidates.count else { return }
+      // Whatever has become of the furthest, it counts for nothing behind so many nearer ones.
+      if candidates.removeLast().progress == .queried { inFlight -= 1 }
     }
     candidates.insert(Candidate(contact: contact, distance: distance, hop: hop), at: position)
   }

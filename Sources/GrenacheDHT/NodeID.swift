@@ -32,6 +32,13 @@ package struct NodeID: Hashable, Comparable, Sendable, CustomStringConvertible {
     self.init(words.0, words.1, UInt32(truncatingIfNeeded: words.2))
   }
 
+  /// The 20 bytes from `index` on, which have to be there.
+  init(_ bytes: Span<UInt8>, at index: Int) {
+    self.init(
+      bytes.bigEndian(at: index, count: 8), bytes.bigEndian(at: index + 8, count: 8),
+      UInt32(truncatingIfNeeded: bytes.bigEndian(at: index + 16, count: 4)))
+  }
+
   package static func random(using generator: inout some RandomNumberGenerator) -> NodeID {
     NodeID(generator.next(), generator.next(), UInt32(truncatingIfNeeded: generator.next()))
   }

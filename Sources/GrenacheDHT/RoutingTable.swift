@@ -19,6 +19,8 @@ struct RoutingTable: Sendable {
     var entries: [Entry] = []
     var replacements: [DHTContact] = []
     var lastChange: Duration
+    /// Whether it has been filled: a node that joins finds its neighbours, and hardly anybody else.
+    var hasBeenFilled = false
   }
 
   /// What is to be done about a stranger.
@@ -221,6 +223,22 @@ struct RoutingTable: Sendable {
     guard let index = buckets.firstIndex(where: { $0.lastChange < time }) else { return nil }
     buckets[index].lastChange = now
     return own.sharing(index, using: &generator)
+  }
+
+  /// A point in a bucket that has room and was never filled (Kademlia §2.3: a node that joins refreshes
+  /// the buckets behind its closest neighbour); it counts as filled from now on.
+  ///
+  /// In a network that fits into one bucket everybody is known anyhow, and of the last buckets there is
+  /// nobody to find.
+  mutating func pointToFill(using generator: inout some RandomNumberGenerator) -> NodeID? {
+    guard count >= configuration.bucketSize else { return nil }
+    for index in buckets.indices.dropLast(3) where !buckets[index].hasBeenFilled {
+      buckets[index].hasBeenFilled = true
+      if buckets[index].entries.count < configuration.bucketSize {
+        return own.sharing(index, using: &generator)
+      }
+    }
+    return nil
   }
 }
 

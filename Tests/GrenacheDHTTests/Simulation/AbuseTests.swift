@@ -114,9 +114,9 @@ struct SybilTests {
 struct AmplificationTests {
   private let victim = DHTAddress(ip: 0x0808_0808, port: 53)
 
-  /// A node that knows 200 others, 300 peers of a key and a large value.
+  /// A node that knows 29 others, 300 peers of a key and a large value.
   private func rich() -> (SimulatedNetwork, target: [UInt8]) {
-    let network = network(60, seed: 30)
+    let network = network(30, seed: 30)
     let item = DHTItem(value: Bencode(String(repeating: "x", count: 1_000)).encoded)
     network.nodes[5].change { node in
       for port in 1...300 {
@@ -133,7 +133,7 @@ struct AmplificationTests {
     var network = rich().0
     let forged = query.encoded(transaction: [1, 1], from: NodeID(prefixOf: [1]))
     let listener = Listener()
-    network.place(listener, number: 60, at: victim)
+    network.place(listener, number: 30, at: victim)
     for _ in 0..<count { network.inject(forged, from: victim, to: 5) }
     network.run(for: .seconds(5))
     return (forged.count * count, listener.bytes, listener.answers)
