@@ -1,21 +1,25 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench bench-framing soak storm fuzz lint imports format clean
+.PHONY: help setup build test demo bench bench-framing soak storm fuzz simulate lint imports format clean
 
 # How long each fuzz target runs.
 SECONDS ?= 60
+# How many seeds the simulator takes.
+SEEDS ?= 10000
 
 # What the tools leave behind stays in the checkout.
 export TMPDIR := $(CURDIR)/.build/tmp
 $(shell mkdir -p $(TMPDIR))
 
-# Handshakes have deadlines of real seconds: all tests at once would starve one another of them.
+# Handshakes have deadlines of real seconds: all tests at once, beside simulations that compute for
+# half a minute, would starve one another of them. So a process for each target, and four tests at once.
 TESTS_AT_ONCE ?= 4
+TEST_TARGETS := $(sort $(notdir $(wildcard Tests/*Tests)))
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: ## Install what is missing: system packages, test certificates, Python packages
-	@sh scripts/setup.sh
+	@sh scripts/setup.sh --tests
 	@sh certs/generate.sh --if-missing
 	@sh scripts/python.sh
 
@@ -26,7 +30,11 @@ build: ## Build the commands, optimised
 
 test: setup ## Run all tests
 	swift build --build-tests
-	SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=$(TESTS_AT_ONCE) swift test --skip-build
+	@for target in $(TEST_TARGETS); do \
+		echo "--- $$target"; \
+		SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=$(TESTS_AT_ONCE) \
+			timeout 900 swift test --skip-build --filter "^$$target\\." || exit 1; \
+	done
 
 demo: build ## One call through two grapes with mutual TLS, step by step
 	@sh scripts/demo.sh
@@ -51,6 +59,12 @@ storm: ## What a thousand new connections at once do to established ones
 fuzz: ## Each parser under the fuzzer, SECONDS=60 for each
 	@sh scripts/setup.sh
 	@SECONDS_EACH=$(SECONDS) sh scripts/fuzz.sh $(TARGETS)
+
+simulate: ## Networks of DHT nodes in virtual time: growth, and faults from SEEDS=10000 seeds
+	@sh scripts/setup.sh
+	swift build -c release --product Simulate
+	.build/release/Simulate growth $(SIMULATE_OPTIONS)
+	.build/release/Simulate faults --seeds $(SEEDS)
 
 lint: ## Check the format
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks Examples

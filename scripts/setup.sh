@@ -1,6 +1,7 @@
 #!/bin/sh
-# Sees to the system packages that building and testing need (Debian and Ubuntu): installs what is
-# missing when it may, as root or by sudo without a password, and otherwise prints the one command.
+# Sees to the system packages that building needs, and with --tests to the programs that tests talk to
+# (Debian and Ubuntu): installs what is missing when it may, as root or by sudo without a password, and
+# otherwise prints the one command.
 set -eu
 
 command -v swift >/dev/null 2>&1 || {
@@ -10,8 +11,9 @@ command -v swift >/dev/null 2>&1 || {
 
 missing=""
 has() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q "install ok installed"; }
-for package in libssl-dev zlib1g-dev openssl curl python3 python3-venv make gcc procps \
-    nginx-light haproxy; do
+packages="libssl-dev zlib1g-dev libsqlite3-dev openssl curl make gcc procps"
+if [ "${1:-}" = --tests ]; then packages="$packages python3 python3-venv nginx-light haproxy"; fi
+for package in $packages; do
     has "$package" || missing="$missing $package"
 done
 [ -z "$missing" ] && exit 0
