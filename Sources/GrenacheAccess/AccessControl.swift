@@ -71,10 +71,7 @@ public final class AccessControl: Sendable {
   package func guardConnections(
     of context: TLSContext, _ admits: @escaping @Sendable (AccessPolicy, PeerIdentity) -> Bool
   ) {
-    context.admission = { [weak self] peer in
-      guard let self else { return true }
-      return admits(policy, peer)
-    }
+    context.admission = { peer in admits(self.policy, peer) }
     state.withLock { $0.guarded.append(WeakContext(context: context)) }
   }
 

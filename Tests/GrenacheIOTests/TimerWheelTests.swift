@@ -87,3 +87,25 @@ struct TimerWheelTests {
     #expect(kept == nil)
   }
 }
+
+@Suite("A timer of an object")
+struct TargetTimerTests {
+  private final class Owner: LoopTimerTarget {
+    lazy var timer = TargetTimer(self)
+    func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {}
+  }
+
+  @Test("keeps its owner alive while it is armed, and no longer")
+  func lifetime() {
+    var wheel = TimerWheel(now: MonotonicTime(nanoseconds: 0))
+    var owner: Owner? = Owner()
+    weak let seen = owner
+    let timer = owner?.timer
+    if let timer { wheel.arm(timer, at: MonotonicTime(nanoseconds: 1_000_000_000)) }
+    owner = nil
+    #expect(seen != nil)
+    if let timer { wheel.cancel(timer) }
+    #expect(seen == nil)
+    #expect(timer?.isArmed == false)
+  }
+}
