@@ -230,12 +230,17 @@ struct HTTPServerStreamTests {
   func truncated(_ inOrder: Bool) async throws {
     let failures = Tally()
     let cancelled = Tally()
+    let received = Tally()
     try await withStreamServer(handler: { _, body, _ in
-      do { for try await _ in body {} } catch { await failures.add(1) }
+      do { for try await part in body { await received.add(part.count) } } catch {
+        await failures.add(1)
+      }
       await cancelled.add(Task.isCancelled ? 1 : 0)
     }) { server in
       let connection = try await RawConnection(to: server.localAddress)
       await connection.send(chunkedHead + "5\r\nhel")
+      // A reset takes away what has not been read yet.
+      await received.reaches(3)
       if inOrder { await connection.endSending() } else { await connection.reset() }
       await cancelled.reaches(1)
       #expect(await failures.value == 1)
