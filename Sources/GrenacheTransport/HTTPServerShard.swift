@@ -92,7 +92,8 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
   func handshakeEnded(on loop: isolated EventLoop) {
     handshakes -= 1
     while mayStartHandshake, let next = waiting.popFirst() {
-      start(next.socket, context, on: loop)
+      // One whose first byte was looked at may have failed while it waited.
+      if !next.socket.isClosed { start(next.socket, context, on: loop) }
     }
   }
 

@@ -36,6 +36,12 @@ final class HTTPServerSniffer: StreamSocketDelegate, LoopTimerTarget {
     let count = unsafe recv(socket.descriptor, &byte, 1, Int32(MSG_PEEK))
     if count < 0, errno == EAGAIN || errno == EINTR { return }
     guard count == 1 else { return close(on: loop) }
+    do {
+      // It may have to wait for its handshake, and the byte stays readable.
+      try socket.setReading(false, on: loop)
+    } catch {
+      return close(on: loop)
+    }
     loop.core.cancel(timer)
     shard.sniffed(self, on: loop)
     shard.admit(socket, isTLS: byte == Self.handshakeType, on: loop)

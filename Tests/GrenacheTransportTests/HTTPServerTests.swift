@@ -330,6 +330,29 @@ struct HTTPServerLimitTests {
     }
   }
 
+  @Test("P3 who has begun to speak TLS on a port that knows both waits once, and is closed")
+  func sniffedWait() async throws {
+    try await withServer(
+      tls: try TestAuthority().host(),
+      configure: { configuration in
+        configuration.handshakesMax = 1
+        configuration.handshakeWaitMax = .milliseconds(50)
+        configuration.acceptsInsecurePlaintextBesideTLS = true
+      }
+    ) { server in
+      let first = try await RawConnection(to: server.localAddress)
+      await first.send("\u{16}")
+      while await server.connectionCount == 0 { await Task.yield() }
+      for _ in 0..<3 {
+        let waiting = try await RawConnection(to: server.localAddress)
+        await waiting.send("\u{16}")
+        #expect(await waiting.receivedToEnd().isEnded)
+        #expect(await server.connectionCount == 1)
+      }
+      await first.close()
+    }
+  }
+
   @Test("what arrives in the same read as a refusal is not answered")
   func refusal() async throws {
     try await withServer { server in
