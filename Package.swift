@@ -59,7 +59,7 @@ let package = Package(
     .target(name: "GrenacheDHT", swiftSettings: settings),
 
     .target(name: "GrenacheTLS", dependencies: ["COpenSSL"], swiftSettings: settings),
-    .target(name: "GrenacheIO", dependencies: ["CGrenacheLinux"], swiftSettings: settings),
+    .target(name: "GrenacheIO", dependencies: ["CGrenacheLinux", deque], swiftSettings: settings),
     .target(
       name: "GrenacheTransport",
       dependencies: [

@@ -6,7 +6,8 @@ package protocol StreamSocketDelegate: AnyObject {
   func socketReadable(on loop: isolated EventLoop)
   /// The backlog has been sent.
   func socketDrained(on loop: isolated EventLoop)
-  /// The end of a turn in which `markDirty` was called for the socket.
+  /// The end of a turn in which `markDirty` was called for the socket, or in which its place in the
+  /// line has come after `waitInLine`.
   func socketTurnEnded(on loop: isolated EventLoop)
   /// The socket failed while it was not being read.
   func socketFailed(_ error: SystemCallError, on loop: isolated EventLoop)
