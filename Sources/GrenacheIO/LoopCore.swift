@@ -130,7 +130,7 @@ package final class LoopCore {
     guard !due.isEmpty else { return }
     var firing: [LoopTimer] = []
     swap(&firing, &due)
-    for timer in firing { timer.fired(on: loop) }
+    for timer in firing { timer.fireIfDue(on: loop) }
     firing.removeAll(keepingCapacity: true)
     swap(&firing, &due)
   }

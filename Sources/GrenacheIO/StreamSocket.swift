@@ -94,6 +94,14 @@ package final class StreamSocket: EventSource {
     _ = shutdown(descriptor, Int32(SHUT_WR))
   }
 
+  /// Closes the socket so that the peer sees that the connection was broken off, not ended.
+  package func reset(on loop: isolated EventLoop) {
+    var option = linger(l_onoff: 1, l_linger: 0)
+    _ = unsafe setsockopt(
+      descriptor, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
+    close(on: loop)
+  }
+
   /// Closes the socket, drops the backlog and lets go of the delegate.
   package func close(on loop: isolated EventLoop) {
     closeDescriptor(on: loop)

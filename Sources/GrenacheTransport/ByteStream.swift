@@ -170,8 +170,8 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   func socketTurnEnded(on loop: isolated EventLoop) {
     if state == .handshaking, side == .server { return takeHandshakeStep(on: loop) }
     if wantsRedelivery, state == .open {
-      wantsRedelivery = false
-      redeliver(on: loop)
+      if isHeldByOutput { flush(on: loop) }
+      if !isHeldByOutput { redeliver(on: loop) }
     }
     if state != .closed { flush(on: loop) }
   }
@@ -284,7 +284,8 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       leftover = []
       return
     }
-    if isPausedByDelegate {
+    if isPausedByDelegate || isHeldByOutput {
+      wantsRedelivery = !isPausedByDelegate
       keep(0..<count)
       return
     }
@@ -295,8 +296,14 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     var span = unsafe bytes.mutableSpan
     let consumed = delegate.streamReceived(&span, on: loop)
     isInPass = false
-    if state == .open { keep(min(max(consumed, 0), count)..<count) }
+    guard state == .open else { return }
+    keep(min(max(consumed, 0), count)..<count)
+    // What the delegate left because of its own output comes again when that has gone.
+    if isHeldByOutput, !leftover.isEmpty { wantsRedelivery = true }
   }
+
+  /// Whether a client does not take its replies: what it has asked for besides waits, read or not.
+  private var isHeldByOutput: Bool { side == .server && (isPausedByOutput || isOutputFull) }
 
   private func keep(_ range: Range<Int>) {
     if range.isEmpty {
@@ -307,11 +314,14 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   }
 
   private func redeliver(on loop: isolated EventLoop) {
+    wantsRedelivery = false
     if !leftover.isEmpty {
       buffers.beginPass(with: leftover)
       deliver(leftover.count, on: loop)
     }
-    if hasEnded, !isPausedByDelegate, state == .open { delegate?.streamEnded(on: loop) }
+    if hasEnded, !wantsRedelivery, !isPausedByDelegate, state == .open {
+      delegate?.streamEnded(on: loop)
+    }
   }
 
   private func inputEnded(on loop: isolated EventLoop) {
@@ -319,7 +329,8 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     case .open:
       hasEnded = true
       updateReading(on: loop)
-      if !isPausedByDelegate { delegate?.streamEnded(on: loop) }
+      if wantsRedelivery || isPausedByDelegate { return }
+      delegate?.streamEnded(on: loop)
     case .closing:
       // The peer has closed its direction only: it still gets everything, and close_notify.
       hasEnded = true
@@ -512,6 +523,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       isTellingDrained = true
       delegate?.streamDrained(on: loop)
       isTellingDrained = false
+      if wantsRedelivery { loop.core.markDirty(socket) }
     }
   }
 
@@ -547,7 +559,10 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     buffers.giveBack(&output)
     sealedCount = 0
     leftover = []
-    if lingers {
+    if engine == nil, error != nil {
+      // Without TLS only a reset tells a peer that what it has is not the whole.
+      socket.reset(on: loop)
+    } else if lingers {
       SocketLinger.close(socket, after: limits.closeDeadline, on: loop)
     } else {
       socket.close(on: loop)

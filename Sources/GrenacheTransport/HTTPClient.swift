@@ -33,6 +33,9 @@ package final class HTTPClient {
   private let context: TLSContext?
   private let configuration: HTTPClientConfiguration
   private var streamCount = 0
+  private var isClosed = false
+  /// Connections that have a request under way.
+  private var active: [ObjectIdentifier: HTTPClientConnection] = [:]
   private var pools: [Destination: Pool] = [:]
 
   /// Connections to one destination.
@@ -51,14 +54,15 @@ package final class HTTPClient {
 
   /// Sends `request` and returns the whole response, all by `deadline`.
   ///
-  /// A kept connection that turns out to be closed before any byte of the answer is replaced once,
-  /// provided that `isRetryable` says that the request may reach the server twice.
+  /// A kept connection that turns out to be closed before any byte of the answer is replaced by a new
+  /// one, provided that `isRetryable` says that the request may reach the server twice.
   package func send(
     _ request: HTTPClientRequest, to destination: Destination, by deadline: MonotonicTime,
     isRetryable: Bool, on loop: isolated EventLoop
   ) async throws(TransportError) -> HTTPClientResponse {
     while true {
       let (connection, isReused) = try await connection(to: destination, by: deadline, on: loop)
+      active[ObjectIdentifier(connection)] = connection
       do {
         let response = try await connection.send(request, by: deadline, on: loop)
         release(connection, to: destination, on: loop)
@@ -69,6 +73,8 @@ package final class HTTPClient {
         guard isReused, isRetryable, error.code == .connectionClosed,
           !connection.hasReceivedBytes
         else { throw error }
+        // The others have been kept as long: the next connection is a new one.
+        closeIdle(to: destination, on: loop)
       }
     }
   }
@@ -88,30 +94,47 @@ package final class HTTPClient {
     streamCount += 1
     var limit = deadline
     if let time = configuration.connectTimeout { limit = min(limit, .now() + time) }
-    do {
-      let exchange = try await HTTPClientExchange.open(
+    return HTTPClientStream(
+      try await HTTPClientExchange.open(
         request, to: destination, context: context, configuration: configuration, by: limit,
-        on: loop)
-      exchange.ended = { [weak self] in self?.streamCount -= 1 }
-      return HTTPClientStream(exchange, on: loop)
-    } catch {
-      streamCount -= 1
-      throw error
+        ended: { self.streamCount -= 1 }, on: loop),
+      on: loop)
+  }
+
+  /// Closes every connection; requests that are under way or wait for a connection fail. Streams
+  /// belong to those who have opened them.
+  package func close(on loop: isolated EventLoop) {
+    isClosed = true
+    for destination in pools.keys {
+      closeIdle(to: destination, on: loop)
+      for turn in pools[destination]?.waiting ?? [] { turn.fulfil((), on: loop) }
+    }
+    for connection in active.values { connection.abort(on: loop) }
+  }
+
+  private func closeIdle(to destination: Destination, on loop: isolated EventLoop) {
+    while let kept = pools[destination]?.idle.popLast() {
+      kept.close(on: loop)
+      connectionGone(to: destination, on: loop)
     }
   }
 
-  /// Closes every connection that is kept.
-  package func close(on loop: isolated EventLoop) {
-    for pool in pools.values {
-      for connection in pool.idle { connection.close(on: loop) }
+  /// Forgets the connections that have closed while nobody used them: a destination may never be
+  /// asked for again.
+  private func sweep(on loop: isolated EventLoop) {
+    for (destination, pool) in pools where !pool.idle.allSatisfy(\.isUsable) {
+      pools[destination]?.idle.removeAll { !$0.isUsable }
+      for _ in 0..<(pool.idle.count - (pools[destination]?.idle.count ?? 0)) {
+        connectionGone(to: destination, on: loop)
+      }
     }
-    pools = [:]
   }
 
   private func connection(
     to destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(TransportError) -> (HTTPClientConnection, isReused: Bool) {
     while true {
+      if isClosed { throw .closed("this client has been closed", peer: nil) }
       while let kept = pools[destination]?.idle.popLast() {
         if kept.isUsable { return (kept, true) }
         connectionGone(to: destination, on: loop)
@@ -131,6 +154,7 @@ package final class HTTPClient {
   ) async throws(TransportError) -> HTTPClientConnection {
     var limit = deadline
     if let time = configuration.connectTimeout { limit = min(limit, .now() + time) }
+    sweep(on: loop)
     do {
       return try await HTTPClientConnection.open(
         to: destination, context: context, configuration: configuration, by: limit, on: loop)
@@ -171,11 +195,13 @@ package final class HTTPClient {
   private func release(
     _ connection: HTTPClientConnection, to destination: Destination, on loop: isolated EventLoop
   ) {
-    if connection.isUsable {
+    active[ObjectIdentifier(connection)] = nil
+    if connection.isUsable, !isClosed {
       connection.becomeIdle(on: loop)
       pools[destination]?.idle.append(connection)
       wakeNext(destination, on: loop)
     } else {
+      connection.close(on: loop)
       connectionGone(to: destination, on: loop)
     }
   }
