@@ -138,6 +138,15 @@ let package = Package(
     .executableTarget(
       name: "StreamExample", dependencies: ["Grenache"], path: "Examples/StreamExample",
       swiftSettings: settings),
+    .executableTarget(
+      name: "MapExample", dependencies: ["Grenache"], path: "Examples/MapExample",
+      swiftSettings: settings),
+    .executableTarget(
+      name: "ItemExample", dependencies: ["Grenache"], path: "Examples/ItemExample",
+      swiftSettings: settings),
+    .executableTarget(
+      name: "AllowListExample", dependencies: ["Grenache"], path: "Examples/AllowListExample",
+      exclude: ["policy.yaml"], swiftSettings: settings),
 
     // The tests.
     .target(
@@ -181,7 +190,8 @@ let package = Package(
     .testTarget(
       name: "CommandTests",
       dependencies: [
-        "GrapeCommand", "GrenacheCommand", "PubSubExample", "StreamExample", "HelloWorker",
+        "GrapeCommand", "GrenacheCommand", "GrenacheCommandSupport", "PubSubExample",
+        "StreamExample", "MapExample", "ItemExample", "AllowListExample", "HelloWorker",
         "HelloClient", "GrenacheTransport", "GrenacheFraming", "GrenacheIO", "GrenacheTLS",
         "TestSupport",
       ],
