@@ -192,7 +192,7 @@ let package = Package(
       dependencies: [
         "GrapeCommand", "GrenacheCommand", "GrenacheCommandSupport", "PubSubExample",
         "StreamExample", "MapExample", "ItemExample", "AllowListExample", "HelloWorker",
-        "HelloClient", "GrenacheTransport", "GrenacheFraming", "GrenacheIO", "GrenacheTLS",
+        "HelloClient", logging, "GrenacheTransport", "GrenacheFraming", "GrenacheIO", "GrenacheTLS",
         "TestSupport",
       ],
       swiftSettings: testSettings),

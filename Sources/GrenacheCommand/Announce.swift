@@ -8,10 +8,10 @@ struct Announce: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Announce services of this host once.",
     discussion: """
-      Prints, for each, on how many other nodes it is stored. Standard input has one service a line, \
-      which is announced when it comes; what follows # or ; is a comment. What cannot be announced is \
-      told on standard error and the others are announced all the same: the exit code is 0 when one of \
-      them was.
+      Prints, for each, on how many other nodes it is stored. Standard input has one service a \
+      line, which is announced when it comes; what follows # or ; is a comment. What cannot be \
+      announced is told on standard error and the others are announced all the same: the exit \
+      code is 0 when one of them was.
       """)
 
   @Argument(

@@ -9,10 +9,10 @@ struct Bench: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Call a service again and again and say how long the calls took.",
     discussion: """
-      Without --rate each of --in-flight callers makes the next call when it has its reply (closed loop). \
-      With --rate calls are made at that rate whether others have been answered or not (open loop), and \
-      the time of each counts from when it was due; what is due while --in-flight calls are under way \
-      waits for one of them, and is told as not made when the time is over.
+      Without --rate each of --in-flight callers makes the next call when it has its reply (closed \
+      loop). With --rate calls are made at that rate whether others have been answered or not (open \
+      loop), and the time of each counts from when it was due; what is due while --in-flight calls \
+      are under way waits for one of them, and is told as not made when the time is over.
       """)
 
   @Argument(help: "The service.")
@@ -92,7 +92,7 @@ struct Bench: AsyncParsableCommand {
         times.quantile(0.9), times.quantile(0.99), times.quantile(0.999), times.maximum))
     if result.notMade > 0 {
       printLine(
-        "\(result.notMade) calls were due and not made: --in-flight is too small, or the worker too slow"
+        "\(result.notMade) calls were due and not made: more --in-flight, or a quicker worker"
       )
     }
   }

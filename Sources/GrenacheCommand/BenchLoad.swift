@@ -74,7 +74,7 @@ struct BenchLoad: Sendable {
   }
 }
 
-/// When calls are due: whoever is free takes the next, so that one slow answer holds up no other call.
+/// When calls are due: whoever is free takes the next, so that one slow answer holds up no other.
 private final class Schedule: Sendable {
   private let start: ContinuousClock.Instant
   private let interval: Duration

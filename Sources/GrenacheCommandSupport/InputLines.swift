@@ -23,7 +23,8 @@ package struct InputLines: AsyncSequence, Sendable {
     }
   }
 
-  /// The most bytes of a line, without its end (256 KiB: half of what may wait for a subscriber).
+  /// The most bytes of a line, without its end (256 KiB: less than what may wait for one
+  /// subscriber).
   package static let lineBytesMaxDefault = 256 << 10
   /// The most bytes that are read at once.
   static let readBytesMax = 64 << 10
