@@ -69,15 +69,21 @@ struct Put: AsyncParsableCommand {
     Int64(Date().timeIntervalSince1970 * 1e6)
   }
 
-  /// As much as a value may have and one byte more, so that too much is told as such.
+  /// All of it, as it is: one byte more than a value may have is read to find out.
   private static func standardInput() async throws -> String {
+    let bytesMax = StoredItem.valueBytesMax
     var bytes: [UInt8] = []
-    while bytes.count <= StoredItem.valueBytesMax {
-      let part = try await BlockingReader.read(
-        STDIN_FILENO, bytesMax: StoredItem.valueBytesMax + 1 - bytes.count)
+    while bytes.count <= bytesMax {
+      let part = try await BlockingReader.read(STDIN_FILENO, bytesMax: bytesMax + 1 - bytes.count)
       if part.isEmpty { break }
       bytes += part
     }
-    return String(decoding: bytes, as: UTF8.self)
+    guard bytes.count <= bytesMax else {
+      throw CommandFailure(.data, "the input has more than the \(bytesMax) bytes of a value.")
+    }
+    guard let text = String(validating: bytes, as: UTF8.self) else {
+      throw CommandFailure(.data, "the input is no text in UTF-8, and only texts can be stored.")
+    }
+    return text
   }
 }

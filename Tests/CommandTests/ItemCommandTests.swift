@@ -107,6 +107,20 @@ struct ItemCommandTests {
     #expect(ended.output.isEmpty)
   }
 
+  @Test(
+    "input is stored as it is, or refused with 65: too much of it, and what is no text",
+    arguments: [
+      ("printf '%0999d' 0", true), ("printf '%01000d' 0", false), ("printf '\\303'", false),
+      ("printf '%0998d\\303\\251' 0", false), ("printf 'a\\n'", true),
+    ])
+  func input(_ command: String, _ isStored: Bool) async throws {
+    // Where no grape is, what would be stored is unavailable.
+    let ended = try await run(
+      "/bin/sh", "-c", "\(command) | \"$0\" put - -g 127.0.0.1:1 --insecure-plaintext",
+      Programs.grenache)
+    #expect(ended.status == (isStored ? 69 : 65), "\(ended.errors)")
+  }
+
   @Test("P20 what a grape forges is not printed: exit code 77")
   func forged() async throws {
     let server = try await HTTPServer(
