@@ -70,6 +70,19 @@ enum GrapeMessages {
     return texts.compactMap(Endpoint.init)
   }
 
+  /// `{"key":"<key>","peers":["<ip:port>",…]}`: what a grape tells somebody who watches `key`; `nil`
+  /// for anything else.
+  static func announcers(of key: String, in message: [UInt8]) -> [Endpoint]? {
+    struct Change: Decodable {
+      var key: String
+      var peers: [String]
+    }
+    guard JSONScanner.isOneValue(message.span), let change = decode(Change.self, message),
+      change.key == key
+    else { return nil }
+    return change.peers.compactMap(Endpoint.init)
+  }
+
   /// The count that an announcement answers with; a text is the grape's error.
   static func storedCount(in answer: [UInt8]) throws(GrenacheError) -> Int {
     if let count = decode(Int.self, answer) { return count }
