@@ -103,15 +103,8 @@ private struct LinePublisher: Service {
     if isDone { throw ExitCode.success }
   }
 
-  /// Until there are enough, or the command ends.
-  private func waitForSubscribers() async {
-    while !Task.isCancelled, await pub.subscriberCount < waitFor {
-      try? await Task.sleep(for: .milliseconds(20))
-    }
-  }
-
   private func publishLines() async throws {
-    await waitForSubscribers()
+    await pub.waitForSubscribers(waitFor)
     // The next line is read when this one is in the queues: whoever writes faster has to wait.
     for try await line in InputLines() {
       try await pub.publish(PubMessage(line, topic: topic))
