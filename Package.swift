@@ -111,8 +111,8 @@ let package = Package(
     .executableTarget(
       name: "CallBenchmark",
       dependencies: [
-        "Grenache", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming", "GrenacheIO",
-        argumentParser, logging,
+        "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming",
+        "GrenacheIO", argumentParser, logging, lifecycle, unixSignals,
       ],
       path: "Benchmarks/CallBenchmark", swiftSettings: testSettings),
     .target(name: "CAllocationCount", path: "Benchmarks/CAllocationCount"),
@@ -138,6 +138,15 @@ let package = Package(
     .executableTarget(
       name: "StreamExample", dependencies: ["Grenache"], path: "Examples/StreamExample",
       swiftSettings: settings),
+    .executableTarget(
+      name: "MapExample", dependencies: ["Grenache"], path: "Examples/MapExample",
+      swiftSettings: settings),
+    .executableTarget(
+      name: "ItemExample", dependencies: ["Grenache"], path: "Examples/ItemExample",
+      swiftSettings: settings),
+    .executableTarget(
+      name: "AllowListExample", dependencies: ["Grenache"], path: "Examples/AllowListExample",
+      exclude: ["policy.yaml"], swiftSettings: settings),
 
     // The tests.
     .target(
@@ -181,8 +190,9 @@ let package = Package(
     .testTarget(
       name: "CommandTests",
       dependencies: [
-        "GrapeCommand", "GrenacheCommand", "PubSubExample", "StreamExample", "HelloWorker",
-        "HelloClient", "GrenacheTransport", "GrenacheFraming", "GrenacheIO", "GrenacheTLS",
+        "GrapeCommand", "GrenacheCommand", "GrenacheCommandSupport", "PubSubExample",
+        "StreamExample", "MapExample", "ItemExample", "AllowListExample", "HelloWorker",
+        "HelloClient", logging, "GrenacheTransport", "GrenacheFraming", "GrenacheIO", "GrenacheTLS",
         "TestSupport",
       ],
       swiftSettings: testSettings),

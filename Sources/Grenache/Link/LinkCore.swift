@@ -6,18 +6,22 @@ internal import Logging
 
 /// The state of a link, confined to its loop.
 package final class LinkCore {
-  private let configuration: LinkConfiguration
+  let configuration: LinkConfiguration
+  let context: TLSContext?
   private let client: HTTPClient
   private let logger: Logger
   private let isPlaintext: Bool
   private var cache: LookupCache
   /// Who waits for the lookup of a service that is under way.
   private var waiting: [String: [LoopPromise<Result<[Endpoint], GrenacheError>>]] = [:]
+  /// Keys that somebody follows.
+  private var followers: [String: KeyFollower] = [:]
   /// The grape that answered last is asked first.
   private var preferredGrape = 0
 
   init(_ configuration: LinkConfiguration, context: TLSContext?, logger: Logger) {
     self.configuration = configuration
+    self.context = context
     self.logger = logger
     client = HTTPClient(context: context)
     isPlaintext = context == nil
@@ -84,6 +88,24 @@ package final class LinkCore {
     for promise in waiting.removeValue(forKey: service) ?? [] { promise.fulfil(result, on: loop) }
   }
 
+  // MARK: Following
+
+  /// Has `observer` hear of who announces `key`, until it is removed.
+  func follow(_ key: String, _ observer: any KeyObserver, on loop: isolated EventLoop) {
+    let follower = followers[key] ?? KeyFollower(key, link: self)
+    followers[key] = follower
+    follower.add(observer, on: loop)
+  }
+
+  func unfollow(_ key: String, _ observer: any KeyObserver) {
+    guard let follower = followers[key] else { return }
+    follower.remove(observer)
+    if follower.isUnused { followers[key] = nil }
+  }
+
+  /// Whether a grape tells of the changes of `key` at present.
+  func isWatching(_ key: String) -> Bool { followers[key]?.isWatching == true }
+
   // MARK: Announce
 
   func announce(
@@ -108,9 +130,18 @@ package final class LinkCore {
 
   // MARK: Grapes
 
+  /// The grapes, the one that answered last first.
+  var grapesInOrder: [Endpoint] {
+    let grapes = configuration.grapes
+    return Array(grapes[preferredGrape...] + grapes[..<preferredGrape])
+  }
+
   /// Asks the grapes one after the other until one answers.
-  private func ask(
-    _ path: String, _ body: [UInt8], by deadline: MonotonicTime? = nil,
+  ///
+  /// - Parameter isRepeatable: whether to ask twice does no harm; otherwise nobody else is asked once a
+  ///   grape may have heard it.
+  func ask(
+    _ path: String, _ body: [UInt8], isRepeatable: Bool = true, by deadline: MonotonicTime? = nil,
     on loop: isolated EventLoop
   ) async throws(GrenacheError) -> [UInt8] {
     let grapes = configuration.grapes
@@ -121,14 +152,15 @@ package final class LinkCore {
       let attempt = MonotonicTime.now() + configuration.attemptTimeout
       let limit = min(attempt, deadline ?? attempt)
       do throws(GrenacheError) {
-        let answer = try await ask(grapes[index], path, body, by: limit, on: loop)
+        let answer = try await ask(
+          grapes[index], path, body, isRepeatable: isRepeatable, by: limit, on: loop)
         preferredGrape = index
         return answer
       } catch {
         failure = error
         switch error.code {
-        case .cancelled, .grapeRefused, .notPermitted: throw error
-        default: break
+        case .grapeUnreachable: break
+        default: throw error
         }
         if let deadline, deadline <= .now() {
           throw GrenacheError(
@@ -140,25 +172,40 @@ package final class LinkCore {
   }
 
   private func ask(
-    _ grape: Endpoint, _ path: String, _ body: [UInt8], by deadline: MonotonicTime,
-    on loop: isolated EventLoop
+    _ grape: Endpoint, _ path: String, _ body: [UInt8], isRepeatable: Bool,
+    by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> [UInt8] {
     let destination = Destination(grape, verification: .name(grape.host))
     let request = HTTPClientRequest(.post, path, fields: GrapeMessages.fields, body: body)
     let response: HTTPClientResponse
     do {
-      // Looking up and announcing twice does no harm.
       response = try await client.send(
-        request, to: destination, by: deadline, isRetryable: true, on: loop)
+        request, to: destination, by: deadline, isRetryable: isRepeatable, on: loop)
     } catch {
-      let code: GrenacheError.Code = error.code == .cancelled ? .cancelled : .grapeUnreachable
-      throw GrenacheError(code, "grape \(grape) cannot be asked", cause: error)
+      if error.code == .cancelled {
+        throw GrenacheError(.cancelled, "grape \(grape) was not waited for", cause: error)
+      }
+      guard isRepeatable || error.stage != .transfer else {
+        throw GrenacheError(
+          .connectionLost, "grape \(grape) may have heard it, and has not answered", cause: error)
+      }
+      throw GrenacheError(.grapeUnreachable, "grape \(grape) cannot be asked", cause: error)
     }
     guard (200..<300).contains(response.status.code) else {
       let text = String(decoding: response.body.prefix(200), as: UTF8.self)
-      let code: GrenacheError.Code = response.status.code == 403 ? .notPermitted : .grapeRefused
+      let code = Self.refusal(response.status.code, of: path)
       throw GrenacheError(code, "grape \(grape) answered \(response.status.code): \(text)")
     }
     return response.body
+  }
+
+  /// What a status says; a put has two of its own, the error numbers of BEP 44.
+  private static func refusal(_ status: Int, of path: String) -> GrenacheError.Code {
+    switch (path, status) {
+    case ("/put", 301): .compareAndSwapFailed
+    case ("/put", 302): .sequenceNotGreater
+    case (_, 403): .notPermitted
+    default: .grapeRefused
+    }
   }
 }
