@@ -204,7 +204,10 @@ let package = Package(
 if Context.environment["GRENACHE_FUZZ"] == "1" {
   package.targets.append(
     .executableTarget(
-      name: "FramerFuzz", dependencies: ["Grenache", "GrenacheDHT", "GrenacheFraming"],
+      name: "FramerFuzz",
+      dependencies: [
+        "Grenache", "GrenacheAccess", "GrenacheDHT", "GrenacheFraming", "GrenacheTLS",
+      ],
       path: "Tests/Fuzz/FramerFuzz",
       swiftSettings: testSettings + [.unsafeFlags(["-parse-as-library"])]))
 }
