@@ -3,7 +3,8 @@ internal import GrenacheIO
 extension Link {
   /// Stores a text as an immutable item (BEP 44), which anybody finds by its hash.
   ///
-  /// Grapes keep it for about two hours and those that were asked keep it alive; put it again to be sure.
+  /// The grape that stores it keeps it alive while it runs; without that, nodes keep it for a day (ours)
+  /// or two hours (BEP 44).
   ///
   /// - Throws: `GrenacheError`: `invalidPayload` for a text of more than `StoredItem.valueBytesMax`
   ///   bytes; `grapeUnreachable`, `grapeRefused`, `notPermitted`, `deadlineExceeded`, `cancelled`.
