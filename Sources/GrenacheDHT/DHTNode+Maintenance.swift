@@ -111,7 +111,7 @@ extension DHTNode {
     for family in DHTFamily.allCases where configuration.families.contains(family) {
       guard let point = tables[family].pointToFill(using: &generator) else { continue }
       maintenance.nextFill = now + Maintenance.fillInterval
-      advance(makeLookup(.nodes(point), [family], bootstrap: []), now: now)
+      advance(makeLookup(.filling(point), [family], bootstrap: []), now: now)
     }
   }
 
