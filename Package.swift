@@ -167,8 +167,8 @@ let package = Package(
     .testTarget(
       name: "GrenacheGrapeTests",
       dependencies: [
-        "GrenacheGrape", "GrenacheDHT", "GrenacheTransport", "GrenacheAccess", "GrenacheFraming",
-        "GrenacheIO", "GrenacheTLS", "TestSupport", logging,
+        "GrapeCommand", "GrenacheGrape", "GrenacheDHT", "GrenacheTransport", "GrenacheAccess",
+        "GrenacheFraming", "GrenacheIO", "GrenacheTLS", "TestSupport", logging, coreMetrics,
       ],
       swiftSettings: testSettings),
     .testTarget(

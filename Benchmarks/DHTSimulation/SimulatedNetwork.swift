@@ -306,7 +306,7 @@ package struct SimulatedNetwork {
       deliveries[RequestKey(place, id)] = outcome
     case .getFinished(let id, let result):
       gets[RequestKey(place, id)] = .some(result)
-    case .peersChanged, .itemStored, .identifierChanged:
+    case .peersChanged, .itemStored, .itemRemoved, .identifierChanged:
       break
     }
   }

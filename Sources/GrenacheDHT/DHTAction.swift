@@ -11,6 +11,8 @@ package enum DHTAction: Sendable {
   case peersChanged(key: [UInt8])
   /// A value has been stored, or a newer one in its place.
   case itemStored(target: [UInt8])
+  /// A value is kept no more: it has expired, made room, or somebody has something newer.
+  case itemRemoved(target: [UInt8])
   /// The node bears another identifier from now on (BEP 42).
   case identifierChanged(DHTFamily)
 }

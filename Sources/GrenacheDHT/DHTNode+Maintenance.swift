@@ -50,7 +50,7 @@ extension DHTNode {
     guard now >= maintenance.next else { return }
     maintenance.next = now + Maintenance.interval
     for key in store.removeExpired(now: now) { perform(.peersChanged(key: key)) }
-    _ = items.removeExpired(now: now)
+    removed(items.removeExpired(now: now))
     tokenTables = tokenTables.filter { $0.value.expiry > now }
     results.removeExpired(now: now)
     republish(now: now)
