@@ -120,6 +120,13 @@ let package = Package(
       name: "FramingBenchmark",
       dependencies: ["GrenacheFraming", "CAllocationCount", argumentParser],
       path: "Benchmarks/FramingBenchmark", swiftSettings: testSettings),
+    .executableTarget(
+      name: "GrapeBenchmark",
+      dependencies: [
+        "GrenacheGrape", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming", "GrenacheIO",
+        argumentParser, logging,
+      ],
+      path: "Benchmarks/GrapeBenchmark", swiftSettings: testSettings),
     .target(
       name: "DHTSimulation", dependencies: ["GrenacheDHT", "TestSupport"],
       path: "Benchmarks/DHTSimulation", swiftSettings: testSettings),
