@@ -79,8 +79,9 @@ extension DHTNode {
         // To keep it alive is this node's business; a caller has to bring something newer.
         throw .sequenceTooLow
       }
-      try items.insert(
-        item, at: target, owner: nil, compareAndSwap: compareAndSwap, now: now)
+      removed(
+        try items.insert(
+          item, at: target, owner: nil, compareAndSwap: compareAndSwap, now: now))
     } catch {
       let id = DHTRequestID(number: takeNumber())
       perform(.deliveryFinished(id, .refused(error)))
@@ -141,7 +142,7 @@ extension DHTNode {
       let old = found?.signature?.sequence, let new = item.signature?.sequence, new <= old
     {
       deliveries[number] = nil
-      items.remove(state.key)
+      forget(state.key)
       return perform(.deliveryFinished(state.id, .refused(.sequenceTooLow)))
     }
     for (contact, token) in tokenTables[state.key]?.tokens ?? [] {
@@ -174,6 +175,11 @@ extension DHTNode {
     settle(number, address, now: now)
   }
 
+  private mutating func forget(_ target: [UInt8]) {
+    items.remove(target)
+    removed([target])
+  }
+
   private mutating func settle(_ number: UInt64, _ address: DHTAddress, now: Duration) {
     guard deliveries[number]?.waitingFor.remove(address) != nil else { return }
     if deliveries[number]?.waitingFor.isEmpty == true { finishDelivery(number, now: now) }
@@ -192,7 +198,7 @@ extension DHTNode {
     }
     deliveries[number] = nil
     // What others have something newer of is not served from here.
-    if state.refusal != nil, case .put = state.content { items.remove(state.key) }
+    if state.refusal != nil, case .put = state.content { forget(state.key) }
     let outcome: DHTDeliveryOutcome =
       if let refusal = state.refusal {
         .refused(refusal)

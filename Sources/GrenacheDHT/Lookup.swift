@@ -13,9 +13,8 @@ struct Lookup: Sendable {
   }
   private struct Candidate: Sendable {
     let contact: DHTContact
-    let distance: NodeID
     /// How many answers led here: 1 for a contact that was known at the beginning.
-    let hop: Int
+    let hop: UInt16
     var progress = Progress.fresh
   }
 
@@ -42,6 +41,7 @@ struct Lookup: Sendable {
     self.target = target
     self.own = own
     self.configuration = configuration
+    candidates.reserveCapacity(candidatesMax + 1)
     for contact in contacts { add(contact, hop: 1) }
     for address in bootstrap where !contacts.contains(where: { $0.address == address }) {
       self.bootstrap.append((address, .fresh))
@@ -74,9 +74,10 @@ struct Lookup: Sendable {
     from contact: DHTContact, token: [UInt8]?, nodes: [DHTContact]
   ) {
     let hop = settle(contact, .answered(token: token))
-    hops = max(hops, hop)
+    hops = max(hops, Int(hop))
     answered.append(contact)
-    for node in nodes { add(node, hop: hop + 1) }
+    let next = hop == .max ? hop : hop + 1
+    for node in nodes { add(node, hop: next) }
   }
 
   /// Nodes that an answer of the other network names.
@@ -129,17 +130,22 @@ struct Lookup: Sendable {
     return nil
   }
 
-  private mutating func add(_ contact: DHTContact, hop: Int) {
-    guard contact.id != own, configuration.accepts(contact) else { return }
+  private mutating func add(_ contact: DHTContact, hop: UInt16) {
+    guard contact.id != own else { return }
     let distance = target.distance(to: contact.id)
     let position = position(of: distance)
-    if position < candidates.count, candidates[position].distance == distance { return }
+    if position < candidates.count {
+      if candidates[position].contact.id == contact.id { return }
+    } else if candidates.count >= candidatesMax {
+      return
+    }
+    // Most are known by now: the costly question comes last.
+    guard configuration.accepts(contact) else { return }
     if candidates.count >= candidatesMax {
-      guard position < candidates.count else { return }
       // Whatever has become of the furthest, it counts for nothing behind so many nearer ones.
       if candidates.removeLast().progress == .queried { inFlight -= 1 }
     }
-    candidates.insert(Candidate(contact: contact, distance: distance, hop: hop), at: position)
+    candidates.insert(Candidate(contact: contact, hop: hop), at: position)
   }
 
   /// Where a candidate at that distance stands, or would.
@@ -148,19 +154,23 @@ struct Lookup: Sendable {
     var high = candidates.count
     while low < high {
       let middle = (low + high) / 2
-      if candidates[middle].distance < distance { low = middle + 1 } else { high = middle }
+      if target.distance(to: candidates[middle].contact.id) < distance {
+        low = middle + 1
+      } else {
+        high = middle
+      }
     }
     return low
   }
 
   /// Notes an answer; returns the hop at which the node was found.
-  private mutating func settle(_ contact: DHTContact, _ progress: Progress) -> Int {
+  private mutating func settle(_ contact: DHTContact, _ progress: Progress) -> UInt16 {
     for index in bootstrap.indices where bootstrap[index].address == contact.address {
       if bootstrap[index].progress == .queried { inFlight -= 1 }
       bootstrap[index].progress = progress
     }
     add(contact, hop: 1)
-    var hop = 1
+    var hop: UInt16 = 1
     for index in candidates.indices where candidates[index].contact.address == contact.address {
       if candidates[index].progress == .queried { inFlight -= 1 }
       if candidates[index].contact.id == contact.id {
