@@ -64,9 +64,15 @@ enum Comebacks {
     try await fleet.replace(role, 0, samePort: true)
     let start = ContinuousClock.now
     var after = before
+    var shown = 0
     while zip(before, after).contains(where: ==), ContinuousClock.now < start + .seconds(60) {
       try await Task.sleep(for: .milliseconds(10))
       served(&after)
+      let back = zip(before, after).reduce(0) { $0 + ($1.0 == $1.1 ? 0 : 1) }
+      if back >= shown + count / 10 {
+        shown = back
+        Promises.show("    \(back) after \(ContinuousClock.now - start)")
+      }
     }
     return ContinuousClock.now - start
   }

@@ -8,15 +8,22 @@ final class LocalWorker: Sendable {
   let endpoint: Endpoint
   private let task: Task<Void, any Error>
 
-  init(_ services: [RPCService], _ authority: CertificateAuthority) async throws {
+  /// - Parameter grapes: where the services are announced, if anywhere.
+  init(
+    _ services: [RPCService], _ authority: CertificateAuthority, grapes: [Endpoint] = []
+  ) async throws {
     let tls = try authority.configuration(
       for: .init(commonName: "worker", services: services.map(\.name)))
     var configuration = PeerRPCServerConfiguration(port: 0, tls: tls)
     configuration.host = "127.0.0.1"
     configuration.drainDeadline = .seconds(1)
     configuration.callsInFlightMax = 1_000
+    var link: Link?
+    if !grapes.isEmpty {
+      link = try await Link(LinkConfiguration(grapes: grapes, tls: tls), logger: quiet)
+    }
     let server = PeerRPCServer(
-      configuration, services: services, group: try EventLoopGroup(count: 1), logger: quiet)
+      configuration, services: services, link: link, group: try EventLoopGroup(count: 1), logger: quiet)
     let (addresses, listening) = AsyncStream.makeStream(of: SocketAddress.self)
     task = Task { try await server.run { listening.yield($0) } }
     var iterator = addresses.makeAsyncIterator()
