@@ -75,10 +75,10 @@ public struct RPCFault: Error, Hashable, Sendable, CustomStringConvertible {
   static let notPermittedCode = "ERR_NOT_PERMITTED"
 
   /// What the message of a call begins with that came while the server shut down.
-  static let shuttingDownCode = "ERR_SHUTTING_DOWN"
+  package static let shuttingDownCode = "ERR_SHUTTING_DOWN"
 
   /// What a worker of this package means by the beginning of its message.
-  static func code(of message: String) -> GrenacheError.Code {
+  package static func code(of message: String) -> GrenacheError.Code {
     if message.hasPrefix(notPermittedCode) { return .notPermitted }
     if message.hasPrefix(shuttingDownCode) { return .workerUnreachable }
     if message.hasPrefix(overloadedCode) { return .overloaded }
@@ -90,7 +90,7 @@ public struct RPCFault: Error, Hashable, Sendable, CustomStringConvertible {
   static let deadlineCode = "ERR_DEADLINE_EXCEEDED"
 
   /// What the message of a call begins with of which the service has too many already.
-  static let overloadedCode = "ERR_OVERLOADED"
+  package static let overloadedCode = "ERR_OVERLOADED"
 
   /// What the caller reads.
   public var message: String
