@@ -17,7 +17,7 @@ package struct DHTNode: Sendable {
   var tokens: TokenIssuer
   var limiter: RateLimiter
   var roundTrips = RoundTripEstimator()
-  var transactions = Transactions()
+  var transactions: Transactions
   var external: [DHTFamily: ExternalAddress] = [:]
 
   var lookups: [UInt64: LookupState] = [:]
@@ -50,6 +50,7 @@ package struct DHTNode: Sendable {
     tokens = TokenIssuer(
       interval: configuration.tokenSecretInterval, now: now, sha1: cryptography.sha1,
       using: &generator)
+    transactions = Transactions(sha1: cryptography.sha1, using: &generator)
     maintenance = Maintenance(now: now)
   }
 
