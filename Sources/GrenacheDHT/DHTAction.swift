@@ -48,7 +48,7 @@ package enum DHTDeliveryOutcome: Hashable, Sendable {
   case noNodes
   /// No node has done it.
   case allFailed
-  /// A node has something newer, or not what was expected (BEP 44: 301, 302).
+  /// There is something newer, or not what was expected (BEP 44: 301, 302), and nobody has stored it.
   case refused(KRPCErrorCode)
 }
 

@@ -257,3 +257,103 @@ struct ExternalAddressTests {
     #expect(external.note(DHTHost(ip: 0x7f00_0001), by: host) == nil)
   }
 }
+
+/// Answers every announcement, withdrawal and put with one error, and whatever else as a node would.
+private final class Denier: Impostor {
+  let contact: DHTContact
+  let error: KRPCErrorCode
+  private(set) var denials = 0
+
+  init(_ contact: DHTContact, _ error: KRPCErrorCode) {
+    self.contact = contact
+    self.error = error
+  }
+
+  func received(_ datagram: [UInt8], from source: DHTAddress) -> [([UInt8], DHTAddress)] {
+    guard case .query(let query) = try? KRPCMessage(decoding: datagram.span) else { return [] }
+    switch query.content {
+    case .success(.announcePeer), .success(.withdrawPeer), .success(.put):
+      denials += 1
+      return [(error.encoded(transaction: query.transaction), source)]
+    case .success, .failure:
+      var response = KRPCResponse(id: contact.id)
+      response.nodes = []
+      response.token = [1]
+      return [(response.encoded(transaction: query.transaction), source)]
+    }
+  }
+}
+
+@Suite("BEP 44: one node's word against a put, an announcement, a withdrawal")
+struct DenialTests {
+  @Test(
+    "what others have stored is stored, whatever one node says",
+    arguments: [300, 301, 302, 304, 399])
+  func oneLiar(_ code: Int64) throws {
+    var network = network(10, seed: 50)
+    var generator = SeededGenerator(seed: 1)
+    let address = SimulatedNetwork.address(10)
+    let contact = DHTContact(id: .bound(to: address.host, using: &generator), address: address)
+    let denier = Denier(contact, KRPCErrorCode(code: code, message: "no"))
+    network.place(denier, number: 10, at: address)
+    let greeting = KRPCQuery.findNode(target: contact.id).encoded(
+      transaction: [1, 1], from: contact.id)
+    for number in 0..<10 {
+      network.send(greeting, from: address, to: SimulatedNetwork.address(number))
+    }
+    network.run(for: .seconds(10))
+    #expect(network.outcome(of: [1], port: 5, at: 3) == .stored(9))
+    #expect(network.outcome(of: network.withdraw([1], port: 5, at: 3)) == .stored(9))
+    let fixed = DHTItem(value: Bencode("kept").encoded)
+    let signed = DHTItem.simulated("signed", key: 1, sequence: 5)
+    for item in [fixed, signed] {
+      #expect(network.outcome(of: network.put(item, at: 3)) == .stored(9))
+      #expect(network.node(3)?.items[item.target(.simulated)]?.item == item)
+    }
+    #expect(denier.denials == 4)
+  }
+
+  @Test("where everybody refuses, the outcome says so, and the value stays here nevertheless")
+  func onlyLiars() {
+    let target = DHTItem.simulated("signed", key: 1, sequence: 5).target(.simulated)
+    for (code, outcome): (Int64, DHTDeliveryOutcome) in [
+      (302, .refused(.sequenceTooLow)), (301, .refused(.casMismatch)), (304, .allFailed),
+    ] {
+      var network = SimulatedNetwork(seed: 51)
+      var generator = SeededGenerator(seed: 1)
+      let address = SimulatedNetwork.address(1)
+      let contact = DHTContact(id: .bound(to: address.host, using: &generator), address: address)
+      network.place(
+        Denier(contact, KRPCErrorCode(code: code, message: "no")), number: 1, at: address)
+      network.start(0, bootstrap: [1])
+      network.run(for: .seconds(5))
+      let signed = DHTItem.simulated("signed", key: 1, sequence: 5)
+      #expect(network.outcome(of: network.put(signed, at: 0)) == outcome)
+      #expect(network.node(0)?.items[target]?.item == signed)
+      // An immutable value cannot be refused for another.
+      let fixed = DHTItem(value: Bencode("kept").encoded)
+      #expect(network.outcome(of: network.put(fixed, at: 0)) == .allFailed)
+      #expect(network.outcome(of: [1], port: 5, at: 0) == .allFailed)
+    }
+  }
+
+  @Test("301 and 302 when the newer item has been seen: it does not stay here then")
+  func proven() {
+    for compareAndSwap: Int64? in [nil, 3] {
+      var network = network(40, seed: 52)
+      let newer = DHTItem.simulated("newer", key: 1, sequence: 5)
+      let target = newer.target(.simulated)
+      #expect(network.outcome(of: network.put(newer, at: 3)) == .stored(20))
+      guard let elsewhere = (0..<40).first(where: { network.node($0)?.items[target] == nil })
+      else {
+        Issue.record("everybody has it")
+        return
+      }
+      let older = DHTItem.simulated("older", key: 1, sequence: 4)
+      #expect(
+        network.outcome(of: network.put(older, compareAndSwap: compareAndSwap, at: elsewhere))
+          == .refused(compareAndSwap == nil ? .sequenceTooLow : .casMismatch))
+      #expect(network.node(elsewhere)?.items[target] == nil)
+    }
+  }
+}
