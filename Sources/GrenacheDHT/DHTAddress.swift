@@ -126,6 +126,13 @@ package struct DHTHost: Hashable, Sendable, CustomStringConvertible {
       || ip >> 16 == 0xa9fe
   }
 
+  /// Whether somebody can be there: not 0.0.0.0/8, multicast or reserved (RFC 6890), nor `::` or
+  /// ff00::/8 (RFC 4291).
+  var isUnicast: Bool {
+    if family == .ipv4 { return ip >> 24 != 0 && ip >> 24 < 224 }
+    return high >> 56 != 0xff && (high, low) != (0, 0)
+  }
+
   func append(to bytes: inout [UInt8]) {
     if family == .ipv4 {
       bytes.append(bigEndian: UInt64(ip), count: 4)

@@ -173,7 +173,7 @@ extension DHTNode {
         state.parts[index].lookup.answerReceived(
           from: contact, token: response.token, nodes: nodes ?? [])
       } else if let nodes {
-        state.parts[index].lookup.add(nodes)
+        state.parts[index].lookup.add(nodes, namedBy: contact)
       }
     }
     if case .peers(let key) = state.purpose, let named = response.peers {

@@ -30,10 +30,13 @@ struct Lookup: Sendable {
   /// Addresses whose identifier is not known yet, and what has become of asking them.
   private var bootstrap: [(address: DHTAddress, progress: Progress)] = []
   private var inFlight = 0
+  private var queriesSent = 0
 
   private var width: Int { configuration.bucketSize }
   /// Candidates kept; those further away than all of them are of no use.
   private var candidatesMax: Int { width * 4 }
+  /// Queries of one lookup: whoever names nearer nodes for ever is not followed for ever.
+  private var queriesMax: Int { width * 16 }
 
   init(
     target: NodeID, own: NodeID, _ configuration: DHTConfiguration, contacts: [DHTContact],
@@ -50,7 +53,15 @@ struct Lookup: Sendable {
 
   /// What to query next; `nil` when enough queries are under way or there is nobody to ask.
   mutating func next() -> (address: DHTAddress, id: NodeID?)? {
-    guard inFlight < configuration.parallelism else { return nil }
+    guard inFlight < configuration.parallelism, queriesSent < queriesMax else { return nil }
+    if let next = nextToAsk() {
+      queriesSent += 1
+      return next
+    }
+    return nil
+  }
+
+  private mutating func nextToAsk() -> (address: DHTAddress, id: NodeID?)? {
     if let index = nextCandidate() {
       candidates[index].progress = .queried
       inFlight += 1
@@ -66,7 +77,9 @@ struct Lookup: Sendable {
 
   /// Whether the nearest have all answered or are not waited for.
   var isFinished: Bool {
-    inFlight == 0 && !bootstrap.contains { $0.progress == .fresh } && nextCandidate() == nil
+    guard inFlight == 0 else { return false }
+    return queriesSent >= queriesMax
+      || !bootstrap.contains { $0.progress == .fresh } && nextCandidate() == nil
   }
 
   /// A node has answered with these nodes.
@@ -76,12 +89,29 @@ struct Lookup: Sendable {
     let hop = settle(contact, .answered(token: token))
     hops = max(hops, hop)
     answered.append(contact)
-    for node in nodes { add(node, hop: hop + 1) }
+    add(nodes, namedBy: contact, hop: hop + 1)
   }
 
   /// Nodes that an answer of the other network names.
-  mutating func add(_ nodes: [DHTContact]) {
-    for node in nodes { add(node, hop: 2) }
+  mutating func add(_ nodes: [DHTContact], namedBy source: DHTContact) {
+    add(nodes, namedBy: source, hop: 2)
+  }
+
+  /// Of what one answer names, as many of the nearest count as a bucket holds, of each network only so
+  /// many; and what is said to be on a private network only if the answer comes from one.
+  private mutating func add(_ nodes: [DHTContact], namedBy source: DHTContact, hop: Int) {
+    var nearest = nodes
+    if nodes.count > width {
+      nearest = nodes.map { (target.distance(to: $0.id), $0) }.sorted { $0.0 < $1.0 }.map(\.1)
+    }
+    var prefixes = PrefixCount(configuration)
+    var count = 0
+    for node in nearest where source.address.host.isLocal || !node.address.host.isLocal {
+      guard count < width else { return }
+      guard prefixes.admits(node.address.host) else { continue }
+      add(node, hop: hop)
+      count += 1
+    }
   }
 
   /// A query has not been answered in time, or with an error.
@@ -134,12 +164,37 @@ struct Lookup: Sendable {
     let distance = target.distance(to: contact.id)
     let position = position(of: distance)
     if position < candidates.count, candidates[position].distance == distance { return }
-    if candidates.count >= candidatesMax {
-      guard position < candidates.count else { return }
-      // Whatever has become of the furthest, it counts for nothing behind so many nearer ones.
-      if candidates.removeLast().progress == .queried { inFlight -= 1 }
+    guard makeRoom(for: contact.address.host, at: position) else { return }
+    candidates.insert(
+      Candidate(contact: contact, distance: distance, hop: hop),
+      at: self.position(of: distance))
+  }
+
+  /// Whether there is a place for somebody of that network, made by dropping somebody further away if
+  /// need be. Whoever has answered, or was known at the beginning, makes room for nobody who may not
+  /// even exist.
+  private mutating func makeRoom(for host: DHTHost, at position: Int) -> Bool {
+    if configuration.limitsPrefix(of: host) {
+      let prefix = host.prefix
+      let same = candidates.indices.filter {
+        candidates[$0].contact.address.host.prefix == prefix
+          && candidates[$0].progress != .failed
+      }
+      // Twice as many as are asked: some may be gone.
+      if same.count >= configuration.nodesPerPrefixMax * 2 {
+        guard let last = same.last(where: { candidates[$0].progress == .fresh }), last >= position
+        else { return false }
+        candidates.remove(at: last)
+      }
     }
-    candidates.insert(Candidate(contact: contact, distance: distance, hop: hop), at: position)
+    guard candidates.count >= candidatesMax else { return true }
+    let failed = candidates.lastIndex { $0.progress == .failed || $0.progress == .slow }
+    let named = candidates.lastIndex { $0.progress == .fresh && $0.hop > 1 }
+    // Behind so many that have answered, the furthest counts for nothing.
+    let index = failed ?? named ?? candidates.indices.last
+    guard let index, index >= position || index == failed else { return false }
+    if candidates.remove(at: index).progress == .queried { inFlight -= 1 }
+    return true
   }
 
   /// Where a candidate at that distance stands, or would.
