@@ -15,6 +15,9 @@ package struct DHTAddress: Hashable, Comparable, Sendable, CustomStringConvertib
   package let host: DHTHost
   package var port: UInt16
 
+  /// What counts as one source: a network, and on loopback, where one machine has many nodes, a port.
+  var sourceNetwork: UInt64 { host.isLoopback ? UInt64(port) : host.prefix }
+
   package init(host: DHTHost, port: UInt16) {
     self.host = host
     self.port = port

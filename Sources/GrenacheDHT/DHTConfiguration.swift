@@ -22,7 +22,8 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var slowAfter = Duration.milliseconds(400)
   /// The same at the earliest (default 25 ms).
   package var slowAfterMin = Duration.milliseconds(25)
-  /// A lookup of peers ends when so many nodes, each of another network, have named some (default 3).
+  /// A lookup of peers ends when so many nodes, each of another network, have named some, and none that
+  /// is nearer to the key is still to be heard (default 3).
   package var sufficientAnswers = 3
   /// Queries under way at once, all lookups together (default 4,096); more fail.
   package var outstandingMax = 4_096

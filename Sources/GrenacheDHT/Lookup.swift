@@ -124,6 +124,26 @@ struct Lookup: Sendable {
     change(address) { $0 == .queried ? .slow : $0 }
   }
 
+  /// How many networks the nearest of `sources` are of, up to the first node that is still to be heard:
+  /// whoever is further away cannot end a lookup before those who are nearer had their say.
+  func settledNetworks(among sources: Set<DHTAddress>) -> Int {
+    var networks: Set<UInt64> = []
+    var prefixes = PrefixCount(configuration)
+    for candidate in candidates {
+      let address = candidate.contact.address
+      switch candidate.progress {
+      case .fresh, .queried:
+        if prefixes.admits(address.host) { return networks.count }
+      case .answered:
+        _ = prefixes.admits(address.host)
+        if sources.contains(address) { networks.insert(address.sourceNetwork) }
+      case .slow, .failed:
+        break
+      }
+    }
+    return networks.count
+  }
+
   /// The nearest nodes that gave a token, the nearest first.
   var tokens: [(contact: DHTContact, token: [UInt8])] {
     var result: [(DHTContact, [UInt8])] = []

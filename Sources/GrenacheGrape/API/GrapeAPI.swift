@@ -208,12 +208,12 @@ struct GrapeAPI: Sendable {
 
   private func list(_ peers: [String]) -> HTTPServerResponse {
     var body: [UInt8] = [UInt8(ascii: "[")]
-    for peer in peers.count > 1 ? peers.shuffled() : peers {
+    // The first of them are every source's share.
+    for peer in peers.prefix(Self.lookupResultsMax).shuffled() {
       if body.count > 1 { body.append(UInt8(ascii: ",")) }
       body.append(UInt8(ascii: "\""))
       body.append(contentsOf: peer.utf8)
       body.append(UInt8(ascii: "\""))
-      if body.count > Self.lookupResultsMax * 50 { break }
     }
     body.append(UInt8(ascii: "]"))
     return HTTPServerResponse(.ok, body: body)

@@ -258,6 +258,134 @@ struct ExternalAddressTests {
   }
 }
 
+/// Names invented peers, as many as a datagram holds.
+private final class Namer: Impostor {
+  let contact: DHTContact
+  let peers: [DHTAddress]
+
+  init(_ contact: DHTContact, count: Int) {
+    self.contact = contact
+    peers = (0..<count).map {
+      DHTAddress(ip: contact.address.ip &+ UInt32($0), port: UInt16(1 + $0))
+    }
+  }
+
+  func received(_ datagram: [UInt8], from source: DHTAddress) -> [([UInt8], DHTAddress)] {
+    guard case .query(let query) = try? KRPCMessage(decoding: datagram.span) else { return [] }
+    var response = KRPCResponse(id: contact.id)
+    if case .success(.getPeers) = query.content { response.peers = peers }
+    response.token = [1]
+    return [(response.encoded(transaction: query.transaction), source)]
+  }
+}
+
+@Suite("P29 Invented peers")
+struct InventedPeersTests {
+  private func address(_ number: Int) -> DHTAddress {
+    DHTAddress(ip: 0x3000_0001 + UInt32(number) << 16, port: 1)
+  }
+
+  /// The peers that a lookup collects from `hostile` nodes with `count` peers each and one honest one.
+  private func collected(hostile: Int, count: Int) -> [DHTAddress] {
+    var state = LookupState(.peers(key: [1]), [])
+    for number in 0..<hostile {
+      let peers = (0..<count).map { DHTAddress(ip: address(number).ip + UInt32($0), port: 9) }
+      _ = state.add(peers, by: address(number), DHTConfiguration())
+    }
+    _ = state.add([address(200)], by: address(100), DHTConfiguration())
+    return state.peers(with: [address(201)])
+  }
+
+  @Test("P29 the own store and every source in turn: nobody crowds the others out")
+  func shares() {
+    #expect(collected(hostile: 0, count: 0) == [address(201), address(200)])
+    for hostile in [1, 5, 19] {
+      let peers = collected(hostile: hostile, count: 1_000)
+      #expect(peers.first == address(201))
+      #expect(peers.prefix(hostile + 2).contains(address(200)), "\(hostile)")
+      #expect(peers.count <= LookupState.peersMax)
+    }
+  }
+
+  @Test("P29 of one answer 100 peers count, of one network 200")
+  func limits() {
+    #expect(collected(hostile: 1, count: 100).count == 102)
+    #expect(collected(hostile: 1, count: 101).count == 102)
+    var state = LookupState(.peers(key: [1]), [])
+    for answer in 0..<3 {
+      let peers = (0..<100).map { DHTAddress(ip: 0x0505_0505, port: UInt16(1 + answer * 100 + $0)) }
+      var source = address(1)
+      source.port = UInt16(answer + 1)
+      _ = state.add(peers, by: source, DHTConfiguration())
+    }
+    #expect(state.peers(with: []).count == 200)
+  }
+
+  @Test("peers that nobody can be at, and a stranger's own loopback, are left out")
+  func unusable() {
+    var state = LookupState(.peers(key: [1]), [])
+    let peers = [0, 0x0000_0001, 0xe000_0001, 0xffff_ffff, 0x7f00_0001, 0x0a00_0001].map {
+      DHTAddress(ip: $0, port: 9)
+    }
+    #expect(
+      state.add(peers, by: address(1), DHTConfiguration())
+        == [DHTAddress(ip: 0x0a00_0001, port: 9)])
+    let local = DHTAddress(ip: 0x7f00_0001, port: 1)
+    #expect(
+      state.add(peers, by: local, DHTConfiguration()) == [DHTAddress(ip: 0x7f00_0001, port: 9)])
+  }
+
+  @Test("P29 three nodes far from the key cannot end a lookup before the near ones are heard")
+  func farAway() {
+    let key: [UInt8] = Array("target".utf8)
+    var configuration = DHTConfiguration()
+    configuration.checksNodeIDs = false
+    func contact(_ distance: Int, _ number: UInt8) -> DHTContact {
+      var generator = SeededGenerator(seed: UInt64(number))
+      return DHTContact(
+        id: NodeID(prefixOf: key).sharing(distance, using: &generator),
+        address: address(Int(number)))
+    }
+    let far = (0..<3 as Range<UInt8>).map { contact(3, $0) }
+    let near = (10..<14 as Range<UInt8>).map { contact(40, $0) }
+    var lookup = Lookup(
+      target: NodeID(prefixOf: key), own: NodeID(prefixOf: []), configuration, contacts: far,
+      bootstrap: [])
+    while lookup.next() != nil {}
+    let sources = Set((far + near.prefix(3)).map(\.address))
+    lookup.answerReceived(from: far[0], token: nil, nodes: near)
+    for one in far.dropFirst() { lookup.answerReceived(from: one, token: nil, nodes: []) }
+    #expect(lookup.settledNetworks(among: sources) == 0)
+    while lookup.next() != nil {}
+    for one in near { lookup.answerReceived(from: one, token: nil, nodes: []) }
+    #expect(lookup.settledNetworks(among: sources) == 6)
+  }
+
+  @Test("P29 three fast liars near the key: what honest nodes store is found nevertheless")
+  func found() {
+    let key = Array("target".utf8)
+    var network = network(30, seed: 60)
+    var generator = SeededGenerator(seed: 2)
+    for number in 0..<3 {
+      let address = SimulatedNetwork.address(30 + number)
+      let id = NodeID.bound(to: address.host, using: &generator)
+      let namer = Namer(DHTContact(id: id, address: address), count: 1_000)
+      network.place(namer, number: 30 + number, at: address)
+      let greeting = KRPCQuery.findNode(target: id).encoded(transaction: [1, 1], from: id)
+      for honest in 0..<30 {
+        network.send(greeting, from: address, to: SimulatedNetwork.address(honest))
+      }
+    }
+    network.run(for: .seconds(20))
+    _ = network.outcome(of: key, port: 9, at: 7)
+    let expected = DHTAddress(host: SimulatedNetwork.address(7).host, port: 9)
+    for seeker in stride(from: 0, to: 30, by: 3) {
+      let peers = network.result(of: key, at: seeker)?.peers ?? []
+      #expect(peers.prefix(100).contains(expected), "seeker \(seeker)")
+    }
+  }
+}
+
 /// Answers every announcement, withdrawal and put with one error, and whatever else as a node would.
 private final class Denier: Impostor {
   let contact: DHTContact
