@@ -49,6 +49,7 @@ package enum DHTDeliveryOutcome: Hashable, Sendable {
   /// No node has done it.
   case allFailed
   /// There is something newer, or not what was expected (BEP 44: 301, 302), and nobody has stored it.
+  /// The code is one of these two.
   case refused(KRPCErrorCode)
 }
 

@@ -67,12 +67,27 @@ extension DHTNode {
     return deliver(.announce(port: port), to: key, now: now)
   }
 
-  /// Keeps an announcement in the own store alone.
-  package mutating func keep(_ peer: DHTAddress, for key: [UInt8], now: Duration) {
-    if (try? store.insert(peer, for: key, now: now)) == true {
-      results.change(key)
-      perform(.peersChanged(key: key))
+  /// Keeps an announcement in the own store alone; returns whether there was room for it.
+  @discardableResult
+  package mutating func keep(_ peer: DHTAddress, for key: [UInt8], now: Duration) -> Bool {
+    do throws(PeerStore.Refusal) {
+      let (isNew, displaced) = try store.insertOwn(peer, for: key, now: now)
+      for changed in displaced + (isNew ? [key] : []) {
+        results.change(changed)
+        perform(.peersChanged(key: changed))
+      }
+      return true
+    } catch {
+      return false
     }
+  }
+
+  /// Forgets an announcement of the own store alone; returns whether there was one.
+  package mutating func forget(_ peer: DHTAddress, for key: [UInt8]) -> Bool {
+    guard store.remove(peer, for: key) else { return false }
+    results.change(key)
+    perform(.peersChanged(key: key))
+    return true
   }
 
   /// Takes an announcement back, here at once and from those who store it; ends with
@@ -81,7 +96,7 @@ extension DHTNode {
     _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, now: Duration
   ) -> DHTRequestID {
     results.change(key)
-    if let ownAddress, store.remove(ownAddress, for: key) { perform(.peersChanged(key: key)) }
+    if let ownAddress { _ = forget(ownAddress, for: key) }
     return deliver(.withdraw(port: port), to: key, now: now)
   }
 

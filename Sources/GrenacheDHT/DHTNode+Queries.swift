@@ -76,10 +76,7 @@ extension DHTNode {
         DHTAddress(host: source.host, port: impliedPort ? source.port : port), of: key, now: now)
     case .withdrawPeer(let key, let port, let token):
       guard tokens.isValid(token, from: source.host) else { throw .badWithdrawToken }
-      results.change(key)
-      if store.remove(DHTAddress(host: source.host, port: port), for: key) {
-        perform(.peersChanged(key: key))
-      }
+      _ = forget(DHTAddress(host: source.host, port: port), for: key)
     case .get(let target, let newerThan):
       response.token = tokens.token(for: source.host)
       addItem(target, newerThan, to: &response, context, now: now)

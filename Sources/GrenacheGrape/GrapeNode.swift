@@ -158,6 +158,8 @@ public final class GrapeNode: Service {
     dht.peerAgeMax = configuration.peerAge
     dht.nodeLiveness = configuration.nodeLiveness
     dht.keysMax = configuration.servicesMax
+    dht.peersPerAddressMax = max(1, configuration.servicesMax / 20)
+    dht.peersPerPrefixMax = max(1, configuration.servicesMax / 10)
     dht.peersMax = configuration.announcementsMax
     dht.itemsMax = configuration.valuesMax
     dht.limitsLocalPrefixes = !configuration.sharesPrivateNetwork
