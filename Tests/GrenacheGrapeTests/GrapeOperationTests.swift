@@ -62,9 +62,48 @@ struct GrapeOperationTests {
       let denied = try await post(body, "/announce", to: grape.api, as: worker)
       #expect(denied.status == 403)
       let allowed = try await post(body, "/announce", to: grape.api, as: covered)
-      #expect(allowed.status == 200 && allowed.body == "0")
+      #expect(allowed.status == 200 && allowed.body == "1", "kept here, by design")
       let found = try await post("{\"data\":\"svc\"}", "/lookup", to: grape.api, as: worker)
       #expect(found.body == "[\"10.9.8.7:7\"]")
+    }
+  }
+
+  @Test("what is elsewhere is withdrawn here alone: not what this host has announced")
+  func elsewhere() async throws {
+    let host = try authority.host()
+    let worker = try authority.authority.configuration(
+      for: .init(commonName: "w", ipAddresses: ["10.9.8.7"], services: ["svc"]))
+    try await withGrape(tls: host) { first in
+      try await withGrape(tls: host, bootstrap: [Endpoint(first.dht)]) { second in
+        try await waitUntilReady(second, as: worker)
+        let here = "{\"data\":[\"svc\",7]}"
+        let there = "{\"data\":[\"svc\",7,\"10.9.8.7\"]}"
+        for body in [here, there] {
+          let announced = try await post(body, "/announce", to: second.api, as: worker)
+          #expect(announced.body == "1")
+        }
+        for count in ["1", "0"] {
+          let withdrawn = try await post(there, "/withdraw", to: second.api, as: worker)
+          #expect(withdrawn.status == 200 && withdrawn.body == count)
+        }
+        for grape in [first, second] {
+          let found = try await post("{\"data\":\"svc\"}", "/lookup", to: grape.api, as: worker)
+          #expect(found.body == "[\"127.0.0.1:7\"]")
+        }
+      }
+    }
+  }
+
+  @Test("a store that is full says so")
+  func full() async throws {
+    let worker = try authority.authority.configuration(
+      for: .init(commonName: "w", ipAddresses: ["10.9.8.7"], services: ["*"]))
+    try await withGrape(tls: try authority.host(), configure: { $0.servicesMax = 1 }) { grape in
+      for (service, answer) in [("a", "1"), ("b", "\"ERR_GRAPE_STORE_FULL\""), ("a", "1")] {
+        let announced = try await post(
+          "{\"data\":[\"\(service)\",7,\"10.9.8.7\"]}", "/announce", to: grape.api, as: worker)
+        #expect(announced.body == answer)
+      }
     }
   }
 

@@ -132,20 +132,21 @@ struct GrapeAPI: Sendable {
     _ key: [UInt8], _ port: UInt16, _ address: SocketAddress?, _ request: HTTPServerRequest
   ) async -> HTTPServerResponse {
     let announced = port == 0 ? dhtPort : port
-    let place = place(announced, address, request)
-    let own: DHTAddress
-    switch place {
-    case .here(let address), .elsewhere(let address): own = address
-    case .refused: return bare(403, Self.notPermitted)
-    }
     answers.change(key)
     let outcome: DHTDeliveryOutcome?
-    if case .elsewhere = place {
-      await Self.keep(own, key, driver, on: driver.loop)
-      outcome = .stored(0)
-    } else {
+    switch place(announced, address, request) {
+    case .refused:
+      return bare(403, Self.notPermitted)
+    case .here(let own):
       outcome = await Self.announce(
         key, announced, own, within: configuration.requestTimeout, driver, on: driver.loop)
+    case .elsewhere(let own):
+      guard await Self.keep(own, key, driver, on: driver.loop) else {
+        logger.warning("not announced: the store is full", metadata: ["service": "\(text(key))"])
+        return json("ERR_GRAPE_STORE_FULL")
+      }
+      // Here and nowhere else, by design: that is one, for existing clients take none for a failure.
+      outcome = .stored(1)
     }
     answers.change(key)
     // This grape keeps the announcement whatever others do, so that one grape alone works.
@@ -164,14 +165,18 @@ struct GrapeAPI: Sendable {
     _ key: [UInt8], _ port: UInt16, _ address: SocketAddress?, _ request: HTTPServerRequest
   ) async -> HTTPServerResponse {
     let announced = port == 0 ? dhtPort : port
-    let own: DHTAddress
-    switch place(announced, address, request) {
-    case .here(let address), .elsewhere(let address): own = address
-    case .refused: return bare(403, Self.notPermitted)
-    }
     answers.change(key)
-    let outcome = await Self.withdraw(
-      key, announced, own, within: configuration.requestTimeout, driver, on: driver.loop)
+    let outcome: DHTDeliveryOutcome?
+    switch place(announced, address, request) {
+    case .refused:
+      return bare(403, Self.notPermitted)
+    case .here(let own):
+      outcome = await Self.withdraw(
+        key, announced, own, within: configuration.requestTimeout, driver, on: driver.loop)
+    case .elsewhere(let own):
+      // Nobody else knows of it: others would take back what this host has announced itself.
+      outcome = .stored(await Self.forget(own, key, driver, on: driver.loop) ? 1 : 0)
+    }
     answers.change(key)
     guard case .stored(let count) = outcome else { return failure(outcome) }
     logger.info(
@@ -255,7 +260,7 @@ struct GrapeAPI: Sendable {
       return json("No nodes to query")
     case .refused(let error):
       var response = json("\(error.code) \(error.message)")
-      response.status = HTTPStatus(code: Int(error.code))
+      response.status = HTTPStatus(code: error == .casMismatch ? 301 : 302)
       return response
     case .stored, .allFailed, nil:
       return json("All queries failed")
@@ -305,8 +310,15 @@ extension GrapeAPI {
   private static func keep(
     _ peer: DHTAddress, _ key: [UInt8], _ driver: LoopBound<DHTDriver>,
     on loop: isolated EventLoop
-  ) {
+  ) -> Bool {
     driver.get(on: loop).keep(peer, for: key, on: loop)
+  }
+
+  private static func forget(
+    _ peer: DHTAddress, _ key: [UInt8], _ driver: LoopBound<DHTDriver>,
+    on loop: isolated EventLoop
+  ) -> Bool {
+    driver.get(on: loop).forget(peer, for: key, on: loop)
   }
 
   private static func withdraw(
