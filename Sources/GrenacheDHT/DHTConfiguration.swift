@@ -97,11 +97,13 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var queriesPerSecondOfPrefixMax = 400
   /// Addresses that are counted in one second (default 10,000); later ones share what one is allowed.
   package var countedAddressesMax = 10_000
-  /// An answer to an address that has proven nothing has at most so many bytes for one of the query
-  /// (default 4) …
+  /// An answer has at most so many bytes for one of the query (default 4: to a query of 100 bytes, as
+  /// nodes send them, ten nodes fit; to one that is made as small as can be, none or one) …
   package var amplificationMax = 4
-  /// … but for so many bytes a second and address (default 4,096).
+  /// … but for so many bytes a second and address that has proven nothing (default 4,096) …
   package var unprovenExtraBytesPerSecond = 4_096
+  /// … or is that of a contact (default 256 KiB: a busy one's 400 lookups a second).
+  package var contactExtraBytesPerSecond = 262_144
 
   package init() {}
 

@@ -59,7 +59,10 @@ extension DHTNode {
     let roundTrip = now - query.sentAt
     roundTrips.note(roundTrip)
     tables[family].answered(contact, roundTrip: roundTrip, now: now)
-    if let seen = response.observedAddress?.host, seen.family == family {
+    // Those whom strangers have made us ask have no vote: that would be for the asking.
+    if let seen = response.observedAddress?.host, seen.family == family,
+      query.purpose != .verification
+    {
       noteExternalAddress(seen, by: source.host, now: now, using: &generator)
     }
     switch query.purpose {
@@ -77,7 +80,7 @@ extension DHTNode {
     using generator: inout some RandomNumberGenerator
   ) {
     let family = seen.family
-    guard let host = external[family, default: ExternalAddress()].note(seen, by: voter),
+    guard let host = external[family, default: ExternalAddress()].note(seen, by: voter, now: now),
       !ids[family].isAllowed(at: host)
     else { return }
     ids[family] = .bound(to: host, using: &generator)

@@ -135,13 +135,9 @@ struct PeerStore: Sendable {
     return known.filter { $0.value.expiry > now }.map(\.key).sorted()
   }
 
-  /// The same, of one network: all of them, or `max` drawn by chance.
-  func peers(
-    of key: [UInt8], _ family: DHTFamily, now: Duration, max: Int,
-    using generator: inout some RandomNumberGenerator
-  ) -> [DHTAddress] {
-    let known = peers(of: key, now: now).filter { $0.family == family }
-    return Array(known.shuffled(using: &generator).prefix(max))
+  /// The same, of one network.
+  func peers(of key: [UInt8], _ family: DHTFamily, now: Duration) -> [DHTAddress] {
+    peers(of: key, now: now).filter { $0.family == family }
   }
 
   /// Every announcement and when it expires.

@@ -115,8 +115,12 @@ struct AmplificationTests {
   private let victim = DHTAddress(ip: 0x0808_0808, port: 53)
 
   /// A node that knows 29 others, 300 peers of a key and a large value.
-  private func rich() -> (SimulatedNetwork, target: [UInt8]) {
-    let network = network(30, seed: 30)
+  private func rich(queriesMax: Int = 100) -> (SimulatedNetwork, target: [UInt8]) {
+    let network = network(30, seed: 30) {
+      $0.families = [.ipv4, .ipv6]
+      $0.queriesPerSecondMax = queriesMax
+      $0.queriesPerSecondOfPrefixMax = max(400, queriesMax)
+    }
     let item = DHTItem(value: Bencode(String(repeating: "x", count: 1_000)).encoded)
     network.nodes[5].change { node in
       for port in 1...300 {
@@ -165,18 +169,124 @@ struct AmplificationTests {
     }
   }
 
+  /// The bytes of the answer to a query that is as small as can be, after the second's extra is spent;
+  /// as asked by a stranger, or by a contact.
+  private func answerBytes(_ query: String, isContact: Bool) throws -> Int {
+    var node = try #require(rich(queriesMax: 10_000).0.nodes[5].node)
+    var generator = SeededGenerator(seed: 1)
+    let source = isContact ? try #require(node.contacts.first?.address) : victim
+    var bytes = 0
+    for spent in 0..<2_000 {
+      let now = Duration.seconds(1_001) + .microseconds(spent)
+      node.datagramReceived(Array(query.utf8).span, from: source, now: now, using: &generator)
+      while let action = node.nextAction() {
+        // An answer without a transaction identifier is none that our own decoder takes.
+        guard case .send(let sent, let to) = action, to == source,
+          sent.starts(with: Array("d2:ip".utf8))
+        else { continue }
+        bytes = sent.count
+      }
+    }
+    return bytes
+  }
+
+  @Test(
+    "P30 queries made as small as can be: at most four bytes for one, without a floor",
+    arguments: [
+      "d1:ad6:target0:e1:q9:find_node1:y1:qe",
+      "d1:ad6:target0:4:wantl2:n42:n6ee1:q9:find_node1:y1:qe",
+      "d1:ad9:info_hash1:\u{1}e1:q9:get_peers1:y1:qe",
+      "d1:ad9:info_hash1:\u{2}e1:q9:get_peers1:y1:qe",
+      "d1:ad6:target0:e1:q3:get1:y1:qe",
+    ])
+  func minimal(_ query: String) throws {
+    let bytes = try answerBytes(query, isContact: false)
+    #expect(bytes > 0 && bytes <= query.utf8.count * 4, "\(bytes) for \(query.utf8.count)")
+  }
+
+  @Test("P30 what comes in a contact's name has a budget, too; a query of full size gets nodes")
+  func contacts() throws {
+    let id = try #require(rich().0.nodes[5].node?.contacts.first?.id)
+    var generator = SeededGenerator(seed: 1)
+    let query = KRPCQuery.findNode(target: .random(using: &generator)).encoded(
+      transaction: [1, 1, 1, 1, 1, 1], from: id)
+    for isContact in [true, false] {
+      var node = try #require(rich(queriesMax: 10_000).0.nodes[5].node)
+      let source = isContact ? try #require(node.contacts.first?.address) : victim
+      var sent = 0
+      var nodes = 0
+      for number in 0..<2_000 {
+        node.datagramReceived(
+          query.span, from: source, now: .seconds(1_001) + .microseconds(number),
+          using: &generator)
+        while let action = node.nextAction() {
+          guard case .send(let bytes, let to) = action, to == source,
+            case .response(_, let response) = try? KRPCMessage(decoding: bytes.span)
+          else { continue }
+          sent += bytes.count
+          nodes = response.nodes?.count ?? 0
+        }
+      }
+      #expect(nodes >= 8)
+      let extra = isContact ? 262_144 : 4_096
+      #expect(sent <= query.count * 2_000 * 4 + extra)
+    }
+  }
+
+  @Test("P30 loopback peers are for loopback; others get them at the address that others have seen")
+  func loopbackPeers() throws {
+    var node = try #require(rich().0.nodes[5].node)
+    var generator = SeededGenerator(seed: 1)
+    _ = node.keep(DHTAddress(ip: 0x7f00_0001, port: 7), for: [3], now: .seconds(1_000))
+    let query = KRPCQuery.getPeers(key: [3]).encoded(transaction: [1, 1], from: NodeID(prefixOf: []))
+    func peers(for source: DHTAddress) -> [DHTAddress]? {
+      node.datagramReceived(query.span, from: source, now: .seconds(1_001), using: &generator)
+      var found: [DHTAddress]?
+      while let action = node.nextAction() {
+        if case .send(let bytes, let to) = action, to == source,
+          case .response(_, let response) = try? KRPCMessage(decoding: bytes.span)
+        {
+          found = response.peers
+        }
+      }
+      return found
+    }
+    let own = SimulatedNetwork.address(5).host
+    #expect(node.external[.ipv4]?.host == own)
+    #expect(peers(for: victim) == [DHTAddress(host: own, port: 7)])
+    #expect(peers(for: DHTAddress(ip: 0x7f00_0002, port: 9)) == [DHTAddress(ip: 0x7f00_0001, port: 7)])
+    node.external[.ipv4] = nil
+    #expect(peers(for: victim) == nil)
+  }
+
   @Test("P30 values are at most 1,000 bytes, and an answer fits one frame")
   func largest() {
     let (network, target) = rich()
     var node = network.nodes[5].node
     var generator = SeededGenerator(seed: 1)
+    let mutable = DHTItem.simulated(
+      String(repeating: "x", count: 1_000), key: 1, sequence: .max)
+    _ = node?.put(mutable, compareAndSwap: nil, now: .seconds(1_000))
+    for number in 0..<30 {
+      let host = DHTHost(high: 0x2001_0db8_0000_0000 + UInt64(number) << 16, low: 1)
+      let contact = DHTContact(
+        id: .bound(to: host, using: &generator), address: DHTAddress(host: host, port: 1))
+      node?.tables[.ipv6].answered(contact, roundTrip: .zero, now: .seconds(1_000))
+    }
     let local = DHTAddress(ip: 0x7f00_0001, port: 9)
-    for query: KRPCQuery in [.get(target: target, newerThan: nil), .getPeers(key: [1])] {
-      node?.datagramReceived(
-        query.encoded(transaction: [1, 1], from: NodeID(prefixOf: [1])).span, from: local,
-        now: .seconds(1_000), using: &generator)
-      while let action = node?.nextAction() {
-        if case .send(let bytes, _) = action { #expect(bytes.count <= 1_472) }
+    for query: KRPCQuery in [
+      .get(target: target, newerThan: nil), .getPeers(key: [1]),
+      .get(target: mutable.target(.simulated), newerThan: nil),
+    ] {
+      for wanted: Set<DHTFamily> in [[.ipv4], [.ipv6], [.ipv4, .ipv6]] {
+        node?.datagramReceived(
+          query.encoded(transaction: [1, 1], from: NodeID(prefixOf: [1]), wanted: wanted).span,
+          from: local, now: .seconds(1_000), using: &generator)
+        while let action = node?.nextAction() {
+          if case .send(let bytes, let to) = action, to == local {
+            #expect(bytes.count <= 1_472)
+          }
+        }
       }
     }
   }
@@ -243,18 +353,74 @@ struct ExternalAddressTests {
     #expect(knownBy >= 6)
   }
 
+  private func voter(_ number: UInt32) -> DHTHost { DHTHost(ip: 0x3000_0001 + number << 8) }
+  private let host = DHTHost(ip: 0x0101_0101)
+  private let lie = DHTHost(ip: 0x0202_0202)
+
   @Test("one network's word is not enough")
   func liars() {
     var external = ExternalAddress()
-    let host = DHTHost(ip: 0x0101_0101)
     for last in 0..<100 as Range<UInt32> {
-      #expect(external.note(host, by: DHTHost(ip: 0x0909_0900 + last)) == nil)
+      #expect(external.note(host, by: DHTHost(ip: 0x0909_0900 + last), now: .zero) == nil)
     }
-    for third in 0..<2 as Range<UInt32> {
-      #expect(external.note(host, by: DHTHost(ip: 0x0a0a_0a0a << 1 + third << 8)) == nil)
+    for number in 0..<2 as Range<UInt32> {
+      #expect(external.note(host, by: voter(number), now: .zero) == nil)
     }
-    #expect(external.note(host, by: DHTHost(ip: 0x3030_3030)) == host)
-    #expect(external.note(DHTHost(ip: 0x7f00_0001), by: host) == nil)
+    #expect(external.note(host, by: voter(2), now: .zero) == host)
+    #expect(external.note(DHTHost(ip: 0x7f00_0001), by: host, now: .zero) == nil)
+  }
+
+  @Test("a minority changes nothing, a majority not within ten minutes, and votes age")
+  func majority() {
+    var external = ExternalAddress()
+    for number in 0..<5 as Range<UInt32> {
+      _ = external.note(host, by: voter(number), now: .zero)
+    }
+    #expect(external.host == host)
+    for round in 0..<100 {
+      for number in 10..<15 as Range<UInt32> {
+        #expect(external.note(lie, by: voter(number), now: .seconds(round * 10)) == nil)
+      }
+    }
+    // One more, and they are the majority; those of before have not aged yet.
+    #expect(external.note(lie, by: voter(15), now: .seconds(1_000)) == lie)
+    for number in 20..<40 as Range<UInt32> {
+      #expect(external.note(host, by: voter(number), now: .seconds(1_001)) == nil)
+    }
+    #expect(external.note(host, by: voter(20), now: .seconds(1_600)) == host)
+    var aged = ExternalAddress()
+    for number in 0..<3 as Range<UInt32> {
+      _ = aged.note(host, by: voter(number), now: .zero)
+    }
+    #expect(aged.note(host, by: voter(3), now: ExternalAddress.voteAge) == nil)
+  }
+
+  @Test("who has made us ask has no vote")
+  func unasked() throws {
+    var generator = SeededGenerator(seed: 1)
+    var node = DHTNode(
+      id: .random(using: &generator), configuration: DHTConfiguration(), now: .zero,
+      cryptography: .simulated, using: &generator)
+    let before = node.id
+    for number in 0..<20 as Range<UInt32> {
+      let source = DHTAddress(host: voter(number), port: 1)
+      let id = NodeID.bound(to: source.host, using: &generator)
+      node.datagramReceived(
+        KRPCQuery.ping.encoded(transaction: [1], from: id).span, from: source, now: .zero,
+        using: &generator)
+      while let action = node.nextAction() {
+        guard case .send(let bytes, _) = action,
+          case .query(let query) = try? KRPCMessage(decoding: bytes.span)
+        else { continue }
+        var response = KRPCResponse(id: id)
+        response.observedAddress = DHTAddress(host: lie, port: 1)
+        node.datagramReceived(
+          response.encoded(transaction: query.transaction).span, from: source, now: .zero,
+          using: &generator)
+      }
+    }
+    #expect(node.contactCount > 4)
+    #expect(node.id == before)
   }
 }
 
