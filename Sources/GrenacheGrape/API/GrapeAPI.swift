@@ -20,6 +20,7 @@ struct GrapeAPI: Sendable {
   /// The address under which announcements are kept here; `nil` for that of the request's connection.
   let ownHost: SocketAddress.Host?
   let answers: LookupAnswers
+  let denials = DenialLog()
   let logger: Logger
 
   /// The answer to what the access policy does not allow.
@@ -78,7 +79,7 @@ struct GrapeAPI: Sendable {
     }
   }
 
-  /// Asks the access policy; a denial is counted and logged.
+  /// Asks the access policy; a denial is counted, and logged once in a while.
   func may(
     _ right: AccessPolicy.Right, _ key: [UInt8], _ request: HTTPServerRequest
   ) -> Bool {
@@ -86,9 +87,11 @@ struct GrapeAPI: Sendable {
     let name = String(decoding: key, as: UTF8.self)
     if access.decide(right, on: name, by: request.identity).isAllowed { return true }
     Counter(label: "grenache_denials_total", dimensions: [("right", right.rawValue)]).increment()
+    let key = text(key)
+    guard denials.isNew("\(right.rawValue) \(who(request)) \(key)") else { return false }
     logger.notice(
       "denied: no rule of the access policy allows it",
-      metadata: ["right": "\(right.rawValue)", "service": "\(text(key))", "by": "\(who(request))"])
+      metadata: ["right": "\(right.rawValue)", "service": "\(key)", "by": "\(who(request))"])
     return false
   }
 
@@ -276,11 +279,11 @@ struct GrapeAPI: Sendable {
   }
 
   func text(_ key: [UInt8]) -> String {
-    String(decoding: key.prefix(200), as: UTF8.self)
+    String(decoding: key.prefix(200), as: UTF8.self).quotedForLog
   }
 
   func who(_ request: HTTPServerRequest) -> String {
-    request.identity?.displayName ?? "\(request.remoteAddress)"
+    (request.identity?.displayName ?? "\(request.remoteAddress)").quotedForLog
   }
 }
 
