@@ -13,7 +13,7 @@ public struct GrapeConfiguration: Sendable {
   public var apiPort: UInt16
   /// Where else the API listens, with the same certificates; port 0 lets the kernel choose.
   public var additionalListeners: [(host: String, port: UInt16)] = []
-  /// The UDP port of the DHT, on all IPv4 addresses; 0 lets the kernel choose.
+  /// The UDP port of the DHT; 0 lets the kernel choose.
   public var dhtPort: UInt16
   /// The address that the DHT binds to (default: all IPv4 addresses, as existing grapes).
   public var dhtHost = "0.0.0.0"
