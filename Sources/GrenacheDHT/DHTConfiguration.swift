@@ -54,7 +54,7 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var peersPerAnswerMax = 100
   /// Values kept (default 5,000), those of this node's own callers among them.
   package var itemsMax = 5_000
-  /// Values kept of one IP address other than loopback (default 500).
+  /// Values kept of one IP address other than loopback, or /48 of IPv6 (default 500).
   package var itemsPerAddressMax = 500
   /// How long a value is kept that nobody puts again (default 24 h).
   package var itemAgeMax = Duration.seconds(86_400)
@@ -76,7 +76,8 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var nodeLiveness = Duration.seconds(300)
   /// A bucket that has not changed for so long is refreshed (default 15 min, BEP 5).
   package var bucketRefresh = Duration.seconds(900)
-  /// Strangers whose address is being checked before they enter the routing table (default 64).
+  /// Strangers whose address is being checked before they enter the routing table (default 64), and as
+  /// many others.
   package var verificationsMax = 64
   /// Nodes of one /24, or /48 of IPv6, in a bucket and among those that a lookup relies on
   /// (default 2): whoever has one network cannot surround a key.

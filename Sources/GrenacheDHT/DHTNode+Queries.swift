@@ -44,7 +44,7 @@ extension DHTNode {
     if isKnown {
       tables[source.family].asked(contact, now: now)
     } else {
-      verify(contact, now: now)
+      verify(contact, isStranger: true, now: now)
     }
   }
 

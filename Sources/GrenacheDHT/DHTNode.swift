@@ -26,7 +26,7 @@ package struct DHTNode: Sendable {
   var results = LookupCache()
   var deliveries: [UInt64: DeliveryState] = [:]
   var tokenTables: [[UInt8]: TokenTable] = [:]
-  var verifying: Set<DHTAddress> = []
+  var verifying: Verifications
   /// Where contacts were that have gone silent: asked again when nobody else is known.
   var lost: [DHTAddress] = []
   var nextNumber: UInt64 = 1
@@ -51,6 +51,7 @@ package struct DHTNode: Sendable {
       interval: configuration.tokenSecretInterval, now: now, sha1: cryptography.sha1,
       using: &generator)
     transactions = Transactions(sha1: cryptography.sha1, using: &generator)
+    verifying = Verifications(configuration)
     maintenance = Maintenance(now: now)
   }
 

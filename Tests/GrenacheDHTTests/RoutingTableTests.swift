@@ -319,3 +319,48 @@ struct LookupCandidateTests {
     }
   }
 }
+
+@Suite("P29 Strangers that are checked")
+struct VerificationTests {
+  private func address(_ number: UInt32) -> DHTAddress { DHTAddress(ip: 0x3000_0001 + number, port: 1) }
+
+  @Test("P29 at most two of a network, 64 in all, and nobody longer than an answer may take")
+  func places() {
+    var verifying = Verifications(DHTConfiguration())
+    func begin(_ address: DHTAddress, isStranger: Bool = true) -> Bool {
+      guard verifying.hasPlace(for: address, isStranger: isStranger) else { return false }
+      verifying.begin(address, isStranger: isStranger)
+      return true
+    }
+    #expect((0..<10 as Range<UInt32>).count { begin(address($0)) } == 2)
+    #expect((1..<100 as Range<UInt32>).count { begin(address($0 << 8)) } == 62)
+    #expect(begin(address(1_000 << 8), isStranger: false), "others have places of their own")
+    #expect(!begin(address(1_001 << 8)))
+    verifying.slow(address(0))
+    #expect(begin(address(1_001 << 8)))
+    verifying.slow(address(1_000 << 8))
+    #expect(verifying.contains(address(1_000 << 8)))
+    verifying.end(address(1_000 << 8))
+    #expect(!verifying.contains(address(1_000 << 8)))
+  }
+
+  @Test("a flood of forged strangers does not keep contacts of before a restart out")
+  func flood() {
+    var generator = SeededGenerator(seed: 1)
+    var node = DHTNode(
+      id: .random(using: &generator), configuration: DHTConfiguration(), now: .zero,
+      cryptography: .simulated, using: &generator)
+    for number in 0..<200 as Range<UInt32> {
+      let source = address(number << 8)
+      let ping = KRPCQuery.ping.encoded(
+        transaction: [1], from: .bound(to: source.host, using: &generator))
+      node.datagramReceived(ping.span, from: source, now: .zero, using: &generator)
+    }
+    while node.nextAction() != nil {}
+    let known = address(1_000 << 8)
+    node.restore([DHTContact(id: .bound(to: known.host, using: &generator), address: known)], now: .zero)
+    var asked: [DHTAddress] = []
+    while let action = node.nextAction() { if case .send(_, let to) = action { asked.append(to) } }
+    #expect(asked == [known])
+  }
+}
