@@ -37,6 +37,8 @@ struct LookupState: Sendable {
   var parts: [(family: DHTFamily, lookup: Lookup)]
   var found: DHTGetResult?
   var waiting: [DHTRequestID] = []
+  /// Whether queries could not be sent.
+  var isIncomplete = false
   /// What is to be stored with the tokens that it finds.
   var deliveries: [UInt64] = []
   /// Peers by the networks of the nodes that have named them.
@@ -182,6 +184,7 @@ extension DHTNode {
         let purpose = Transactions.Purpose.lookup(number)
         if !send(query, to: next.address, id: next.id, purpose, now: now) {
           state.parts[index].lookup.queryFailed(next.address)
+          state.isIncomplete = true
         }
       }
     }
@@ -259,17 +262,18 @@ extension DHTNode {
     case .nodes:
       return
     case .peers(let key):
-      if isComplete { keepTokens(state.tokens, for: key, now: now) }
+      if isComplete, !state.isIncomplete { keepTokens(state.tokens, for: key, now: now) }
       // They are in order: each lookup begins elsewhere, lest the first of many get all the calls.
       let own = store.peers(of: key, now: now)
       let start = own.isEmpty ? 0 : Int((number &* 0x9e37_79b9) % UInt64(own.count))
-      let result = DHTLookupResult(
+      var result = DHTLookupResult(
         peers: state.peers(with: Array(own[start...] + own[..<start])), hops: state.hops,
         nodes: state.answered)
-      results.keep(result, for: key, now: now, configuration)
+      result.isIncomplete = state.isIncomplete
+      if !state.isIncomplete { results.keep(result, for: key, now: now, configuration) }
       for id in state.waiting { perform(.lookupFinished(id, result)) }
     case .item(let target, _):
-      if isComplete { keepTokens(state.tokens, for: target, now: now) }
+      if isComplete, !state.isIncomplete { keepTokens(state.tokens, for: target, now: now) }
       for id in state.waiting { perform(.getFinished(id, state.found)) }
     }
     for delivery in state.deliveries { sendDelivery(delivery, found: state.found?.item, now: now) }

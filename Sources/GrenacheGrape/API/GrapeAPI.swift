@@ -201,7 +201,7 @@ struct GrapeAPI: Sendable {
     let found = await Self.lookUp(
       key, within: configuration.requestTimeout, driver, on: driver.loop)
     let peers = (found?.peers ?? []).map(\.description)
-    if found != nil { answers.keep(peers, of: key, since: changes) }
+    if let found, !found.isIncomplete { answers.keep(peers, of: key, since: changes) }
     let took = (MonotonicTime.now() - start).milliseconds
     logger.info(
       "looked up",
