@@ -26,12 +26,15 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   weak var observer: (any DHTDriverObserver)?
   /// Values that were stored since they were last written down, and whether announcements have changed.
   private var storedItems: Set<[UInt8]> = []
+  /// Whether anybody takes that: otherwise strangers' values would be collected for ever.
+  private let keepsMemory: Bool
   private var hasNewPeers = true
   private var peersTakenAt = MonotonicTime(nanoseconds: 0)
 
   init(
     _ configuration: DHTConfiguration, bindingTo address: SocketAddress,
-    and address6: SocketAddress? = nil, remembering memory: GrapeMemory? = nil
+    and address6: SocketAddress? = nil, remembering memory: GrapeMemory? = nil,
+    keepsMemory: Bool = false
   ) throws(SystemCallError) {
     socket = try DatagramSocket(address)
     let bound = socket.localAddress ?? address
@@ -42,6 +45,7 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     } else {
       socket6 = nil
     }
+    self.keepsMemory = keepsMemory
     started = .now()
     var generator = SecureRandomNumberGenerator()
     let random = NodeID.random(using: &generator)
@@ -205,7 +209,7 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
         hasNewPeers = true
         observer?.peersChanged(key, on: loop)
       case .itemStored(let target):
-        storedItems.insert(target)
+        if keepsMemory { storedItems.insert(target) }
       case .peersFound, .identifierChanged:
         break
       }

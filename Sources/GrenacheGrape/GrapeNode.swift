@@ -49,7 +49,8 @@ public final class GrapeNode: Service {
     }
     let group = try group ?? EventLoopGroup.shared()
     let store = try configuration.stateFolder.map { try GrapeStore(folder: $0, logger: logger) }
-    let driver = try await makeDriver(remembering: try await store?.load(), on: group.next())
+    let driver = try await makeDriver(
+      remembering: try await store?.load(), keepsMemory: store != nil, on: group.next())
     let dht = await driver.loop.run { loop in driver.get(on: loop).localAddress }
     let answers = LookupAnswers()
     let watches = await Self.makeWatches(driver, answers)
@@ -126,7 +127,7 @@ public final class GrapeNode: Service {
   }
 
   private func makeDriver(
-    remembering memory: GrapeMemory?, on loop: EventLoop
+    remembering memory: GrapeMemory?, keepsMemory: Bool, on loop: EventLoop
   ) async throws -> LoopBound<DHTDriver> {
     guard let address = SocketAddress(ip: configuration.dhtHost, port: configuration.dhtPort) else {
       throw GrapeError("the DHT cannot be bound to \(configuration.dhtHost): not an IP address")
@@ -143,7 +144,7 @@ public final class GrapeNode: Service {
     do {
       return try await loop.run { loop throws(SystemCallError) in
         let driver = try DHTDriver(
-          dht, bindingTo: address, and: address6, remembering: memory)
+          dht, bindingTo: address, and: address6, remembering: memory, keepsMemory: keepsMemory)
         try driver.start(on: loop)
         return LoopBound(driver, on: loop)
       }
