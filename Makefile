@@ -3,8 +3,9 @@
 
 # How long each fuzz target runs.
 SECONDS ?= 60
-# How many seeds the simulator takes.
+# How many seeds the simulator takes, and up to which size it grows networks: 100000 takes half an hour.
 SEEDS ?= 10000
+NODES ?= 10000
 
 # What the tools leave behind stays in the checkout.
 export TMPDIR := $(CURDIR)/.build/tmp
@@ -61,10 +62,10 @@ fuzz: ## Each parser under the fuzzer, SECONDS=60 for each
 	@sh scripts/setup.sh
 	@SECONDS_EACH=$(SECONDS) sh scripts/fuzz.sh $(TARGETS)
 
-simulate: ## Networks of DHT nodes in virtual time: growth, and faults from SEEDS=10000 seeds
+simulate: ## Networks of DHT nodes in virtual time: up to NODES=10000, and SEEDS=10000 seeds of faults
 	@sh scripts/setup.sh
 	swift build -c release --product Simulate
-	.build/release/Simulate growth $(SIMULATE_OPTIONS)
+	.build/release/Simulate growth --up-to $(NODES) --plot .build/simulation.svg $(SIMULATE_OPTIONS)
 	.build/release/Simulate faults --seeds $(SEEDS)
 
 lint: ## Check the format

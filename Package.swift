@@ -120,6 +120,13 @@ let package = Package(
       name: "FramingBenchmark",
       dependencies: ["GrenacheFraming", "CAllocationCount", argumentParser],
       path: "Benchmarks/FramingBenchmark", swiftSettings: testSettings),
+    .executableTarget(
+      name: "GrapeBenchmark",
+      dependencies: [
+        "GrenacheGrape", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming", "GrenacheIO",
+        argumentParser, logging,
+      ],
+      path: "Benchmarks/GrapeBenchmark", swiftSettings: testSettings),
     .target(
       name: "DHTSimulation", dependencies: ["GrenacheDHT", "TestSupport"],
       path: "Benchmarks/DHTSimulation", swiftSettings: testSettings),
@@ -167,8 +174,8 @@ let package = Package(
     .testTarget(
       name: "GrenacheGrapeTests",
       dependencies: [
-        "GrenacheGrape", "GrenacheDHT", "GrenacheTransport", "GrenacheAccess", "GrenacheFraming",
-        "GrenacheIO", "GrenacheTLS", "TestSupport", logging,
+        "GrapeCommand", "GrenacheGrape", "GrenacheDHT", "GrenacheTransport", "GrenacheAccess",
+        "GrenacheFraming", "GrenacheIO", "GrenacheTLS", "TestSupport", logging, coreMetrics,
       ],
       swiftSettings: testSettings),
     .testTarget(

@@ -279,9 +279,13 @@ package struct SimulatedNetwork {
   ) {
     let place = nodes[number]
     let time = place.time(at: clock)
-    place.change { node in body(&node, time, &generator) }
-    while let action = place.node?.nextAction() { perform(action, place) }
-    guard let deadline = place.node?.nextDeadline else { return }
+    var deadline: Duration?
+    place.change { node in
+      body(&node, time, &generator)
+      while let action = node.nextAction() { perform(action, place) }
+      deadline = node.nextDeadline
+    }
+    guard let deadline else { return }
     let wake = max(place.networkTime(of: deadline), clock)
     if let planned = place.wakesAt, planned <= wake { return }
     place.wakesAt = wake
@@ -302,7 +306,7 @@ package struct SimulatedNetwork {
       deliveries[RequestKey(place, id)] = outcome
     case .getFinished(let id, let result):
       gets[RequestKey(place, id)] = .some(result)
-    case .peersChanged, .itemStored, .identifierChanged:
+    case .peersChanged, .itemStored, .itemRemoved, .identifierChanged:
       break
     }
   }

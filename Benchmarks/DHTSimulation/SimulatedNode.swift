@@ -40,11 +40,7 @@ package final class SimulatedNode {
 
   /// Changes the node in its place, if it is up.
   package func change(_ body: (inout DHTNode) -> Void) {
-    guard node != nil else { return }
-    if var taken = node.take() {
-      body(&taken)
-      node = taken
-    }
+    node?.change(body)
   }
 
   /// Its own time, which need not be the network's.
@@ -58,6 +54,11 @@ package final class SimulatedNode {
     let own = min(seconds, 1 << 32) * 1_000_000_000 + (attoseconds + 999_999_999) / 1_000_000_000
     return clockRate == 1 ? own : Int64((Double(own) / clockRate).rounded(.up)) + 1
   }
+}
+
+extension DHTNode {
+  /// Changes a node where it is: a copy of it is large.
+  fileprivate mutating func change(_ body: (inout DHTNode) -> Void) { body(&self) }
 }
 
 /// Somebody who does not keep to the rules.

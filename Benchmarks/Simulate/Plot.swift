@@ -44,6 +44,9 @@ struct Plot {
       parts.append(
         "<text x='\(x(size))' y='\(height - 22)' text-anchor='middle'>\(result.nodes)</text>")
     }
+    parts.append(
+      "<text x='\(width / 2)' y='\(height - 6)' text-anchor='middle' fill='#666'>nodes, log₂ scale</text>"
+    )
     for step in 0...4 {
       let value = top / 4 * Double(step)
       let text = String(format: value < 10 ? "%.1f" : "%.0f", value)

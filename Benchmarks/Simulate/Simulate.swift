@@ -19,7 +19,9 @@ func show(_ text: String) {
 /// Hops, messages, latency and success against the size of the network.
 struct Growth: ParsableCommand {
   @Option(help: "Sizes of networks, separated by commas.")
-  var nodes = "100,1000,10000,100000"
+  var nodes = "100,1000,10000"
+  @Option(help: "In place of sizes: 100, 1,000 and so on, up to that size.")
+  var upTo: Int?
   @Option(help: "Lookups in each.")
   var lookups = 500
   @Option var seed: UInt64 = 1
@@ -31,7 +33,7 @@ struct Growth: ParsableCommand {
       "   nodes  log2  hops mean  max  messages   p50 ms   p99 ms  success  contacts  join msgs  took s"
     )
     var results: [GrowthMeasurement] = []
-    for size in nodes.split(separator: ",").compactMap({ Int($0) }) where size > 1 {
+    for size in sizes {
       let start = ContinuousClock.now
       let result = GrowthMeasurement.run(nodes: size, lookups: lookups, seed: seed)
       let took = Double((ContinuousClock.now - start).components.seconds)
@@ -43,14 +45,27 @@ struct Growth: ParsableCommand {
           result.contacts, result.joinMessages, took))
       results.append(result)
     }
-    if let plot {
+    if let plot, !results.isEmpty {
       try Plot(results).svg.write(toFile: plot, atomically: true, encoding: .utf8)
       show("drawn: \(plot)")
     }
     let failed = results.filter {
       $0.successPercent < 99 || Double($0.hopsMax) > log2(Double($0.nodes)).rounded(.up)
     }
-    guard failed.isEmpty else { throw ExitCode.failure }
+    guard !results.isEmpty, failed.isEmpty else { throw ExitCode.failure }
+  }
+
+  private var sizes: [Int] {
+    guard let upTo else { return nodes.split(separator: ",").compactMap { Int($0) } }
+    var sizes = [upTo]
+    while let least = sizes.first, least >= 1_000 { sizes.insert(least / 10, at: 0) }
+    return sizes
+  }
+
+  func validate() throws {
+    guard sizes.allSatisfy({ (2...(1 << 23)).contains($0) }) else {
+      throw ValidationError("a network has 2 to 8,388,608 nodes")
+    }
   }
 }
 

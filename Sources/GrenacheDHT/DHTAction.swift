@@ -11,6 +11,8 @@ package enum DHTAction: Sendable {
   case peersChanged(key: [UInt8])
   /// A value has been stored, or a newer one in its place.
   case itemStored(target: [UInt8])
+  /// A value is kept no more: it has expired, made room, or somebody has something newer.
+  case itemRemoved(target: [UInt8])
   /// The node bears another identifier from now on (BEP 42).
   case identifierChanged(DHTFamily)
 }
@@ -63,6 +65,11 @@ package struct DHTStatistics: Hashable, Sendable {
   package var timeouts = 0
   package var lookupsStarted = 0
   package var lookupsFromCache = 0
+  /// Lookups of peers that have ended, and how many nodes, one after the other, led to each one's last
+  /// answer: all together, and the most.
+  package var peerLookupsFinished = 0
+  package var hopsTotal = 0
+  package var hopsMax = 0
   /// Responses that nobody waits for, or that come from elsewhere.
   package var unexpectedResponses = 0
   /// Queries answered with an error, by its code.

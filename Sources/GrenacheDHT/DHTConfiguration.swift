@@ -44,10 +44,11 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var keysMax = 5_000
   /// Announcements kept of one key (default 1,000).
   package var peersPerKeyMax = 1_000
-  /// Strangers' announcements kept of one IP address other than loopback (default 250, a twentieth of
-  /// the keys: nobody takes them all). This node's own callers are not limited by it, and strangers make
-  /// room for them.
-  package var peersPerAddressMax = 250
+  /// Announcements kept of one IP address (default 5,000: all of a host's services). This node's own
+  /// callers are not limited by this and the next two, and strangers make room for them.
+  package var peersPerAddressMax = 5_000
+  /// The same of one that is not loopback (default 250, a twentieth of the keys: nobody takes them all).
+  package var peersPerRemoteAddressMax = 250
   /// The same of a /24, or a /48 of IPv6 (default 500).
   package var peersPerPrefixMax = 500
   /// Peers in one answer, drawn by chance (default 100: about 800 bytes).

@@ -114,8 +114,9 @@ extension DHTNode {
         // To keep it alive is this node's business; a caller has to bring something newer.
         throw .sequenceTooLow
       }
-      try items.insert(
-        item, at: target, owner: nil, compareAndSwap: compareAndSwap, now: now)
+      removed(
+        try items.insert(
+          item, at: target, owner: nil, compareAndSwap: compareAndSwap, now: now))
     } catch {
       let id = DHTRequestID(number: takeNumber())
       perform(.deliveryFinished(id, .refused(error)))
@@ -174,7 +175,7 @@ extension DHTNode {
     guard var state = deliveries[number] else { return }
     if let refusal = state.refusal(by: found) {
       deliveries[number] = nil
-      items.remove(state.key)
+      forget(state.key)
       return perform(.deliveryFinished(state.id, .refused(refusal)))
     }
     for (contact, token) in tokenTables[state.key]?.tokens ?? [] {
@@ -207,6 +208,11 @@ extension DHTNode {
   mutating func deliverySlow(_ number: UInt64, _ address: DHTAddress, now: Duration) {
     guard let state = deliveries[number], state.stored > 0 else { return }
     settle(number, address, now: now)
+  }
+
+  private mutating func forget(_ target: [UInt8]) {
+    items.remove(target)
+    removed([target])
   }
 
   private mutating func settle(_ number: UInt64, _ address: DHTAddress, now: Duration) {

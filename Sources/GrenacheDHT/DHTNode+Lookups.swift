@@ -1,7 +1,9 @@
 /// What a lookup is for.
 enum LookupPurpose: Hashable, Sendable {
-  /// Find nodes: to fill the routing table.
+  /// Find the nodes nearest to a point.
   case nodes(NodeID)
+  /// Find nodes near a point until its bucket of the routing table is full.
+  case filling(NodeID)
   /// Find peers and tokens.
   case peers(key: [UInt8])
   /// Find a value and tokens.
@@ -9,7 +11,7 @@ enum LookupPurpose: Hashable, Sendable {
 
   var target: NodeID {
     switch self {
-    case .nodes(let target): target
+    case .nodes(let target), .filling(let target): target
     case .peers(let key): NodeID(prefixOf: key)
     case .item(let target, _): NodeID(prefixOf: target)
     }
@@ -17,7 +19,7 @@ enum LookupPurpose: Hashable, Sendable {
 
   var query: KRPCQuery {
     switch self {
-    case .nodes(let target): .findNode(target: target)
+    case .nodes(let target), .filling(let target): .findNode(target: target)
     case .peers(let key): .getPeers(key: key)
     case .item(let target, _): .get(target: target, newerThan: nil)
     }
@@ -94,7 +96,7 @@ struct LookupState: Sendable {
   func isSatisfied(_ configuration: DHTConfiguration) -> Bool {
     guard deliveries.isEmpty else { return false }
     switch purpose {
-    case .nodes: return false
+    case .nodes, .filling: return false
     case .peers:
       let count = parts.reduce(0) { $0 + $1.lookup.settledNetworks(among: sources) }
       return count >= configuration.sufficientAnswers
@@ -217,11 +219,18 @@ extension DHTNode {
       }
     }
     if let item = response.item { consider(item, response, for: &state) }
-    if state.isSatisfied(configuration) {
+    if isSatisfied(state) {
       return finish(number, state, isComplete: false, now: now)
     }
     lookups[number] = state
     advance(number, now: now)
+  }
+
+  private func isSatisfied(_ state: LookupState) -> Bool {
+    guard case .filling(let point) = state.purpose else {
+      return state.isSatisfied(configuration)
+    }
+    return state.parts.allSatisfy { tables[$0.family].isBucketFull(at: point) }
   }
 
   /// Keeps an item that an answer brings, if it is genuine, and newer than what was found before.
@@ -259,10 +268,13 @@ extension DHTNode {
   ) {
     if lookupByPurpose[state.purpose] == number { lookupByPurpose[state.purpose] = nil }
     switch state.purpose {
-    case .nodes:
+    case .nodes, .filling:
       return
     case .peers(let key):
       if isComplete, !state.isIncomplete { keepTokens(state.tokens, for: key, now: now) }
+      statistics.peerLookupsFinished += 1
+      statistics.hopsTotal += state.hops
+      statistics.hopsMax = max(statistics.hopsMax, state.hops)
       // They are in order: each lookup begins elsewhere, lest the first of many get all the calls.
       let own = store.peers(of: key, now: now)
       let start = own.isEmpty ? 0 : Int((number &* 0x9e37_79b9) % UInt64(own.count))

@@ -50,7 +50,7 @@ extension DHTNode {
     guard now >= maintenance.next else { return }
     maintenance.next = now + Maintenance.interval
     for key in store.removeExpired(now: now) { perform(.peersChanged(key: key)) }
-    _ = items.removeExpired(now: now)
+    removed(items.removeExpired(now: now))
     tokenTables = tokenTables.filter { $0.value.expiry > now }
     results.removeExpired(now: now)
     republish(now: now)
@@ -111,7 +111,7 @@ extension DHTNode {
     for family in DHTFamily.allCases where configuration.families.contains(family) {
       guard let point = tables[family].pointToFill(using: &generator) else { continue }
       maintenance.nextFill = now + Maintenance.fillInterval
-      advance(makeLookup(.nodes(point), [family], bootstrap: []), now: now)
+      advance(makeLookup(.filling(point), [family], bootstrap: []), now: now)
     }
   }
 

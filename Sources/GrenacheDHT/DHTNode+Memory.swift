@@ -50,13 +50,17 @@ extension DHTNode {
     _ = try? store.insert(kept.peer, for: kept.key, now: now, until: now + remaining)
   }
 
-  /// Takes over a value, if it is what its target says.
+  /// Takes over a value, if it is what its target says; one for which there is no room pushes another
+  /// out, which `itemRemoved` tells.
   package mutating func restore(_ kept: KeptItem, now: Duration) {
-    guard kept.remaining > .zero, kept.item.target(cryptography) == kept.target else { return }
+    guard kept.remaining > .zero, kept.item.target(cryptography) == kept.target else {
+      return removed([kept.target])
+    }
     do {
-      try items.insert(
+      let evicted = try items.insert(
         kept.item, at: kept.target, owner: nil, compareAndSwap: nil, now: now,
         until: now + min(kept.remaining, configuration.itemAgeMax))
+      removed(evicted)
       if kept.isOwn { items.keepAlive(kept.target, now: now) }
     } catch {
       return

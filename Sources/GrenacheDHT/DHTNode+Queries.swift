@@ -185,8 +185,14 @@ extension DHTNode {
   ) throws(KRPCErrorCode) {
     if item.signature != nil, !item.isSigned(cryptography) { throw .invalidSignature }
     let target = item.target(cryptography)
-    try items.insert(
+    let evicted = try items.insert(
       item, at: target, owner: host, compareAndSwap: compareAndSwap, now: now)
+    removed(evicted)
     perform(.itemStored(target: target))
+  }
+
+  /// Tells which values are kept no more.
+  mutating func removed(_ targets: [[UInt8]]) {
+    for target in targets { perform(.itemRemoved(target: target)) }
   }
 }

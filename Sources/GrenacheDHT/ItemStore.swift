@@ -24,10 +24,11 @@ struct ItemStore: Sendable {
   /// Keeps a valid item, or says what is wrong with it.
   ///
   /// - Parameter compareAndSwap: the sequence number that is expected to be stored.
+  /// - Returns: the targets of the items that have made room.
   mutating func insert(
     _ item: DHTItem, at target: [UInt8], owner: DHTHost?, compareAndSwap: Int64?, now: Duration,
     until expiry: Duration? = nil
-  ) throws(KRPCErrorCode) {
+  ) throws(KRPCErrorCode) -> [[UInt8]] {
     let known = entries[target].flatMap { $0.expiry > now ? $0 : nil }
     if let new = item.signature, let old = known?.item.signature {
       if let compareAndSwap, compareAndSwap != old.sequence { throw .casMismatch }
@@ -40,7 +41,8 @@ struct ItemStore: Sendable {
     {
       throw .addressLimit
     }
-    if entries[target] == nil, entries.count >= configuration.itemsMax { evict(now: now) }
+    let isFull = entries[target] == nil && entries.count >= configuration.itemsMax
+    let evicted = isFull ? evict(now: now) : []
     remove(target)
     var end = expiry ?? now + configuration.itemAgeMax
     // Whoever puts again what is kept alive here does not end that.
@@ -49,6 +51,7 @@ struct ItemStore: Sendable {
       item: item, owner: known.map(\.owner) ?? owner, expiry: end,
       republishAt: known?.republishAt)
     if let owner = entries[target]?.owner { countByHost[owner, default: 0] += 1 }
+    return evicted
   }
 
   /// Has an item put again from now on, as long as this node lives.
@@ -87,16 +90,18 @@ struct ItemStore: Sendable {
   }
 
   /// Makes room: of whoever has most, the one that would expire first goes; this node's own last.
-  private mutating func evict(now: Duration) {
-    if !removeExpired(now: now).isEmpty { return }
-    // Whoever has most makes room first.
+  private mutating func evict(now: Duration) -> [[UInt8]] {
+    let expired = removeExpired(now: now)
+    guard expired.isEmpty else { return expired }
     let largest = countByHost.max {
       ($0.value, $0.key.high, $0.key.low) < ($1.value, $1.key.high, $1.key.low)
     }?.key
     let oldest = entries.lazy.filter { largest == nil || $0.value.owner == largest }.min {
       Self.precedes(($0.value.expiry, $0.key), ($1.value.expiry, $1.key))
     }
-    if let oldest { remove(oldest.key) }
+    guard let oldest else { return [] }
+    remove(oldest.key)
+    return [oldest.key]
   }
 
   /// An order that does not depend on hashing, so that a seed replays a simulation.

@@ -15,42 +15,65 @@ private struct KRPCFields {
   private mutating func note(
     _ value: BencodeField, _ key: Range<Int>, _ bytes: Span<UInt8>
   ) -> Bool {
-    // Texts of up to 15 bytes need no memory of their own.
-    guard key.count <= 12, let text = try? UTF8Span(validating: bytes.extracting(key)) else {
-      return true
+    switch key.count {
+    case 1: return noteShort(value, bytes[key.lowerBound])
+    case 2:
+      if bytes.spells("id", at: key) { return Self.set(&id, value) }
+      if bytes.spells("ip", at: key) { return Self.set(&ip, value) }
+      if bytes.spells("ro", at: key) { return Self.set(&ro, value) }
+    case 3:
+      if bytes.spells("seq", at: key) { return Self.set(&seq, value) }
+      if bytes.spells("sig", at: key) { return Self.set(&sig, value) }
+      if bytes.spells("cas", at: key) { return Self.set(&cas, value) }
+    case 4:
+      if bytes.spells("port", at: key) { return Self.set(&port, value) }
+      if bytes.spells("want", at: key) { return Self.set(&want, value) }
+      if bytes.spells("salt", at: key) { return Self.set(&salt, value) }
+    case 5:
+      if bytes.spells("nodes", at: key) { return Self.set(&nodes, value) }
+      if bytes.spells("token", at: key) { return Self.set(&token, value) }
+    case 6:
+      if bytes.spells("target", at: key) { return Self.set(&target, value) }
+      if bytes.spells("values", at: key) { return Self.set(&values, value) }
+      if bytes.spells("nodes6", at: key) { return Self.set(&nodes6, value) }
+    case 9:
+      if bytes.spells("info_hash", at: key) { return Self.set(&infoHash, value) }
+    case 12:
+      if bytes.spells("implied_port", at: key) { return Self.set(&impliedPort, value) }
+    default: break
     }
-    switch String(copying: text) {
-    case "a": return Self.set(&a, value)
-    case "cas": return Self.set(&cas, value)
-    case "e": return Self.set(&e, value)
-    case "id": return Self.set(&id, value)
-    case "implied_port": return Self.set(&impliedPort, value)
-    case "info_hash": return Self.set(&infoHash, value)
-    case "ip": return Self.set(&ip, value)
-    case "k": return Self.set(&k, value)
-    case "nodes": return Self.set(&nodes, value)
-    case "nodes6": return Self.set(&nodes6, value)
-    case "port": return Self.set(&port, value)
-    case "q": return Self.set(&q, value)
-    case "r": return Self.set(&r, value)
-    case "ro": return Self.set(&ro, value)
-    case "salt": return Self.set(&salt, value)
-    case "seq": return Self.set(&seq, value)
-    case "sig": return Self.set(&sig, value)
-    case "t": return Self.set(&t, value)
-    case "target": return Self.set(&target, value)
-    case "token": return Self.set(&token, value)
-    case "v": return Self.set(&v, value)
-    case "values": return Self.set(&values, value)
-    case "want": return Self.set(&want, value)
-    case "y": return Self.set(&y, value)
-    default: return true
+    return true
+  }
+
+  private mutating func noteShort(_ value: BencodeField, _ key: UInt8) -> Bool {
+    switch key {
+    case UInt8(ascii: "a"): Self.set(&a, value)
+    case UInt8(ascii: "e"): Self.set(&e, value)
+    case UInt8(ascii: "k"): Self.set(&k, value)
+    case UInt8(ascii: "q"): Self.set(&q, value)
+    case UInt8(ascii: "r"): Self.set(&r, value)
+    case UInt8(ascii: "t"): Self.set(&t, value)
+    case UInt8(ascii: "v"): Self.set(&v, value)
+    case UInt8(ascii: "y"): Self.set(&y, value)
+    default: true
     }
   }
 
   private static func set(_ place: inout BencodeField?, _ value: BencodeField) -> Bool {
     guard place == nil else { return false }
     place = value
+    return true
+  }
+}
+
+extension Span<UInt8> {
+  /// Whether a range as long as `text` holds it.
+  fileprivate func spells(_ text: String, at range: Range<Int>) -> Bool {
+    var index = range.lowerBound
+    for byte in text.utf8 {
+      guard self[index] == byte else { return false }
+      index += 1
+    }
     return true
   }
 }

@@ -9,7 +9,7 @@ extension KRPCQuery {
     output.append(ascii: "d1:ad")
     appendArguments(to: &output, id, wanted)
     output.append(ascii: "e1:q")
-    output.append(bencoded: Array(method.utf8))
+    output.append(ascii: method)
     if isReadOnly { output.append(ascii: "2:roi1e") }
     output.append(ascii: "1:t")
     output.append(bencoded: transaction)
@@ -17,15 +17,16 @@ extension KRPCQuery {
     return output
   }
 
+  /// The method's name, bencoded.
   private var method: String {
     switch self {
-    case .ping: "ping"
-    case .findNode: "find_node"
-    case .getPeers: "get_peers"
-    case .announcePeer: "announce_peer"
-    case .get: "get"
-    case .put: "put"
-    case .withdrawPeer: "grenache_withdraw_peer"
+    case .ping: "4:ping"
+    case .findNode: "9:find_node"
+    case .getPeers: "9:get_peers"
+    case .announcePeer: "13:announce_peer"
+    case .get: "3:get"
+    case .put: "3:put"
+    case .withdrawPeer: "22:grenache_withdraw_peer"
     }
   }
 

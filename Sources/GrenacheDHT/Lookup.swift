@@ -13,9 +13,8 @@ struct Lookup: Sendable {
   }
   private struct Candidate: Sendable {
     let contact: DHTContact
-    let distance: NodeID
     /// How many answers led here: 1 for a contact that was known at the beginning.
-    let hop: Int
+    let hop: UInt16
     var progress = Progress.fresh
   }
 
@@ -45,6 +44,7 @@ struct Lookup: Sendable {
     self.target = target
     self.own = own
     self.configuration = configuration
+    candidates.reserveCapacity(candidatesMax + 1)
     for contact in contacts { add(contact, hop: 1) }
     for address in bootstrap where !contacts.contains(where: { $0.address == address }) {
       self.bootstrap.append((address, .fresh))
@@ -87,9 +87,9 @@ struct Lookup: Sendable {
     from contact: DHTContact, token: [UInt8]?, nodes: [DHTContact]
   ) {
     let hop = settle(contact, .answered(token: token))
-    hops = max(hops, hop)
+    hops = max(hops, Int(hop))
     answered.append(contact)
-    add(nodes, namedBy: contact, hop: hop + 1)
+    add(nodes, namedBy: contact, hop: hop == .max ? hop : hop + 1)
   }
 
   /// Nodes that an answer of the other network names.
@@ -99,7 +99,7 @@ struct Lookup: Sendable {
 
   /// Of what one answer names, as many of the nearest count as a bucket holds, of each network only so
   /// many; and what is said to be on a private network only if the answer comes from one.
-  private mutating func add(_ nodes: [DHTContact], namedBy source: DHTContact, hop: Int) {
+  private mutating func add(_ nodes: [DHTContact], namedBy source: DHTContact, hop: UInt16) {
     var nearest = nodes
     if nodes.count > width {
       nearest = nodes.map { (target.distance(to: $0.id), $0) }.sorted { $0.0 < $1.0 }.map(\.1)
@@ -179,15 +179,15 @@ struct Lookup: Sendable {
     return nil
   }
 
-  private mutating func add(_ contact: DHTContact, hop: Int) {
-    guard contact.id != own, configuration.accepts(contact) else { return }
+  private mutating func add(_ contact: DHTContact, hop: UInt16) {
+    guard contact.id != own else { return }
     let distance = target.distance(to: contact.id)
     let position = position(of: distance)
-    if position < candidates.count, candidates[position].distance == distance { return }
+    if position < candidates.count, candidates[position].contact.id == contact.id { return }
+    // Most are known by now: the costly question comes last.
+    guard configuration.accepts(contact) else { return }
     guard makeRoom(for: contact.address.host, at: position) else { return }
-    candidates.insert(
-      Candidate(contact: contact, distance: distance, hop: hop),
-      at: self.position(of: distance))
+    candidates.insert(Candidate(contact: contact, hop: hop), at: self.position(of: distance))
   }
 
   /// Whether there is a place for somebody of that network, made by dropping somebody further away if
@@ -223,19 +223,23 @@ struct Lookup: Sendable {
     var high = candidates.count
     while low < high {
       let middle = (low + high) / 2
-      if candidates[middle].distance < distance { low = middle + 1 } else { high = middle }
+      if target.distance(to: candidates[middle].contact.id) < distance {
+        low = middle + 1
+      } else {
+        high = middle
+      }
     }
     return low
   }
 
   /// Notes an answer; returns the hop at which the node was found.
-  private mutating func settle(_ contact: DHTContact, _ progress: Progress) -> Int {
+  private mutating func settle(_ contact: DHTContact, _ progress: Progress) -> UInt16 {
     for index in bootstrap.indices where bootstrap[index].address == contact.address {
       if bootstrap[index].progress == .queried { inFlight -= 1 }
       bootstrap[index].progress = progress
     }
     add(contact, hop: 1)
-    var hop = 1
+    var hop: UInt16 = 1
     for index in candidates.indices where candidates[index].contact.address == contact.address {
       if candidates[index].progress == .queried { inFlight -= 1 }
       if candidates[index].contact.id == contact.id {

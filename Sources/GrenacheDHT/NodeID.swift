@@ -118,20 +118,22 @@ extension NodeID {
 
   /// CRC-32C of what is not the host's part of the address, and of three bits of the last byte.
   private static func checksum(of host: DHTHost, seed: UInt8) -> UInt32 {
-    var bytes: [UInt8] = []
-    if host.family == .ipv4 {
-      bytes.append(bigEndian: UInt64(host.ip & 0x030f_3fff), count: 4)
-    } else {
-      bytes.append(bigEndian: host.high & 0x0103_070f_1f3f_7fff, count: 8)
-    }
-    bytes[0] |= (seed & 7) << 5
+    let isIPv4 = host.family == .ipv4
+    var rest =
+      isIPv4 ? UInt64(host.ip & 0x030f_3fff) << 32 : host.high & 0x0103_070f_1f3f_7fff
+    rest |= UInt64(seed & 7) << 61
     var checksum = ~UInt32(0)
-    for byte in bytes {
-      checksum ^= UInt32(byte)
-      for _ in 0..<8 {
-        checksum = checksum & 1 == 1 ? checksum >> 1 ^ 0x82f6_3b78 : checksum >> 1
-      }
+    for _ in 0..<(isIPv4 ? 4 : 8) {
+      checksum = checksum >> 8 ^ crc32c[Int((checksum ^ UInt32(rest >> 56)) & 255)]
+      rest <<= 8
     }
     return ~checksum
+  }
+
+  /// What each byte does to a CRC-32C: every contact that is heard of is checked.
+  private static let crc32c: [UInt32] = (0..<256).map { byte in
+    (0..<8).reduce(UInt32(byte)) { checksum, _ in
+      checksum & 1 == 1 ? checksum >> 1 ^ 0x82f6_3b78 : checksum >> 1
+    }
   }
 }

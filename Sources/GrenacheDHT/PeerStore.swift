@@ -74,7 +74,10 @@ struct PeerStore: Sendable {
 
   private func refusal(of peer: DHTAddress, _ key: [UInt8]) -> Refusal? {
     let host = peer.host
-    if !host.isLoopback, (countByHost[host] ?? 0) >= configuration.peersPerAddressMax {
+    let ofHost = countByHost[host] ?? 0
+    if ofHost >= configuration.peersPerAddressMax
+      || !host.isLoopback && ofHost >= configuration.peersPerRemoteAddressMax
+    {
       return .addressLimit
     }
     if configuration.limitsPrefix(of: host),

@@ -63,6 +63,12 @@ struct RoutingTable: Sendable {
     return buckets[place.bucket].entries[place.entry].contact.address == contact.address
   }
 
+  /// Whether the bucket of a point has no place left.
+  func isBucketFull(at point: NodeID) -> Bool {
+    let index = bucketIndex(point)
+    return index < buckets.count && buckets[index].entries.count >= configuration.bucketSize
+  }
+
   /// The smoothed round trip to a contact, if it is known.
   func roundTrip(to id: NodeID) -> Duration? {
     place(of: id).map {
@@ -72,8 +78,9 @@ struct RoutingTable: Sendable {
 
   /// Whether a stranger that has been heard of could enter.
   mutating func admission(of contact: DHTContact, now: Duration) -> Admission {
-    guard contact.id != own, configuration.accepts(contact), place(of: contact.id) == nil else {
-      return .unwanted
+    guard contact.id != own, configuration.accepts(contact) else { return .unwanted }
+    if let (index, entry) = place(of: contact.id) {
+      return admission(of: contact, inPlaceOf: buckets[index].entries[entry])
     }
     let index = bucketIndex(contact.id)
     guard index < buckets.count else { return .wanted }
@@ -89,6 +96,13 @@ struct RoutingTable: Sendable {
     guard let questionable else { return .unwanted }
     remember(contact, in: index)
     return .afterAsking(questionable.contact)
+  }
+
+  /// Somebody bears an identifier that is known from elsewhere: a node that was started anew, or a thief.
+  /// Whoever is where it was known has the first word.
+  private func admission(of contact: DHTContact, inPlaceOf known: Entry) -> Admission {
+    if known.contact.address == contact.address { return .unwanted }
+    return known.failures > 0 ? .wanted : .afterAsking(known.contact)
   }
 
   private func hasRoom(for host: DHTHost, in bucket: Int) -> Bool {
@@ -178,31 +192,47 @@ struct RoutingTable: Sendable {
   /// buckets before it, one after the other: only what is needed is sorted.
   func closest(to target: NodeID, max: Int) -> [DHTContact] {
     var result: [DHTContact] = []
+    result.reserveCapacity(min(max, count))
+    var found: [Found] = []
     let middle = min(bucketIndex(target), buckets.count)
-    if middle < buckets.count { append(middle..<(middle + 1), target, max, to: &result) }
+    if middle < buckets.count { append(middle..<(middle + 1), target, max, to: &result, &found) }
     if middle + 1 < buckets.count {
-      append((middle + 1)..<buckets.count, target, max, to: &result)
+      append((middle + 1)..<buckets.count, target, max, to: &result, &found)
     }
     var index = middle
     while index > 0, result.count < max {
       index -= 1
-      append(index..<(index + 1), target, max, to: &result)
+      append(index..<(index + 1), target, max, to: &result, &found)
     }
     return result
   }
 
+  /// Where a contact stands, and how far from a target it is: less to sort than the contact itself.
+  private struct Found {
+    let distance: NodeID
+    let bucket: UInt16
+    let entry: UInt16
+  }
+
   private func append(
-    _ range: Range<Int>, _ target: NodeID, _ max: Int, to result: inout [DHTContact]
+    _ range: Range<Int>, _ target: NodeID, _ max: Int, to result: inout [DHTContact],
+    _ found: inout [Found]
   ) {
     guard result.count < max else { return }
-    var found: [(distance: NodeID, contact: DHTContact)] = []
-    for index in range {
-      for entry in buckets[index].entries {
-        found.append((target.distance(to: entry.contact.id), entry.contact))
+    found.removeAll(keepingCapacity: true)
+    for bucket in range {
+      for entry in buckets[bucket].entries.indices {
+        let id = buckets[bucket].entries[entry].contact.id
+        found.append(
+          Found(
+            distance: target.distance(to: id), bucket: UInt16(truncatingIfNeeded: bucket),
+            entry: UInt16(truncatingIfNeeded: entry)))
       }
     }
     found.sort { $0.distance < $1.distance }
-    for one in found.prefix(max - result.count) { result.append(one.contact) }
+    for one in found.prefix(max - result.count) {
+      result.append(buckets[Int(one.bucket)].entries[Int(one.entry)].contact)
+    }
   }
 
   /// Every contact, those that share more with the node last.

@@ -32,7 +32,9 @@ struct TokenIssuer: Sendable {
   }
 
   private func token(for host: DHTHost, _ secret: [UInt8]) -> [UInt8] {
-    sha1(Array(host.description.utf8) + secret)
+    var bytes = secret
+    host.append(to: &bytes)
+    return sha1(bytes)
   }
 
   private static func secret(using generator: inout some RandomNumberGenerator) -> [UInt8] {

@@ -24,19 +24,26 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   private var gets: [DHTRequestID: LoopPromise<DHTGetResult?>] = [:]
   private lazy var timer = TargetTimer(self)
   weak var observer: (any DHTDriverObserver)?
-  /// Values that were stored since they were last written down, and whether announcements have changed.
+  /// Values that were stored, and that went, since they were last written down, and whether
+  /// announcements have changed.
   private var storedItems: Set<[UInt8]> = []
-  /// Whether anybody takes that: otherwise strangers' values would be collected for ever.
+  private var removedItems: Set<[UInt8]> = []
+  /// More went than are worth remembering, for nothing could be written: all are written anew.
+  private var hasLostTrack = false
+  /// Whether anything is written down at all.
   private let keepsMemory: Bool
   private var hasNewPeers = true
+  /// What has gone into the metrics.
+  private var recorded = DHTStatistics()
   private var peersTakenAt = MonotonicTime(nanoseconds: 0)
 
   init(
     _ configuration: DHTConfiguration, bindingTo address: SocketAddress,
-    and address6: SocketAddress? = nil, remembering memory: GrapeMemory? = nil,
-    keepsMemory: Bool = false
+    and address6: SocketAddress? = nil, keepsMemory: Bool = false,
+    remembering memory: GrapeMemory? = nil
   ) throws(SystemCallError) {
     socket = try DatagramSocket(address)
+    self.keepsMemory = keepsMemory
     let bound = socket.localAddress ?? address
     localAddress = bound
     if var address6 {
@@ -63,6 +70,13 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   var contacts: [DHTContact] { node.contacts }
   var counts: (contacts: Int, keys: Int, announcements: Int, values: Int) {
     (node.contactCount, node.keyCount, node.storedCount, node.itemCount)
+  }
+
+  /// What has been counted is added to the metrics of the process; there may be several grapes in it.
+  func recordMetrics() {
+    GrapeGauges.record(counts)
+    GrapeGauges.add(node.statistics, since: recorded)
+    recorded = node.statistics
   }
 
   func start(on loop: isolated EventLoop) throws(SystemCallError) {
@@ -99,8 +113,10 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, by deadline: MonotonicTime,
     on loop: isolated EventLoop
   ) async -> DHTDeliveryOutcome? {
+    let promise = LoopPromise<DHTDeliveryOutcome>()
     let id = node.announce(key, port: port, ownAddress: ownAddress, now: now)
-    return await outcome(of: id, by: deadline, on: loop)
+    deliveries[id] = promise
+    return await outcome(of: id, promise, by: deadline, on: loop)
   }
 
   /// Keeps an announcement of another host than this one; other nodes could only take it for this one's.
@@ -121,8 +137,10 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, by deadline: MonotonicTime,
     on loop: isolated EventLoop
   ) async -> DHTDeliveryOutcome? {
+    let promise = LoopPromise<DHTDeliveryOutcome>()
     let id = node.withdraw(key, port: port, ownAddress: ownAddress, now: now)
-    return await outcome(of: id, by: deadline, on: loop)
+    deliveries[id] = promise
+    return await outcome(of: id, promise, by: deadline, on: loop)
   }
 
   /// Stores a value; `nil` when there is no outcome by `deadline`.
@@ -130,8 +148,10 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     _ item: DHTItem, compareAndSwap: Int64?, by deadline: MonotonicTime,
     on loop: isolated EventLoop
   ) async -> DHTDeliveryOutcome? {
+    let promise = LoopPromise<DHTDeliveryOutcome>()
     let id = node.put(item, compareAndSwap: compareAndSwap, now: now)
-    return await outcome(of: id, by: deadline, on: loop)
+    deliveries[id] = promise
+    return await outcome(of: id, promise, by: deadline, on: loop)
   }
 
   /// Looks for a value; `nil` when there is none by `deadline`.
@@ -149,11 +169,12 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     return result
   }
 
+  /// - Parameter promise: in its place already: at an `await`, that of the call included, others may run
+  ///   and perform what this request was answered with at once.
   private func outcome(
-    of id: DHTRequestID, by deadline: MonotonicTime, on loop: isolated EventLoop
+    of id: DHTRequestID, _ promise: LoopPromise<DHTDeliveryOutcome>, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
   ) async -> DHTDeliveryOutcome? {
-    let promise = LoopPromise<DHTDeliveryOutcome>()
-    deliveries[id] = promise
     perform(on: loop)
     let outcome = await promise.wait(until: deadline, on: loop)
     deliveries[id] = nil
@@ -164,17 +185,46 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   // MARK: Memory
 
   /// What is worth writing down now: what is new since the last time, and the contacts.
-  func takeMemory() -> GrapeMemory {
+  ///
+  /// - Parameter isLast: nothing is left for later.
+  func takeMemory(isLast: Bool) -> GrapeMemory {
     let time = now
-    let isDue =
-      hasNewPeers || MonotonicTime.now() - peersTakenAt > GrapeStore.renewalInterval
+    let age = MonotonicTime.now() - peersTakenAt
+    // They are written all together: the more there are, the less often.
+    let pause = Duration.microseconds(100 * node.storedCount)
+    let isDue = hasNewPeers ? age >= pause || isLast : age > GrapeStore.renewalInterval
+    if hasLostTrack { storedItems = Set(node.itemTargets) }
     let memory = GrapeMemory(
       ids: node.ids, contacts: node.contacts, peers: isDue ? node.peers(at: time) : nil,
-      items: storedItems.compactMap { node.item($0, now: time) })
+      items: storedItems.compactMap { node.item($0, now: time) },
+      removedItems: Array(removedItems), replacesItems: hasLostTrack)
+    hasLostTrack = false
     storedItems = []
-    if isDue { peersTakenAt = .now() }
-    hasNewPeers = false
+    removedItems = []
+    if isDue {
+      peersTakenAt = .now()
+      hasNewPeers = false
+    }
     return memory
+  }
+
+  /// What could not be written down is to be written the next time.
+  func giveBack(_ memory: GrapeMemory) {
+    if memory.peers != nil { hasNewPeers = true }
+    if memory.replacesItems { hasLostTrack = true }
+    let stored = Set(memory.items.map(\.target))
+    storedItems.formUnion(stored.subtracting(removedItems))
+    for target in memory.removedItems where !storedItems.contains(target) { noteRemoved(target) }
+  }
+
+  private func noteRemoved(_ target: [UInt8]) {
+    guard keepsMemory else { return }
+    storedItems.remove(target)
+    guard !hasLostTrack else { return }
+    removedItems.insert(target)
+    guard removedItems.count > node.configuration.itemsMax else { return }
+    removedItems = []
+    hasLostTrack = true
   }
 
   // MARK: From the loop
@@ -209,7 +259,11 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
         hasNewPeers = true
         observer?.peersChanged(key, on: loop)
       case .itemStored(let target):
-        if keepsMemory { storedItems.insert(target) }
+        guard keepsMemory else { continue }
+        storedItems.insert(target)
+        removedItems.remove(target)
+      case .itemRemoved(let target):
+        noteRemoved(target)
       case .peersFound, .identifierChanged:
         break
       }

@@ -32,6 +32,12 @@ public struct GrapeConfiguration: Sendable {
   public var servicesMax = 5_000
   /// Announcements kept (default 10,000).
   public var announcementsMax = 10_000
+  /// Announcements of other nodes kept of one IP address (default 5,000: all of a host's services).
+  public var announcementsPerAddressMax = 5_000
+  /// The same of one that is not loopback (default 250: nobody takes the places of all services).
+  public var announcementsPerRemoteAddressMax = 250
+  /// The same of one /24, or /48 of IPv6 (default 500).
+  public var announcementsPerNetworkMax = 500
   /// Values kept (default 5,000; BEP 44).
   public var valuesMax = 5_000
   /// Whether the grapes share a private network, where they may have many addresses of one /24; by

@@ -50,7 +50,7 @@ public final class GrapeNode: Service {
     let group = try group ?? EventLoopGroup.shared()
     let store = try configuration.stateFolder.map { try GrapeStore(folder: $0, logger: logger) }
     let driver = try await makeDriver(
-      remembering: try await store?.load(), keepsMemory: store != nil, on: group.next())
+      keepsMemory: store != nil, remembering: try await store?.load(), on: group.next())
     let dht = await driver.loop.run { loop in driver.get(on: loop).localAddress }
     let answers = LookupAnswers()
     let watches = await Self.makeWatches(driver, answers)
@@ -101,7 +101,12 @@ public final class GrapeNode: Service {
       if let store {
         group.addTask {
           await store.run(
-            taking: { await driver.loop.run { driver.get(on: $0).takeMemory() } }, logger: logger)
+            taking: { isLast in
+              await driver.loop.run { driver.get(on: $0).takeMemory(isLast: isLast) }
+            },
+            givingBack: { memory in
+              await driver.loop.run { driver.get(on: $0).giveBack(memory) }
+            }, logger: logger)
         }
       }
       await FileReloader.runUntilShutdown([certificates, access].compactMap(\.self))
@@ -127,7 +132,7 @@ public final class GrapeNode: Service {
   }
 
   private func makeDriver(
-    remembering memory: GrapeMemory?, keepsMemory: Bool, on loop: EventLoop
+    keepsMemory: Bool, remembering memory: GrapeMemory?, on loop: EventLoop
   ) async throws -> LoopBound<DHTDriver> {
     guard let address = SocketAddress(ip: configuration.dhtHost, port: configuration.dhtPort) else {
       throw GrapeError("the DHT cannot be bound to \(configuration.dhtHost): not an IP address")
@@ -144,7 +149,7 @@ public final class GrapeNode: Service {
     do {
       return try await loop.run { loop throws(SystemCallError) in
         let driver = try DHTDriver(
-          dht, bindingTo: address, and: address6, remembering: memory, keepsMemory: keepsMemory)
+          dht, bindingTo: address, and: address6, keepsMemory: keepsMemory, remembering: memory)
         try driver.start(on: loop)
         return LoopBound(driver, on: loop)
       }
@@ -159,9 +164,10 @@ public final class GrapeNode: Service {
     dht.peerAgeMax = configuration.peerAge
     dht.nodeLiveness = configuration.nodeLiveness
     dht.keysMax = configuration.servicesMax
-    dht.peersPerAddressMax = max(1, configuration.servicesMax / 20)
-    dht.peersPerPrefixMax = max(1, configuration.servicesMax / 10)
     dht.peersMax = configuration.announcementsMax
+    dht.peersPerAddressMax = configuration.announcementsPerAddressMax
+    dht.peersPerRemoteAddressMax = configuration.announcementsPerRemoteAddressMax
+    dht.peersPerPrefixMax = configuration.announcementsPerNetworkMax
     dht.itemsMax = configuration.valuesMax
     dht.limitsLocalPrefixes = !configuration.sharesPrivateNetwork
     dht.checksNodeIDs = !configuration.acceptsAnyNodeIdentifier

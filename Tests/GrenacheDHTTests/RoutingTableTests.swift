@@ -74,9 +74,16 @@ struct RoutingTableTests {
   func hijack() {
     var table = fullTable()
     var thief = contact(0x80, 3)
-    thief.address = DHTAddress(ip: 0x0b00_0001, port: 9)
+    thief.address = DHTAddress(ip: 0x0a63_0001, port: 9)
     table.answered(thief, roundTrip: .zero, now: .seconds(1))
     #expect(table.contains(contact(0x80, 3)) && !table.contains(thief))
+    #expect(table.admission(of: contact(0x80, 3), now: .seconds(1)) == .unwanted, "known")
+    #expect(table.admission(of: thief, now: .seconds(1)) == .afterAsking(contact(0x80, 3)))
+    // Nobody is there any more: it has moved.
+    _ = table.failed(contact(0x80, 3), now: .seconds(2))
+    #expect(table.admission(of: thief, now: .seconds(3)) == .wanted)
+    table.answered(thief, roundTrip: .zero, now: .seconds(3))
+    #expect(table.contains(thief) && !table.contains(contact(0x80, 3)) && table.count == 20)
   }
 
   @Test("a bucket that has not changed for a while is refreshed, once")
@@ -173,6 +180,33 @@ struct NodeIDTests {
     #expect(id.isAllowed(at: DHTHost(ip: ip)))
     #expect(!id.isAllowed(at: DHTHost(ip: ip ^ 0x100)))
     #expect(id.isAllowed(at: DHTHost(ip: ip ^ 0x8000_0000 & 0)))
+  }
+
+  @Test(
+    "IPv6: CRC-32C of the masked upper half, computed apart from this code by BEP 42's text",
+    arguments: [
+      (0x2001_0db8_85a3_08d3, 0x1319_8a2e_0370_7348, 1, 0x8113_ddef),
+      (0x2a00_1450_4001_081b, 0x200e, 86, 0xa15e_e539),
+      (0x2606_4700_4700_0000, 0x1111, 22, 0xed66_f22b),
+      (0x2400_cb00_2048_0001, 0x6814_0001, 65, 0x7fae_a10f),
+    ] as [(UInt64, UInt64, UInt8, UInt32)])
+  func vectors6(_ high: UInt64, _ low: UInt64, _ last: UInt8, _ checksum: UInt32) throws {
+    let host = DHTHost(high: high, low: low)
+    func id(_ checksum: UInt32, _ last: UInt8) throws -> NodeID {
+      let shifts: [UInt32] = [24, 16, 8, 0]
+      let first = shifts.map { UInt8(truncatingIfNeeded: checksum >> $0) }
+      return try #require(NodeID(first + [UInt8](repeating: 7, count: 15) + [last]))
+    }
+    #expect(try id(checksum, last).isAllowed(at: host))
+    #expect(try id(checksum ^ 0x7ff, last).isAllowed(at: host), "the rest is random")
+    #expect(try id(checksum, last ^ 0xf8).isAllowed(at: host), "three bits of the last byte count")
+    #expect(try !id(checksum ^ 0x800, last).isAllowed(at: host))
+    #expect(try !id(checksum, last ^ 1).isAllowed(at: host))
+    // The network counts, by the mask, and the host's half does not.
+    #expect(try id(checksum, last).isAllowed(at: DHTHost(high: high, low: ~low)))
+    #expect(try id(checksum, last).isAllowed(at: DHTHost(high: high ^ 0x8000 << 48, low: low)))
+    #expect(try !id(checksum, last).isAllowed(at: DHTHost(high: high ^ 1 << 56, low: low)))
+    #expect(try !id(checksum, last).isAllowed(at: DHTHost(high: high ^ 1, low: low)))
   }
 
   @Test("what is made for an address is allowed there, and elsewhere not")

@@ -37,7 +37,7 @@ struct PeerStoreTests {
   @Test("P30 one address has a share of the keys, one network another; loopback is exempt")
   func shares() {
     var configuration = DHTConfiguration()
-    configuration.peersPerAddressMax = 3
+    configuration.peersPerRemoteAddressMax = 3
     configuration.peersPerPrefixMax = 5
     var store = PeerStore(configuration)
     func kept(_ ip: UInt32) -> Int {
@@ -53,7 +53,7 @@ struct PeerStoreTests {
     #expect(store.remove(DHTAddress(ip: 0x0808_0801, port: 1), for: [0]) == true)
     #expect(kept(0x0808_0803) == 1)
     let sharing = DHTConfiguration()
-    #expect(sharing.peersPerAddressMax * 20 <= sharing.keysMax)
+    #expect(sharing.peersPerRemoteAddressMax * 20 <= sharing.keysMax)
   }
 
   @Test("P30 strangers make room for this node's own callers, those of the largest network first")

@@ -88,6 +88,38 @@ struct GrapeNodeTests {
     }
   }
 
+  @Test("P26 of hundreds of announcements without the right to it, none is accepted")
+  func tricks() async throws {
+    let client = try authority.client()
+    let worker = try authority.worker("svc", "rest:*", "a b")
+    // Names that look like those of the certificate, or that other ways of comparing would take for them.
+    let names =
+      [
+        "SVC", "svc ", " svc", "svc\\u0000", "svc\\u0000x", "svc:", "svc*", "sv*", "*", "", "rest",
+        "rest*", "Rest:a", "res", "rest\\u003b", "ѕvс", "svc\\n", "../svc", "svc/..", "a%20b",
+        "a+b",
+        "%73vc", "svc,rest:a", "grenache:svc", "worker", "client.test", "127.0.0.1",
+      ].map { "\"\($0)\"" } + ["[115,118,99,0]", "[371,118,99,32]", "[42]", "[]"]
+    try await withGrape(tls: try authority.host()) { grape in
+      var (refused, asked) = (0, 0)
+      for (tls, extra) in [(client, ["\"svc\"", "\"rest:a\"", "\"a b\""]), (worker, [])] {
+        let kept = try await KeptClient(tls, grape.api)
+        for name in names + extra {
+          for port in ["0", "1", "4001.0", "65535", "1,\"127.0.0.1\"", "1,\"10.0.0.1\""] {
+            let answer = try await kept.post("{\"data\":[\(name),\(port)]}", "/announce")
+            asked += 1
+            if answer.status == 403, answer.body == "ERR_GRAPE_NOT_PERMITTED" { refused += 1 }
+          }
+        }
+      }
+      #expect(asked > 350 && refused == asked, "\(asked - refused) of \(asked) were accepted")
+      let kept = try await KeptClient(worker, grape.api)
+      #expect(try await kept.status("announcements") == 0)
+      _ = try await kept.post("{\"data\":[[115,118,99],1]}", "/announce")
+      #expect(try await kept.status("announcements") == 1, "and with the right, it is")
+    }
+  }
+
   @Test("P26 a policy of the grape's own decides, from the next request on")
   func policy() async throws {
     let client = try authority.client()
@@ -121,6 +153,28 @@ struct GrapeNodeTests {
       }
       #expect(error?.code == .tlsFailed)
       #expect(error?.tls?.code == .refusedByPeer)
+    }
+  }
+
+  @Test("BEP 32: grapes on IPv4 and IPv6 know each other in both networks")
+  func dualStack() async throws {
+    let (host, client) = (try authority.host(), try authority.worker("svc"))
+    let both: @Sendable (inout GrapeConfiguration) -> Void = { $0.dhtHostIPv6 = "::1" }
+    try await withGrape(tls: host, configure: both) { first in
+      let bootstrap = [Endpoint(first.dht), Endpoint(host: "::1", port: first.dht.port)]
+      try await withGrape(tls: host, bootstrap: bootstrap, configure: both) { second in
+        try await eventually {
+          let nodes = try await post("", "/nodes", to: second.api, as: client).body
+          return nodes.contains("\"\(first.dht)\"") && nodes.contains(":\(first.dht.port)\"},{")
+            && nodes.contains("[0:0:0:0:0:0:0:1]:\(first.dht.port)")
+        }
+        // Over each network the announcement counts for that network's address.
+        let announced = try await post(
+          "{\"data\":[\"svc\",9]}", "/announce", to: second.api, as: client)
+        #expect(announced.body == "2")
+        let found = try await post("{\"data\":\"svc\"}", "/lookup", to: first.api, as: client).body
+        #expect(found.contains("\"127.0.0.1:9\"") && found.contains("[0:0:0:0:0:0:0:1]:9\""))
+      }
     }
   }
 

@@ -8,9 +8,26 @@ import TestSupport
 
 let quietLogger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
+/// Passes on what is logged as an error.
+struct ErrorLog: LogHandler {
+  let messages: AsyncStream<String>
+  private let continuation: AsyncStream<String>.Continuation
+  var metadata: Logger.Metadata = [:]
+  var logLevel = Logger.Level.error
+
+  init() { (messages, continuation) = AsyncStream.makeStream(of: String.self) }
+
+  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+    get { metadata[key] }
+    set { metadata[key] = newValue }
+  }
+
+  func log(event: LogEvent) { continuation.yield("\(event.message)") }
+}
+
 /// Runs a grape while `body` runs.
 func withGrape<Result: Sendable>(
-  tls: TLSConfiguration, bootstrap: [Endpoint] = [],
+  tls: TLSConfiguration, bootstrap: [Endpoint] = [], logger: Logger = quietLogger,
   configure: @Sendable (inout GrapeConfiguration) -> Void = { _ in },
   _ body: @escaping @Sendable (GrapeNode.Addresses) async throws -> Result
 ) async throws -> Result {
@@ -18,7 +35,7 @@ func withGrape<Result: Sendable>(
   configuration.host = "127.0.0.1"
   configuration.dhtHost = "127.0.0.1"
   configure(&configuration)
-  let grape = GrapeNode(configuration, logger: quietLogger)
+  let grape = GrapeNode(configuration, logger: logger)
   let (started, continuation) = AsyncStream.makeStream(of: GrapeNode.Addresses.self)
   return try await withThrowingTaskGroup(of: Result?.self) { group in
     group.addTask {
@@ -37,6 +54,17 @@ func withGrape<Result: Sendable>(
       if let result { return result }
     }
     throw CancellationError()
+  }
+}
+
+/// Runs so many grapes, of which all but the first begin with the first, while `body` runs.
+func withGrapes<Result: Sendable>(
+  _ count: Int, tls: TLSConfiguration, _ others: [GrapeNode.Addresses] = [],
+  _ body: @escaping @Sendable ([GrapeNode.Addresses]) async throws -> Result
+) async throws -> Result {
+  guard others.count < count else { return try await body(others) }
+  return try await withGrape(tls: tls, bootstrap: others.prefix(1).map { Endpoint($0.dht) }) {
+    try await withGrapes(count, tls: tls, others + [$0], body)
   }
 }
 
@@ -68,16 +96,18 @@ private func exchange(
 }
 
 /// Waits until `condition` holds, 10 s at most.
-func eventually(_ condition: () async throws -> Bool) async throws {
+func eventually(line: Int = #line, _ condition: () async throws -> Bool) async throws {
   let end = ContinuousClock.now + .seconds(10)
   while ContinuousClock.now < end {
     if try await condition() { return }
     await Task.yield()
   }
-  throw TimedOut()
+  throw TimedOut(line: line)
 }
 
-struct TimedOut: Error {}
+struct TimedOut: Error {
+  var line = #line
+}
 
 /// Waits until a grape knows another one.
 func waitUntilReady(_ grape: GrapeNode.Addresses, as tls: TLSConfiguration) async throws {

@@ -87,8 +87,35 @@ struct InteropTests {
     "a script that speaks KRPC itself: tokens, errors 203 to 207, 301, 302, and what is no message",
     .enabled(if: Python.exists))
   func krpc() async throws {
+    let client = try authority.client()
     try await withGrape(tls: try authority.host()) { grape in
       let script = try Script("krpc_probe.py", ["127.0.0.1", "\(grape.dht.port)"])
+      let answer = await script.next()
+      #expect(answer.hasPrefix("ok "), "\(answer)")
+      // Everything bad was counted by what was wrong with it.
+      let kept = try await KeptClient(client, grape.api)
+      let status = try await kept.post("", "/status").body
+      let members = try JSONSerialization.jsonObject(with: Data(status.utf8)) as? [String: Any]
+      let dropped = try #require(members?["dropped"] as? [String: Int])
+      #expect((dropped["malformed"] ?? 0) >= 8 && (dropped["invalidField"] ?? 0) >= 2)
+      #expect(dropped["oversized"] == 3)
+      let errors = try #require(members?["errorsSent"] as? [String: Int])
+      for code in ["203", "204", "205", "206", "207", "301", "302"] {
+        #expect((errors[code] ?? 0) > 0, "\(code)")
+      }
+    }
+  }
+
+  @Test(
+    "201 for an address that stores too much, 202 for a store that is full",
+    .enabled(if: Python.exists))
+  func krpcLimits() async throws {
+    let configure: @Sendable (inout GrapeConfiguration) -> Void = {
+      $0.servicesMax = 20
+      $0.announcementsPerAddressMax = 30
+    }
+    try await withGrape(tls: try authority.host(), configure: configure) { grape in
+      let script = try Script("krpc_probe.py", ["127.0.0.1", "\(grape.dht.port)", "20", "30"])
       let answer = await script.next()
       #expect(answer.hasPrefix("ok "), "\(answer)")
     }

@@ -1,6 +1,8 @@
 """Speaks KRPC to a grape, datagram by datagram, and checks what comes back.
 
-usage: krpc_probe.py HOST PORT        prints "ok" and the number of checks, or what is wrong
+usage: krpc_probe.py HOST PORT                 prints "ok" and the number of checks, or what is wrong
+       krpc_probe.py HOST PORT KEYS PEERS      the same, of a node that keeps so many keys, and so many
+                                               announcements of one address: errors 201 and 202
 """
 
 import hashlib
@@ -8,7 +10,10 @@ import os
 import socket
 import sys
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 HOST, PORT = sys.argv[1], int(sys.argv[2])
+LIMITS = [int(word) for word in sys.argv[3:]]
 ID = os.urandom(20)
 checks = 0
 faults = []
@@ -120,6 +125,7 @@ def main() -> None:
     target = hashlib.sha1(encode(b"x" * 1000)).digest()
     check("got", node.ask("get", target=target)[b"r"][b"v"] == b"x" * 1000)
     mutable(node, token)
+    oversized(node)
 
     # What is no message is dropped, and harms nobody.
     rubbish = [b"", b"garbage", b"d", b"le", b"i1e", b"d1:y1:qe", b"\x00" * 1500, b"l" * 5000]
@@ -156,10 +162,6 @@ def mutable(node: Node, token: bytes) -> None:
     check("mutable get", got[b"v"] == b"Hello World!" and got[b"seq"] == 1 and got[b"sig"] == sig)
     newer = node.ask("get", target=target, seq=1)[b"r"]
     check("nothing newer", b"v" not in newer and newer[b"seq"] == 1)
-    try:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    except ImportError:
-        return
     private = Ed25519PrivateKey.generate()
     public = private.public_key().public_bytes_raw()
 
@@ -172,6 +174,55 @@ def mutable(node: Node, token: bytes) -> None:
     check("302 for the same number", code(put(2, b"other")) == 302)
 
 
-main()
+def limits(keys: int, peers: int) -> None:
+    """Announces up to both limits, and one past each."""
+    node = Node()
+    names = [os.urandom(20) for _ in range(keys + 1)]
+    token = node.ask("get_peers", info_hash=names[0])[b"r"][b"token"]
+
+    def announce(name: bytes, port: int):
+        return node.ask("announce_peer", info_hash=name, port=port, token=token)
+
+    for name in names[:keys]:
+        check("a key at the limit", announce(name, 1)[b"y"] == b"r")
+    past = announce(names[keys], 1)
+    check("202 for a key past the limit", code(past) == 202)
+    check("an error has a text", past[b"e"][1:] and past[b"t"] == b"aa")
+    for port in range(2, 2 + peers - keys):
+        check("an announcement at the limit", announce(names[0], port)[b"y"] == b"r")
+    check("201 for one past the limit of an address", code(announce(names[0], 60000)) == 201)
+    check("201 for a new key as well", code(announce(names[keys], 1)) == 201)
+    check("renewing is no new one", announce(names[0], 1)[b"y"] == b"r")
+    gone = node.ask("grenache_withdraw_peer", info_hash=names[0], port=2, token=token)
+    check("withdrawn", gone[b"y"] == b"r")
+    check("what is withdrawn makes room", announce(names[1], 7)[b"y"] == b"r")
+
+
+def oversized(node: Node) -> None:
+    """A datagram at the limit of 8,192 bytes is read, one past it is not; 65,507 is the most of UDP."""
+
+    def padded(size: int) -> bytes:
+        query = {"t": b"aa", "y": "q", "q": "ping", "a": {"id": ID}, "z": b""}
+        for length in range(size - len(encode(query)) - 8, size):
+            datagram = encode({**query, "z": b"x" * length})
+            if len(datagram) == size:
+                return datagram
+        raise ValueError(size)
+
+    check("8,192 bytes", node.raw(padded(8192))[b"y"] == b"r")
+    for size in (8193, 65507):
+        check(f"{size} bytes", node.raw(padded(size), 0.1) is None)
+    longest = node.ask("get_peers", info_hash=b"k" * 4096)
+    check("a key at its limit", longest[b"y"] == b"r")
+    check("203 for a key past it", code(node.ask("get_peers", info_hash=b"k" * 4097)) == 203)
+    check("a transaction at its limit", node.ask("ping", b"t" * 64)[b"t"] == b"t" * 64)
+    past = encode({"t": b"t" * 65, "y": "q", "q": "ping", "a": {"id": ID}})
+    check("a transaction past it", node.raw(past, 0.1) is None)
+
+
+if LIMITS:
+    limits(*LIMITS)
+else:
+    main()
 print("\n".join(faults) if faults else f"ok {checks}")
 sys.exit(1 if faults else 0)

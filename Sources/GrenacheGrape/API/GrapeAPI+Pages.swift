@@ -52,13 +52,17 @@ extension GrapeAPI {
     let statistics = driver.statistics
     let dropped = statistics.dropped.sorted { $0.key < $1.key }.map { "\"\($0)\":\($1)" }
     let errors = statistics.errorsSent.sorted { $0.key < $1.key }.map { "\"\($0)\":\($1)" }
+    let hopsMean =
+      Double(statistics.hopsTotal) / Double(max(1, statistics.peerLookupsFinished))
     return """
       {"id":"\(driver.nodeID)","dht":"\(driver.localAddress)","contacts":\(counts.contacts),\
       "services":\(counts.keys),"announcements":\(counts.announcements),\
       "values":\(counts.values),"queriesReceived":\(statistics.queriesReceived),\
       "queriesSent":\(statistics.queriesSent),\
       "responsesReceived":\(statistics.responsesReceived),"timeouts":\(statistics.timeouts),\
-      "lookups":\(statistics.lookupsStarted),"unexpected":\(statistics.unexpectedResponses),\
+      "lookups":\(statistics.lookupsStarted),\
+      "lookupsFinished":\(statistics.peerLookupsFinished),"hopsMean":\(hopsMean),\
+      "hopsMax":\(statistics.hopsMax),"unexpected":\(statistics.unexpectedResponses),\
       "errorsSent":{\(errors.joined(separator: ","))},\
       "dropped":{\(dropped.joined(separator: ","))}}
       """
@@ -77,7 +81,6 @@ extension GrapeAPI {
   private static func recordGauges(
     _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
   ) {
-    let driver = driver.get(on: loop)
-    GrapeGauges.record(driver.counts, driver.statistics)
+    driver.get(on: loop).recordMetrics()
   }
 }

@@ -35,6 +35,7 @@ struct GrapeAPI: Sendable {
 
   func respond(to request: HTTPServerRequest) async -> HTTPServerResponse {
     guard request.body.count <= configuration.payloadBytesMax else {
+      Self.refusals.increment()
       return bare(413, "ERR_GRAPE_PAYLOAD_SIZE")
     }
     if let page = await page(request) { return page }

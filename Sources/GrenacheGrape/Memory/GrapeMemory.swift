@@ -7,6 +7,10 @@ struct GrapeMemory: Sendable {
   /// `nil` when they are as they were.
   var peers: [DHTNode.KeptPeer]?
   var items: [DHTNode.KeptItem]
+  /// The targets of values that are kept no more.
+  var removedItems: [[UInt8]] = []
+  /// Whether `items` are all that there are.
+  var replacesItems = false
 
   func restore(to node: inout DHTNode, now: Duration) {
     for peer in peers ?? [] { node.restore(peer, now: now) }

@@ -143,11 +143,17 @@ actor GrapeStore {
   func write(_ memory: GrapeMemory) throws {
     let now = WallClock.now().seconds
     let contacts = Set(memory.contacts)
-    guard contacts != lastContacts || memory.peers != nil || !memory.items.isEmpty else { return }
+    guard
+      contacts != lastContacts || memory.peers != nil || !memory.items.isEmpty
+        || !memory.removedItems.isEmpty || memory.replacesItems
+    else { return }
     try connection.execute("BEGIN IMMEDIATE")
     do {
       if contacts != lastContacts { try write(memory.contacts, memory.ids) }
       if let peers = memory.peers { try write(peers, now: now) }
+      if memory.replacesItems { try connection.execute("DELETE FROM items") }
+      try connection.run(
+        "DELETE FROM items WHERE target = ?", memory.removedItems.map { [.blob($0)] })
       try write(memory.items, now: now)
       try connection.execute("COMMIT")
     } catch {
@@ -198,18 +204,22 @@ actor GrapeStore {
 
   // MARK: Behind
 
-  /// Writes down what `take` gives, again and again, until the task is cancelled, and once more then.
+  /// Writes down what `take` gives, again and again, until the task is cancelled, and once more then;
+  /// what could not be written is given back.
   func run(
-    taking take: @Sendable () async -> GrapeMemory, logger: Logger
+    taking take: @Sendable (_ isLast: Bool) async -> GrapeMemory,
+    givingBack giveBack: @Sendable (GrapeMemory) async -> Void, logger: Logger
   ) async {
     var hasFailed = false
     var isOver = false
     while !isOver {
       isOver = (try? await Task.sleep(for: Self.interval)) == nil
+      let memory = await take(isOver)
       do {
-        try write(await take())
+        try write(memory)
         hasFailed = false
       } catch {
+        await giveBack(memory)
         // Told once, not ten times a second: a full disk is no reason to end.
         if !hasFailed { logger.error("state not written", metadata: ["error": "\(error)"]) }
         hasFailed = true

@@ -7,28 +7,35 @@ enum GrapeGauges {
   private static let keys = Meter(label: "grenache_dht_services")
   private static let announcements = Meter(label: "grenache_dht_announcements")
   private static let values = Meter(label: "grenache_dht_values")
-  private static let queriesReceived = Meter(label: "grenache_dht_queries_received")
-  private static let queriesSent = Meter(label: "grenache_dht_queries_sent")
-  private static let timeouts = Meter(label: "grenache_dht_timeouts")
-  private static let unexpected = Meter(label: "grenache_dht_unexpected_responses")
+  private static let queriesReceived = Counter(label: "grenache_dht_queries_received_total")
+  private static let queriesSent = Counter(label: "grenache_dht_queries_sent_total")
+  private static let timeouts = Counter(label: "grenache_dht_timeouts_total")
+  private static let unexpected = Counter(label: "grenache_dht_unexpected_responses_total")
+  private static let lookups = Counter(label: "grenache_dht_peer_lookups_total")
+  private static let hops = Counter(label: "grenache_dht_peer_lookup_hops_total")
 
-  static func record(
-    _ counts: (contacts: Int, keys: Int, announcements: Int, values: Int),
-    _ statistics: DHTStatistics
-  ) {
+  static func record(_ counts: (contacts: Int, keys: Int, announcements: Int, values: Int)) {
     contacts.set(counts.contacts)
     keys.set(counts.keys)
     announcements.set(counts.announcements)
     values.set(counts.values)
-    queriesReceived.set(statistics.queriesReceived)
-    queriesSent.set(statistics.queriesSent)
-    timeouts.set(statistics.timeouts)
-    unexpected.set(statistics.unexpectedResponses)
-    for (reason, count) in statistics.dropped {
-      Meter(label: "grenache_dht_dropped_datagrams", dimensions: [("reason", reason)]).set(count)
+  }
+
+  /// Adds what has been counted between two looks at a node.
+  static func add(_ now: DHTStatistics, since before: DHTStatistics) {
+    queriesReceived.increment(by: now.queriesReceived - before.queriesReceived)
+    queriesSent.increment(by: now.queriesSent - before.queriesSent)
+    timeouts.increment(by: now.timeouts - before.timeouts)
+    unexpected.increment(by: now.unexpectedResponses - before.unexpectedResponses)
+    lookups.increment(by: now.peerLookupsFinished - before.peerLookupsFinished)
+    hops.increment(by: now.hopsTotal - before.hopsTotal)
+    for (reason, count) in now.dropped {
+      Counter(label: "grenache_dht_dropped_datagrams_total", dimensions: [("reason", reason)])
+        .increment(by: count - (before.dropped[reason] ?? 0))
     }
-    for (code, count) in statistics.errorsSent {
-      Meter(label: "grenache_dht_errors_sent", dimensions: [("code", "\(code)")]).set(count)
+    for (code, count) in now.errorsSent {
+      Counter(label: "grenache_dht_errors_sent_total", dimensions: [("code", "\(code)")])
+        .increment(by: count - (before.errorsSent[code] ?? 0))
     }
   }
 }

@@ -98,6 +98,40 @@ struct ItemTests {
     #expect(list.valueBytes == list.value.count)
   }
 
+  @Test("what makes room, or expires, or is superseded elsewhere, is told")
+  func removed() {
+    var generator = SeededGenerator(seed: 6)
+    var configuration = DHTConfiguration()
+    configuration.itemsMax = 2
+    var node = DHTNode(
+      id: .random(using: &generator), configuration: configuration, now: .zero,
+      cryptography: .simulated, using: &generator)
+    func removed() -> [[UInt8]] {
+      var targets: [[UInt8]] = []
+      while let action = node.nextAction() {
+        if case .itemRemoved(let target) = action { targets.append(target) }
+      }
+      return targets
+    }
+    let items = (0..<3).map { immutable("\($0)") }
+    let targets = items.map { $0.target(.simulated) }
+    for (number, item) in items.enumerated() {
+      node.restore(
+        DHTNode.KeptItem(
+          target: targets[number], item: item, remaining: .seconds(100 + number), isOwn: false),
+        now: .zero)
+    }
+    #expect(removed() == [targets[0]], "the one that would expire first makes room")
+    node.timerFired(now: .seconds(101), using: &generator)
+    #expect(removed() == [targets[1]], "expired")
+    node.timerFired(now: .seconds(200), using: &generator)
+    #expect(removed() == [targets[2]] && node.itemCount == 0)
+    let forged = DHTNode.KeptItem(
+      target: [1], item: items[0], remaining: .seconds(1), isOwn: false)
+    node.restore(forged, now: .zero)
+    #expect(removed() == [[1]], "what is not what its target says is not kept on")
+  }
+
   @Test("the store: items of an address, all items, the oldest make room")
   func store() throws {
     var configuration = DHTConfiguration()
@@ -106,7 +140,7 @@ struct ItemTests {
     var store = ItemStore(configuration)
     func insert(_ number: UInt8, by owner: UInt32?, at seconds: Int) -> KRPCErrorCode? {
       do throws(KRPCErrorCode) {
-        try store.insert(
+        _ = try store.insert(
           DHTItem(value: [number]), at: [number], owner: owner.map { DHTHost(ip: $0) },
           compareAndSwap: nil, now: .seconds(seconds))
         return nil
