@@ -118,7 +118,8 @@ extension DHTNode {
     let family = context.source.family
     var max = configuration.peersPerAnswerMax
     if let allowance = context.allowance {
-      max = min(max, Swift.max(1, (allowance - Self.answerOverheadBytes) / (family.compactBytes + 3)))
+      let room = allowance - Self.answerOverheadBytes
+      max = min(max, Swift.max(1, room / (family.compactBytes + 3)))
     }
     let known = store.peers(of: key, family, now: now).compactMap {
       visible($0, to: context.source)

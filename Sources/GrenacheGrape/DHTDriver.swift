@@ -52,7 +52,6 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     } else {
       socket6 = nil
     }
-    self.keepsMemory = keepsMemory
     started = .now()
     var generator = SecureRandomNumberGenerator()
     let random = NodeID.random(using: &generator)

@@ -356,7 +356,9 @@ struct LookupCandidateTests {
 
 @Suite("P29 Strangers that are checked")
 struct VerificationTests {
-  private func address(_ number: UInt32) -> DHTAddress { DHTAddress(ip: 0x3000_0001 + number, port: 1) }
+  private func address(_ number: UInt32) -> DHTAddress {
+    DHTAddress(ip: 0x3000_0001 + number, port: 1)
+  }
 
   @Test("P29 at most two of a network, 64 in all, and nobody longer than an answer may take")
   func places() {
@@ -392,7 +394,8 @@ struct VerificationTests {
     }
     while node.nextAction() != nil {}
     let known = address(1_000 << 8)
-    node.restore([DHTContact(id: .bound(to: known.host, using: &generator), address: known)], now: .zero)
+    node.restore(
+      [DHTContact(id: .bound(to: known.host, using: &generator), address: known)], now: .zero)
     var asked: [DHTAddress] = []
     while let action = node.nextAction() { if case .send(_, let to) = action { asked.append(to) } }
     #expect(asked == [known])

@@ -277,11 +277,13 @@ struct WatchTests {
   ) async throws -> Int {
     let driver = try DHTDriver(
       DHTConfiguration(), bindingTo: .loopback(port: 0), keepsMemory: keepsMemory)
+    try driver.start(on: loop)
+    defer { driver.stop(on: loop) }
     for number in 0..<10 {
       _ = await driver.put(
         DHTItem(value: Bencode("\(number)").encoded), compareAndSwap: nil,
         by: .now() + .seconds(5), on: loop)
     }
-    return driver.takeMemory().items.count
+    return driver.takeMemory(isLast: true).items.count
   }
 }

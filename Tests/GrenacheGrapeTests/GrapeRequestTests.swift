@@ -103,7 +103,8 @@ struct GrapeRequestTests {
       }
     }
     #expect(
-      GrapeRequest.parse(target: "/lookup", body: Array("{\"data\":\"".utf8) + [0xff] + [0x22, 0x7d])
+      GrapeRequest.parse(
+        target: "/lookup", body: Array("{\"data\":\"".utf8) + [0xff] + [0x22, 0x7d])
         == .failure(invalid))
   }
 
@@ -316,7 +317,9 @@ struct GrapeLogTests {
     #expect(log.isNew("a", now: start))
     #expect(!log.isNew("a", now: start + .seconds(59)))
     #expect(log.isNew("a", now: start + .seconds(60)))
-    for number in 1..<DenialLog.denialsMax { #expect(log.isNew("\(number)", now: start + .seconds(60))) }
+    for number in 1..<DenialLog.denialsMax {
+      #expect(log.isNew("\(number)", now: start + .seconds(60)))
+    }
     #expect(!log.isNew("one more", now: start + .seconds(60)))
     #expect(log.isNew("one more", now: start + .seconds(120)))
   }

@@ -47,7 +47,8 @@ enum GrapeRequest: Equatable {
   static func argument(_ body: [UInt8]) throws(Refusal) -> Any? {
     let invalid = Refusal.failure(status: 500, "ERR_GRAPE_PAYLOAD_INVALID")
     // Foundation would take UTF-16 and UTF-32 as well, of which the depth is not known (RFC 8259 §8.1).
-    guard !body.contains(0), String(validating: body, as: UTF8.self) != nil, JSONDepth.of(body) <= depthMax,
+    guard !body.contains(0), String(validating: body, as: UTF8.self) != nil,
+      JSONDepth.of(body) <= depthMax,
       let value = try? JSONSerialization.jsonObject(
         with: Data(body), options: .fragmentsAllowed)
     else { throw invalid }

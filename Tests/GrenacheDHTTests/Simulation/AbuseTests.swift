@@ -238,7 +238,8 @@ struct AmplificationTests {
     var node = try #require(rich().0.nodes[5].node)
     var generator = SeededGenerator(seed: 1)
     _ = node.keep(DHTAddress(ip: 0x7f00_0001, port: 7), for: [3], now: .seconds(1_000))
-    let query = KRPCQuery.getPeers(key: [3]).encoded(transaction: [1, 1], from: NodeID(prefixOf: []))
+    let query = KRPCQuery.getPeers(key: [3]).encoded(
+      transaction: [1, 1], from: NodeID(prefixOf: []))
     func peers(for source: DHTAddress) -> [DHTAddress]? {
       node.datagramReceived(query.span, from: source, now: .seconds(1_001), using: &generator)
       var found: [DHTAddress]?
@@ -254,7 +255,8 @@ struct AmplificationTests {
     let own = SimulatedNetwork.address(5).host
     #expect(node.external[.ipv4]?.host == own)
     #expect(peers(for: victim) == [DHTAddress(host: own, port: 7)])
-    #expect(peers(for: DHTAddress(ip: 0x7f00_0002, port: 9)) == [DHTAddress(ip: 0x7f00_0001, port: 7)])
+    #expect(
+      peers(for: DHTAddress(ip: 0x7f00_0002, port: 9)) == [DHTAddress(ip: 0x7f00_0001, port: 7)])
     node.external[.ipv4] = nil
     #expect(peers(for: victim) == nil)
   }
