@@ -29,6 +29,10 @@ struct GrapeCommand: AsyncParsableCommand {
   var dhtMaxTables: Int = 5_000
   @Option(name: .customLong("dht_maxValues"), help: "Values kept.")
   var dhtMaxValues: Int = 5_000
+  @Option(
+    name: .customLong("dht-bind"),
+    help: "IPv4 address of the DHT; all by default, loopback with --insecure-plaintext.")
+  var dhtBind: String?
   @Option(name: .customLong("dht-bind-ipv6"), help: "IPv6 address of the DHT; none by default.")
   var dhtBindIPv6: String?
   @Option(
@@ -105,6 +109,17 @@ struct GrapeCommand: AsyncParsableCommand {
       let isLoopback = host == "localhost" || SocketAddress(ip: host, port: 0)?.isLoopback == true
       try tls.checkPlaintext(listeningOnLoopback: isLoopback)
       configuration.host = host
+      // What anybody may announce is not to be spread unless that is confirmed.
+      if !tls.insecurePlaintextOnTheNetwork { configuration.dhtHost = "127.0.0.1" }
+    }
+    if let dhtBind {
+      let isLoopback = SocketAddress(ip: dhtBind, port: 0)?.isLoopback == true
+      try tls.checkPlaintext(listeningOnLoopback: isLoopback)
+      configuration.dhtHost = dhtBind
+    }
+    if let dhtBindIPv6 {
+      let isLoopback = SocketAddress(ip: dhtBindIPv6, port: 0)?.isLoopback == true
+      try tls.checkPlaintext(listeningOnLoopback: isLoopback)
     }
     guard dhtConcurrency > 0, dhtMaxTables > 0, dhtMaxValues > 0, peerMaxAge > 0,
       nodeLiveness > 0, maxPayloadSize > 0

@@ -32,6 +32,8 @@ package struct DHTLookupResult: Hashable, Sendable {
   package var nodes: [DHTContact]
   /// Whether it was found by an earlier lookup.
   package var isCached = false
+  /// Whether queries could not be sent, for too many are under way: what is missing means nothing.
+  package var isIncomplete = false
 }
 
 /// An item and who had it.
@@ -50,7 +52,8 @@ package enum DHTDeliveryOutcome: Hashable, Sendable {
   case noNodes
   /// No node has done it.
   case allFailed
-  /// A node has something newer, or not what was expected (BEP 44: 301, 302).
+  /// There is something newer, or not what was expected (BEP 44: 301, 302), and nobody has stored it.
+  /// The code is one of these two.
   case refused(KRPCErrorCode)
 }
 

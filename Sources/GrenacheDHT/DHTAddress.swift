@@ -15,6 +15,9 @@ package struct DHTAddress: Hashable, Comparable, Sendable, CustomStringConvertib
   package let host: DHTHost
   package var port: UInt16
 
+  /// What counts as one source: a network, and on loopback, where one machine has many nodes, a port.
+  var sourceNetwork: UInt64 { host.isLoopback ? UInt64(port) : host.prefix }
+
   package init(host: DHTHost, port: UInt16) {
     self.host = host
     self.port = port
@@ -124,6 +127,13 @@ package struct DHTHost: Hashable, Sendable, CustomStringConvertible {
     }
     return ip >> 24 == 127 || ip >> 24 == 10 || ip >> 20 == 0xac1 || ip >> 16 == 0xc0a8
       || ip >> 16 == 0xa9fe
+  }
+
+  /// Whether somebody can be there: not 0.0.0.0/8, multicast or reserved (RFC 6890), nor `::` or
+  /// ff00::/8 (RFC 4291).
+  var isUnicast: Bool {
+    if family == .ipv4 { return ip >> 24 != 0 && ip >> 24 < 224 }
+    return high >> 56 != 0xff && (high, low) != (0, 0)
   }
 
   func append(to bytes: inout [UInt8]) {

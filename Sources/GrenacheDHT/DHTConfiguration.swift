@@ -22,7 +22,8 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var slowAfter = Duration.milliseconds(400)
   /// The same at the earliest (default 25 ms).
   package var slowAfterMin = Duration.milliseconds(25)
-  /// A lookup of peers ends when so many nodes, each of another network, have named some (default 3).
+  /// A lookup of peers ends when so many nodes, each of another network, have named some, and none that
+  /// is nearer to the key is still to be heard (default 3).
   package var sufficientAnswers = 3
   /// Queries under way at once, all lookups together (default 4,096); more fail.
   package var outstandingMax = 4_096
@@ -43,13 +44,18 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var keysMax = 5_000
   /// Announcements kept of one key (default 1,000).
   package var peersPerKeyMax = 1_000
-  /// Announcements kept of one IP address (default 5,000: all of a host's services).
+  /// Announcements kept of one IP address (default 5,000: all of a host's services). This node's own
+  /// callers are not limited by this and the next two, and strangers make room for them.
   package var peersPerAddressMax = 5_000
+  /// The same of one that is not loopback (default 250, a twentieth of the keys: nobody takes them all).
+  package var peersPerRemoteAddressMax = 250
+  /// The same of a /24, or a /48 of IPv6 (default 500).
+  package var peersPerPrefixMax = 500
   /// Peers in one answer, drawn by chance (default 100: about 800 bytes).
   package var peersPerAnswerMax = 100
   /// Values kept (default 5,000), those of this node's own callers among them.
   package var itemsMax = 5_000
-  /// Values kept of one IP address other than loopback (default 500).
+  /// Values kept of one IP address other than loopback, or /48 of IPv6 (default 500).
   package var itemsPerAddressMax = 500
   /// How long a value is kept that nobody puts again (default 24 h).
   package var itemAgeMax = Duration.seconds(86_400)
@@ -71,7 +77,8 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var nodeLiveness = Duration.seconds(300)
   /// A bucket that has not changed for so long is refreshed (default 15 min, BEP 5).
   package var bucketRefresh = Duration.seconds(900)
-  /// Strangers whose address is being checked before they enter the routing table (default 64).
+  /// Strangers whose address is being checked before they enter the routing table (default 64), and as
+  /// many others.
   package var verificationsMax = 64
   /// Nodes of one /24, or /48 of IPv6, in a bucket and among those that a lookup relies on
   /// (default 2): whoever has one network cannot surround a key.
@@ -92,11 +99,13 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var queriesPerSecondOfPrefixMax = 400
   /// Addresses that are counted in one second (default 10,000); later ones share what one is allowed.
   package var countedAddressesMax = 10_000
-  /// An answer to an address that has proven nothing has at most so many bytes for one of the query
-  /// (default 4) …
+  /// An answer has at most so many bytes for one of the query (default 4: to a query of 100 bytes, as
+  /// nodes send them, ten nodes fit; to one that is made as small as can be, none or one) …
   package var amplificationMax = 4
-  /// … but for so many bytes a second and address (default 4,096).
+  /// … but for so many bytes a second and address that has proven nothing (default 4,096) …
   package var unprovenExtraBytesPerSecond = 4_096
+  /// … or is that of a contact (default 256 KiB: a busy one's 400 lookups a second).
+  package var contactExtraBytesPerSecond = 262_144
 
   package init() {}
 

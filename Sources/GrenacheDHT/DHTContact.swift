@@ -14,7 +14,7 @@ package struct DHTContact: Hashable, Sendable {
   }
 
   /// As many contacts as `range` of a datagram holds whole ones, at most `max`; those that nobody can
-  /// send to, without a port or an address, are left out.
+  /// send to, without a port or with an address that no host has, are left out.
   static func list(
     _ bytes: Span<UInt8>, _ range: Range<Int>, _ family: DHTFamily, max: Int
   ) -> [DHTContact] {
@@ -25,7 +25,7 @@ package struct DHTContact: Hashable, Sendable {
       let id = NodeID(bytes, at: index)
       let address = DHTAddress(bytes, at: index + 20, family)
       index += size
-      guard address.port > 0, address.family == family, address.host.low != 0 else { continue }
+      guard address.port > 0, address.family == family, address.host.isUnicast else { continue }
       contacts.append(DHTContact(id: id, address: address))
     }
     return contacts

@@ -42,6 +42,12 @@ package struct DHTItem: Hashable, Sendable {
     return value.count - colon - 1
   }
 
+  /// Whether the value can be read where it lies in a message: two dictionaries deep.
+  package var isReadable: Bool {
+    let message = Array("d1:ad1:v".utf8) + value + Array("ee".utf8)
+    return Bencode(decoding: message.span) != nil
+  }
+
   /// Where the item is stored: the hash of the value, or of the key and the salt.
   package func target(_ cryptography: DHTCryptography) -> [UInt8] {
     guard let signature else { return cryptography.sha1(value) }

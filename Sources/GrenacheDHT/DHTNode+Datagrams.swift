@@ -59,12 +59,15 @@ extension DHTNode {
     let roundTrip = now - query.sentAt
     roundTrips.note(roundTrip)
     tables[family].answered(contact, roundTrip: roundTrip, now: now)
-    if let seen = response.observedAddress?.host, seen.family == family {
+    // Those whom strangers have made us ask have no vote: that would be for the asking.
+    if let seen = response.observedAddress?.host, seen.family == family,
+      query.purpose != .verification
+    {
       noteExternalAddress(seen, by: source.host, now: now, using: &generator)
     }
     switch query.purpose {
     case .ping: break
-    case .verification: verifying.remove(source)
+    case .verification: verifying.end(source)
     case .lookup(let number): lookupAnswered(number, contact, response, now: now)
     case .delivery(let number): deliveryAnswered(number, source, now: now)
     }
@@ -77,7 +80,7 @@ extension DHTNode {
     using generator: inout some RandomNumberGenerator
   ) {
     let family = seen.family
-    guard let host = external[family, default: ExternalAddress()].note(seen, by: voter),
+    guard let host = external[family, default: ExternalAddress()].note(seen, by: voter, now: now),
       !ids[family].isAllowed(at: host)
     else { return }
     ids[family] = .bound(to: host, using: &generator)
@@ -91,20 +94,22 @@ extension DHTNode {
 
   /// A stranger that has asked something may enter the routing table once it has answered a ping: what a
   /// datagram says of its source proves nothing.
-  mutating func verify(_ contact: DHTContact, now: Duration) {
-    guard verifying.count < configuration.verificationsMax, !verifying.contains(contact.address)
-    else { return }
+  ///
+  /// - Parameter isStranger: whether it has come unbidden.
+  mutating func verify(_ contact: DHTContact, isStranger: Bool = false, now: Duration) {
+    guard verifying.hasPlace(for: contact.address, isStranger: isStranger) else { return }
     switch tables[contact.address.family].admission(of: contact, now: now) {
     case .unwanted:
       return
     case .afterAsking(let known):
-      guard !verifying.contains(known.address) else { return }
+      // A contact holds a place that is not a stranger's.
+      guard verifying.hasPlace(for: known.address, isStranger: false) else { return }
       if send(.ping, to: known.address, id: known.id, .verification, now: now) {
-        verifying.insert(known.address)
+        verifying.begin(known.address, isStranger: false)
       }
     case .wanted:
       if send(.ping, to: contact.address, id: contact.id, .verification, now: now) {
-        verifying.insert(contact.address)
+        verifying.begin(contact.address, isStranger: isStranger)
       }
     }
   }
@@ -127,7 +132,7 @@ extension DHTNode {
     }
     switch query.purpose {
     case .ping: break
-    case .verification: verifying.remove(query.address)
+    case .verification: verifying.end(query.address)
     case .lookup(let number): lookupQueryFailed(number, query.address, now: now)
     case .delivery(let number):
       if case .error(let error) = failure {
@@ -141,7 +146,8 @@ extension DHTNode {
   /// A query takes long: whoever sent it goes on without it.
   mutating func querySlow(_ query: Transactions.Query, now: Duration) {
     switch query.purpose {
-    case .ping, .verification: break
+    case .ping: break
+    case .verification: verifying.slow(query.address)
     case .lookup(let number): lookupQuerySlow(number, query.address, now: now)
     case .delivery(let number): deliverySlow(number, query.address, now: now)
     }

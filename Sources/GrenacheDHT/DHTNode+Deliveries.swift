@@ -21,6 +21,26 @@ struct DeliveryState: Sendable {
   var sent = 0
   var refusal: KRPCErrorCode?
 
+  /// What an error of a node says about the item that is put; `nil` when it has nothing to say: only a
+  /// mutable item can be refused for another that is newer (BEP 44: 301, 302).
+  func refusal(_ error: KRPCErrorCode) -> KRPCErrorCode? {
+    guard case .put(let item, _) = content, item.signature != nil else { return nil }
+    switch error.code {
+    case KRPCErrorCode.casMismatch.code: return .casMismatch
+    case KRPCErrorCode.sequenceTooLow.code: return .sequenceTooLow
+    default: return nil
+    }
+  }
+
+  /// Why the item cannot be put beside one that was found, whose signature is genuine.
+  func refusal(by found: DHTItem?) -> KRPCErrorCode? {
+    guard case .put(let item, let compareAndSwap) = content, item != found,
+      let old = found?.signature?.sequence, let new = item.signature?.sequence
+    else { return nil }
+    if let compareAndSwap, compareAndSwap != old { return .casMismatch }
+    return new <= old ? .sequenceTooLow : nil
+  }
+
   func query(token: [UInt8]) -> KRPCQuery {
     switch content {
     case .announce(let port):
@@ -47,12 +67,27 @@ extension DHTNode {
     return deliver(.announce(port: port), to: key, now: now)
   }
 
-  /// Keeps an announcement in the own store alone.
-  package mutating func keep(_ peer: DHTAddress, for key: [UInt8], now: Duration) {
-    if (try? store.insert(peer, for: key, now: now)) == true {
-      results.change(key)
-      perform(.peersChanged(key: key))
+  /// Keeps an announcement in the own store alone; returns whether there was room for it.
+  @discardableResult
+  package mutating func keep(_ peer: DHTAddress, for key: [UInt8], now: Duration) -> Bool {
+    do throws(PeerStore.Refusal) {
+      let (isNew, displaced) = try store.insertOwn(peer, for: key, now: now)
+      for changed in displaced + (isNew ? [key] : []) {
+        results.change(changed)
+        perform(.peersChanged(key: changed))
+      }
+      return true
+    } catch {
+      return false
     }
+  }
+
+  /// Forgets an announcement of the own store alone; returns whether there was one.
+  package mutating func forget(_ peer: DHTAddress, for key: [UInt8]) -> Bool {
+    guard store.remove(peer, for: key) else { return false }
+    results.change(key)
+    perform(.peersChanged(key: key))
+    return true
   }
 
   /// Takes an announcement back, here at once and from those who store it; ends with
@@ -61,7 +96,7 @@ extension DHTNode {
     _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, now: Duration
   ) -> DHTRequestID {
     results.change(key)
-    if let ownAddress, store.remove(ownAddress, for: key) { perform(.peersChanged(key: key)) }
+    if let ownAddress { _ = forget(ownAddress, for: key) }
     return deliver(.withdraw(port: port), to: key, now: now)
   }
 
@@ -138,12 +173,10 @@ extension DHTNode {
   /// - Parameter found: the item that the lookup for tokens has come across.
   mutating func sendDelivery(_ number: UInt64, found: DHTItem?, now: Duration) {
     guard var state = deliveries[number] else { return }
-    if case .put(let item, nil) = state.content, item != found,
-      let old = found?.signature?.sequence, let new = item.signature?.sequence, new <= old
-    {
+    if let refusal = state.refusal(by: found) {
       deliveries[number] = nil
       forget(state.key)
-      return perform(.deliveryFinished(state.id, .refused(.sequenceTooLow)))
+      return perform(.deliveryFinished(state.id, .refused(refusal)))
     }
     for (contact, token) in tokenTables[state.key]?.tokens ?? [] {
       let purpose = Transactions.Purpose.delivery(number)
@@ -165,7 +198,9 @@ extension DHTNode {
   mutating func deliveryFailed(
     _ number: UInt64, _ address: DHTAddress, _ error: KRPCErrorCode?, now: Duration
   ) {
-    if let error, (300..<400).contains(error.code) { deliveries[number]?.refusal = error }
+    if let error, let refusal = deliveries[number]?.refusal(error) {
+      deliveries[number]?.refusal = refusal
+    }
     settle(number, address, now: now)
   }
 
@@ -187,23 +222,25 @@ extension DHTNode {
 
   private mutating func finishDelivery(_ number: UInt64, now: Duration) {
     guard let state = deliveries[number] else { return }
-    if state.stored == 0, state.refusal == nil {
+    if state.stored == 0 {
       tokenTables[state.key] = nil
       if state.usesKeptTokens {
-        // The tokens have gone stale, or the nodes were started anew: look for others, once.
+        // The tokens have gone stale, the nodes were started anew, or there is something newer, which
+        // has to be seen to be believed: look again, once.
         deliveries[number]?.usesKeptTokens = false
         deliveries[number]?.sent = 0
         return lookUpTokens(number, now: now)
       }
     }
     deliveries[number] = nil
-    // What others have something newer of is not served from here.
-    if state.refusal != nil, case .put = state.content { forget(state.key) }
+    // Nobody's word counts against those who have stored it, and none removes what is kept here.
     let outcome: DHTDeliveryOutcome =
-      if let refusal = state.refusal {
+      if state.stored > 0 {
+        .stored(state.stored)
+      } else if let refusal = state.refusal {
         .refused(refusal)
       } else {
-        state.stored > 0 ? .stored(state.stored) : state.sent > 0 ? .allFailed : .noNodes
+        state.sent > 0 ? .allFailed : .noNodes
       }
     perform(.deliveryFinished(state.id, outcome))
   }

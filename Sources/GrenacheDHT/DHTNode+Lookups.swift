@@ -28,38 +28,68 @@ enum LookupPurpose: Hashable, Sendable {
 
 /// A lookup under way, in one network or in both, and who waits for it.
 struct LookupState: Sendable {
-  /// Peers collected; more than any caller takes.
+  /// Peers in a result; more than any caller takes.
   static let peersMax = 1_000
+  /// Peers collected of all answers, and of the answers of one network: nobody crowds the others out.
+  static let collectedMax = 4_000
+  static let collectedPerNetworkMax = 200
 
   let purpose: LookupPurpose
   /// One for each network.
   var parts: [(family: DHTFamily, lookup: Lookup)]
-  var peers: [DHTAddress] = []
   var found: DHTGetResult?
   var waiting: [DHTRequestID] = []
+  /// Whether queries could not be sent.
+  var isIncomplete = false
   /// What is to be stored with the tokens that it finds.
   var deliveries: [UInt64] = []
+  /// Peers by the networks of the nodes that have named them.
+  private var named: [(network: UInt64, peers: [DHTAddress])] = []
   private var knownPeers: Set<DHTAddress> = []
-  /// The networks of the nodes that have named peers.
-  private var sources: [UInt64] = []
+  /// The nodes that have named peers.
+  private var sources: Set<DHTAddress> = []
 
   init(_ purpose: LookupPurpose, _ parts: [(DHTFamily, Lookup)]) {
     self.purpose = purpose
     self.parts = parts
   }
 
-  /// Adds the peers that a node has named; returns those that are new.
-  mutating func add(_ named: [DHTAddress], by source: DHTAddress) -> [DHTAddress] {
+  /// Adds the peers that a node has named, as many as one answer may hold; returns those that are new.
+  mutating func add(
+    _ peers: [DHTAddress], by source: DHTAddress, _ configuration: DHTConfiguration
+  ) -> [DHTAddress] {
+    // What is on a node's own machine is of use to that machine alone.
+    let usable = peers.lazy.filter {
+      $0.port > 0 && $0.host.isUnicast && (source.host.isLoopback || !$0.host.isLoopback)
+    }.prefix(configuration.peersPerAnswerMax)
+    guard !usable.isEmpty else { return [] }
+    sources.insert(source)
+    let network = source.sourceNetwork
+    let index = named.firstIndex { $0.network == network } ?? named.endIndex
+    if index == named.endIndex { named.append((network, [])) }
     var new: [DHTAddress] = []
-    for peer in named
-    where peer.port > 0 && peers.count < Self.peersMax && knownPeers.insert(peer).inserted {
-      peers.append(peer)
-      new.append(peer)
+    for peer in usable
+    where named[index].peers.count < Self.collectedPerNetworkMax
+      && knownPeers.count < Self.collectedMax
+    {
+      named[index].peers.append(peer)
+      if knownPeers.insert(peer).inserted { new.append(peer) }
     }
-    // Of one host, only loopback has several that count.
-    let network = source.host.isLoopback ? UInt64(source.port) : source.host.prefix
-    if !named.isEmpty, !sources.contains(network) { sources.append(network) }
     return new
+  }
+
+  /// Peers of every source in turn, `own` the first of them: those that many name come early, and no
+  /// source has more than its share.
+  func peers(with own: [DHTAddress]) -> [DHTAddress] {
+    let lists = [own] + named.map(\.peers)
+    var result: [DHTAddress] = []
+    var taken: Set<DHTAddress> = []
+    for position in 0..<(lists.map(\.count).max() ?? 0) {
+      for list in lists where position < list.count && result.count < Self.peersMax {
+        if taken.insert(list[position]).inserted { result.append(list[position]) }
+      }
+    }
+    return result
   }
 
   /// Whether what has been found is enough for those who wait, with no need for tokens.
@@ -67,7 +97,9 @@ struct LookupState: Sendable {
     guard deliveries.isEmpty else { return false }
     switch purpose {
     case .nodes, .filling: return false
-    case .peers: return sources.count >= configuration.sufficientAnswers
+    case .peers:
+      let count = parts.reduce(0) { $0 + $1.lookup.settledNetworks(among: sources) }
+      return count >= configuration.sufficientAnswers
     // A newer mutable item may be elsewhere.
     case .item: return found.map { $0.item.signature == nil } ?? false
     }
@@ -154,6 +186,7 @@ extension DHTNode {
         let purpose = Transactions.Purpose.lookup(number)
         if !send(query, to: next.address, id: next.id, purpose, now: now) {
           state.parts[index].lookup.queryFailed(next.address)
+          state.isIncomplete = true
         }
       }
     }
@@ -175,11 +208,11 @@ extension DHTNode {
         state.parts[index].lookup.answerReceived(
           from: contact, token: response.token, nodes: nodes ?? [])
       } else if let nodes {
-        state.parts[index].lookup.add(nodes)
+        state.parts[index].lookup.add(nodes, namedBy: contact)
       }
     }
     if case .peers(let key) = state.purpose, let named = response.peers {
-      let new = state.add(named, by: contact.address)
+      let new = state.add(named, by: contact.address, configuration)
       if !new.isEmpty {
         results.change(key)
         for id in state.waiting { perform(.peersFound(id, new)) }
@@ -238,19 +271,21 @@ extension DHTNode {
     case .nodes, .filling:
       return
     case .peers(let key):
-      if isComplete { keepTokens(state.tokens, for: key, now: now) }
+      if isComplete, !state.isIncomplete { keepTokens(state.tokens, for: key, now: now) }
       statistics.peerLookupsFinished += 1
       statistics.hopsTotal += state.hops
       statistics.hopsMax = max(statistics.hopsMax, state.hops)
+      // They are in order: each lookup begins elsewhere, lest the first of many get all the calls.
+      let own = store.peers(of: key, now: now)
+      let start = own.isEmpty ? 0 : Int((number &* 0x9e37_79b9) % UInt64(own.count))
       var result = DHTLookupResult(
-        peers: state.peers, hops: state.hops, nodes: state.answered)
-      for peer in store.peers(of: key, now: now) where !result.peers.contains(peer) {
-        result.peers.append(peer)
-      }
-      results.keep(result, for: key, now: now, configuration)
+        peers: state.peers(with: Array(own[start...] + own[..<start])), hops: state.hops,
+        nodes: state.answered)
+      result.isIncomplete = state.isIncomplete
+      if !state.isIncomplete { results.keep(result, for: key, now: now, configuration) }
       for id in state.waiting { perform(.lookupFinished(id, result)) }
     case .item(let target, _):
-      if isComplete { keepTokens(state.tokens, for: target, now: now) }
+      if isComplete, !state.isIncomplete { keepTokens(state.tokens, for: target, now: now) }
       for id in state.waiting { perform(.getFinished(id, state.found)) }
     }
     for delivery in state.deliveries { sendDelivery(delivery, found: state.found?.item, now: now) }

@@ -6,14 +6,16 @@ extension DHTNode {
     let source: DHTAddress
     let bytes: Int
     let wanted: Set<DHTFamily>
-    /// The bytes that an answer may have; `nil` for an address that has proven itself.
+    /// The bytes that an answer may have; `nil` for loopback.
     let allowance: Int?
   }
 
-  /// Nodes in an answer to an address that has proven nothing (8, as most nodes of the mainline).
-  static let nodesForStrangers = 8
-  /// Nodes beside a value in an answer, which is to fit a frame of Ethernet.
-  static let nodesBesideValue = 8
+  /// Bytes of an answer beside its nodes, peers or value: identifier, token, addresses, and what holds
+  /// them together.
+  static let answerOverheadBytes = 120
+  /// Bytes of nodes beside a value in an answer, which is to fit a frame of Ethernet: seven of IPv4, or
+  /// five of IPv6, or less of both.
+  static let nodeBytesBesideValue = 190
 
   mutating func queryReceived(
     _ query: KRPCIncomingQuery, bytes: Int, from source: DHTAddress, now: Duration,
@@ -24,12 +26,12 @@ extension DHTNode {
     guard limiter.admits(source.host, isContact: isKnown, now: now) else {
       return drop("rateLimited")
     }
-    let isProven = isKnown || source.host.isLoopback
     let context = QueryContext(
       transaction: query.transaction, source: source, bytes: bytes,
       wanted: query.wanted ?? [source.family],
-      allowance: isProven
-        ? nil : limiter.allowance(source.host, queryBytes: bytes, now: now))
+      allowance: source.host.isLoopback
+        ? nil
+        : limiter.allowance(source.host, isContact: isKnown, queryBytes: bytes, now: now))
     do throws(KRPCErrorCode) {
       let response = try answer(try query.content.get(), context, now: now, using: &generator)
       respond(response, context)
@@ -42,7 +44,7 @@ extension DHTNode {
     if isKnown {
       tables[source.family].asked(contact, now: now)
     } else {
-      verify(contact, now: now)
+      verify(contact, isStranger: true, now: now)
     }
   }
 
@@ -76,10 +78,7 @@ extension DHTNode {
         DHTAddress(host: source.host, port: impliedPort ? source.port : port), of: key, now: now)
     case .withdrawPeer(let key, let port, let token):
       guard tokens.isValid(token, from: source.host) else { throw .badWithdrawToken }
-      results.change(key)
-      if store.remove(DHTAddress(host: source.host, port: port), for: key) {
-        perform(.peersChanged(key: key))
-      }
+      _ = forget(DHTAddress(host: source.host, port: port), for: key)
     case .get(let target, let newerThan):
       response.token = tokens.token(for: source.host)
       addItem(target, newerThan, to: &response, context, now: now)
@@ -100,8 +99,8 @@ extension DHTNode {
     where context.wanted.contains(family) && configuration.families.contains(family) {
       var max = configuration.bucketSize / context.wanted.count
       if let allowance = context.allowance {
-        let room = (allowance - 120) / family.compactNodeBytes / context.wanted.count
-        max = min(max, Swift.max(room, Self.nodesForStrangers))
+        let room = allowance - Self.answerOverheadBytes
+        max = Swift.max(0, min(max, room / family.compactNodeBytes / context.wanted.count))
       }
       let nodes = tables[family].closest(to: target, max: max)
       switch family {
@@ -119,14 +118,26 @@ extension DHTNode {
     let family = context.source.family
     var max = configuration.peersPerAnswerMax
     if let allowance = context.allowance {
-      max = min(max, Swift.max(1, (allowance - 120) / (family.compactBytes + 3)))
+      let room = allowance - Self.answerOverheadBytes
+      max = min(max, Swift.max(1, room / (family.compactBytes + 3)))
     }
-    let peers = store.peers(of: key, family, now: now, max: max, using: &generator)
+    let known = store.peers(of: key, family, now: now).compactMap {
+      visible($0, to: context.source)
+    }
+    let peers = Array(known.shuffled(using: &generator).prefix(max))
     if peers.isEmpty {
       addNodes(near: NodeID(prefixOf: key), to: &response, context)
     } else {
       response.peers = peers
     }
+  }
+
+  /// Where `peer` is for somebody else: what is on this machine's loopback is, for those who are not, at
+  /// the address that others have told us (BEP 42), or nowhere.
+  private func visible(_ peer: DHTAddress, to source: DHTAddress) -> DHTAddress? {
+    guard peer.host.isLoopback, !source.host.isLoopback else { return peer }
+    guard let host = external[peer.family]?.host else { return nil }
+    return DHTAddress(host: host, port: peer.port)
   }
 
   /// The value, if there is room for it, and nodes.
@@ -140,10 +151,16 @@ extension DHTNode {
       response.sequence = signature.sequence
       return
     }
-    response.nodes = response.nodes.map { Array($0.prefix(Self.nodesBesideValue)) }
-    response.nodes6 = response.nodes6.map { Array($0.prefix(Self.nodesBesideValue)) }
     let bytes = entry.item.value.count + 400
     if let allowance = context.allowance, bytes > allowance { return }
+    let families = (response.nodes == nil ? 0 : 1) + (response.nodes6 == nil ? 0 : 1)
+    let share = Self.nodeBytesBesideValue / max(1, families)
+    response.nodes = response.nodes.map {
+      Array($0.prefix(share / DHTFamily.ipv4.compactNodeBytes))
+    }
+    response.nodes6 = response.nodes6.map {
+      Array($0.prefix(share / DHTFamily.ipv6.compactNodeBytes))
+    }
     response.item = entry.item
   }
 

@@ -17,7 +17,7 @@ package struct DHTNode: Sendable {
   var tokens: TokenIssuer
   var limiter: RateLimiter
   var roundTrips = RoundTripEstimator()
-  var transactions = Transactions()
+  var transactions: Transactions
   var external: [DHTFamily: ExternalAddress] = [:]
 
   var lookups: [UInt64: LookupState] = [:]
@@ -26,7 +26,7 @@ package struct DHTNode: Sendable {
   var results = LookupCache()
   var deliveries: [UInt64: DeliveryState] = [:]
   var tokenTables: [[UInt8]: TokenTable] = [:]
-  var verifying: Set<DHTAddress> = []
+  var verifying: Verifications
   /// Where contacts were that have gone silent: asked again when nobody else is known.
   var lost: [DHTAddress] = []
   var nextNumber: UInt64 = 1
@@ -50,6 +50,8 @@ package struct DHTNode: Sendable {
     tokens = TokenIssuer(
       interval: configuration.tokenSecretInterval, now: now, sha1: cryptography.sha1,
       using: &generator)
+    transactions = Transactions(sha1: cryptography.sha1, using: &generator)
+    verifying = Verifications(configuration)
     maintenance = Maintenance(now: now)
   }
 

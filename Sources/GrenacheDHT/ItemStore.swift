@@ -35,7 +35,7 @@ struct ItemStore: Sendable {
       // The same once more is how an item is kept alive; anything else has to be newer.
       guard new.sequence > old.sequence || item == known?.item else { throw .sequenceTooLow }
     }
-    let owner = owner.flatMap { $0.isLoopback ? nil : $0 }
+    let owner = owner.flatMap { $0.isLoopback ? nil : $0.itemOwner }
     if let owner, known?.owner != owner,
       (countByHost[owner] ?? 0) >= configuration.itemsPerAddressMax
     {
@@ -44,9 +44,12 @@ struct ItemStore: Sendable {
     let isFull = entries[target] == nil && entries.count >= configuration.itemsMax
     let evicted = isFull ? evict(now: now) : []
     remove(target)
+    var end = expiry ?? now + configuration.itemAgeMax
+    // Whoever puts again what is kept alive here does not end that.
+    if let known, known.republishAt != nil { end = max(end, known.expiry) }
     entries[target] = Entry(
-      item: item, owner: known.map(\.owner) ?? owner,
-      expiry: expiry ?? now + configuration.itemAgeMax, republishAt: known?.republishAt)
+      item: item, owner: known.map(\.owner) ?? owner, expiry: end,
+      republishAt: known?.republishAt)
     if let owner = entries[target]?.owner { countByHost[owner, default: 0] += 1 }
     return evicted
   }
@@ -86,11 +89,14 @@ struct ItemStore: Sendable {
     countByHost[owner] = left > 0 ? left : nil
   }
 
-  /// Makes room: the one that would expire first goes, this node's own last.
+  /// Makes room: of whoever has most, the one that would expire first goes; this node's own last.
   private mutating func evict(now: Duration) -> [[UInt8]] {
     let expired = removeExpired(now: now)
     guard expired.isEmpty else { return expired }
-    let oldest = entries.min {
+    let largest = countByHost.max {
+      ($0.value, $0.key.high, $0.key.low) < ($1.value, $1.key.high, $1.key.low)
+    }?.key
+    let oldest = entries.lazy.filter { largest == nil || $0.value.owner == largest }.min {
       Self.precedes(($0.value.expiry, $0.key), ($1.value.expiry, $1.key))
     }
     guard let oldest else { return [] }
@@ -101,5 +107,12 @@ struct ItemStore: Sendable {
   /// An order that does not depend on hashing, so that a seed replays a simulation.
   private static func precedes(_ left: (Duration, [UInt8]), _ right: (Duration, [UInt8])) -> Bool {
     left.0 == right.0 ? left.1.lexicographicallyPrecedes(right.1) : left.0 < right.0
+  }
+}
+
+extension DHTHost {
+  /// Whom items are counted for: an address, or a /48 of IPv6, which one party easily has.
+  fileprivate var itemOwner: DHTHost {
+    family == .ipv4 ? self : DHTHost(high: high & ~0xffff, low: 0)
   }
 }

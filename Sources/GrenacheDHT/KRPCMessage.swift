@@ -58,9 +58,9 @@ package struct KRPCErrorCode: Error, Hashable, Sendable {
     code: 203, message: "cannot `announce_peer` with bad token")
   static let badPutToken = KRPCErrorCode(code: 203, message: "cannot `put` with bad token")
   static let valueTooLarge = KRPCErrorCode(code: 205, message: "data payload too large")
-  static let casMismatch = KRPCErrorCode(
+  package static let casMismatch = KRPCErrorCode(
     code: 301, message: "CAS mismatch, re-read and try again")
-  static let sequenceTooLow = KRPCErrorCode(
+  package static let sequenceTooLow = KRPCErrorCode(
     code: 302, message: "sequence number less than current")
 
   // Where existing nodes are silent or end, by the table of BEP 5 and BEP 44.

@@ -29,10 +29,13 @@ struct Lookup: Sendable {
   /// Addresses whose identifier is not known yet, and what has become of asking them.
   private var bootstrap: [(address: DHTAddress, progress: Progress)] = []
   private var inFlight = 0
+  private var queriesSent = 0
 
   private var width: Int { configuration.bucketSize }
   /// Candidates kept; those further away than all of them are of no use.
   private var candidatesMax: Int { width * 4 }
+  /// Queries of one lookup: whoever names nearer nodes for ever is not followed for ever.
+  private var queriesMax: Int { width * 16 }
 
   init(
     target: NodeID, own: NodeID, _ configuration: DHTConfiguration, contacts: [DHTContact],
@@ -50,7 +53,15 @@ struct Lookup: Sendable {
 
   /// What to query next; `nil` when enough queries are under way or there is nobody to ask.
   mutating func next() -> (address: DHTAddress, id: NodeID?)? {
-    guard inFlight < configuration.parallelism else { return nil }
+    guard inFlight < configuration.parallelism, queriesSent < queriesMax else { return nil }
+    if let next = nextToAsk() {
+      queriesSent += 1
+      return next
+    }
+    return nil
+  }
+
+  private mutating func nextToAsk() -> (address: DHTAddress, id: NodeID?)? {
     if let index = nextCandidate() {
       candidates[index].progress = .queried
       inFlight += 1
@@ -66,7 +77,9 @@ struct Lookup: Sendable {
 
   /// Whether the nearest have all answered or are not waited for.
   var isFinished: Bool {
-    inFlight == 0 && !bootstrap.contains { $0.progress == .fresh } && nextCandidate() == nil
+    guard inFlight == 0 else { return false }
+    return queriesSent >= queriesMax
+      || !bootstrap.contains { $0.progress == .fresh } && nextCandidate() == nil
   }
 
   /// A node has answered with these nodes.
@@ -76,13 +89,29 @@ struct Lookup: Sendable {
     let hop = settle(contact, .answered(token: token))
     hops = max(hops, Int(hop))
     answered.append(contact)
-    let next = hop == .max ? hop : hop + 1
-    for node in nodes { add(node, hop: next) }
+    add(nodes, namedBy: contact, hop: hop == .max ? hop : hop + 1)
   }
 
   /// Nodes that an answer of the other network names.
-  mutating func add(_ nodes: [DHTContact]) {
-    for node in nodes { add(node, hop: 2) }
+  mutating func add(_ nodes: [DHTContact], namedBy source: DHTContact) {
+    add(nodes, namedBy: source, hop: 2)
+  }
+
+  /// Of what one answer names, as many of the nearest count as a bucket holds, of each network only so
+  /// many; and what is said to be on a private network only if the answer comes from one.
+  private mutating func add(_ nodes: [DHTContact], namedBy source: DHTContact, hop: UInt16) {
+    var nearest = nodes
+    if nodes.count > width {
+      nearest = nodes.map { (target.distance(to: $0.id), $0) }.sorted { $0.0 < $1.0 }.map(\.1)
+    }
+    var prefixes = PrefixCount(configuration)
+    var count = 0
+    for node in nearest where source.address.host.isLocal || !node.address.host.isLocal {
+      guard count < width else { return }
+      guard prefixes.admits(node.address.host) else { continue }
+      add(node, hop: hop)
+      count += 1
+    }
   }
 
   /// A query has not been answered in time, or with an error.
@@ -93,6 +122,26 @@ struct Lookup: Sendable {
   /// A query is taking long: the lookup goes on without it.
   mutating func querySlow(_ address: DHTAddress) {
     change(address) { $0 == .queried ? .slow : $0 }
+  }
+
+  /// How many networks the nearest of `sources` are of, up to the first node that is still to be heard:
+  /// whoever is further away cannot end a lookup before those who are nearer had their say.
+  func settledNetworks(among sources: Set<DHTAddress>) -> Int {
+    var networks: Set<UInt64> = []
+    var prefixes = PrefixCount(configuration)
+    for candidate in candidates {
+      let address = candidate.contact.address
+      switch candidate.progress {
+      case .fresh, .queried:
+        if prefixes.admits(address.host) { return networks.count }
+      case .answered:
+        _ = prefixes.admits(address.host)
+        if sources.contains(address) { networks.insert(address.sourceNetwork) }
+      case .slow, .failed:
+        break
+      }
+    }
+    return networks.count
   }
 
   /// The nearest nodes that gave a token, the nearest first.
@@ -134,18 +183,38 @@ struct Lookup: Sendable {
     guard contact.id != own else { return }
     let distance = target.distance(to: contact.id)
     let position = position(of: distance)
-    if position < candidates.count {
-      if candidates[position].contact.id == contact.id { return }
-    } else if candidates.count >= candidatesMax {
-      return
-    }
+    if position < candidates.count, candidates[position].contact.id == contact.id { return }
     // Most are known by now: the costly question comes last.
     guard configuration.accepts(contact) else { return }
-    if candidates.count >= candidatesMax {
-      // Whatever has become of the furthest, it counts for nothing behind so many nearer ones.
-      if candidates.removeLast().progress == .queried { inFlight -= 1 }
+    guard makeRoom(for: contact.address.host, at: position) else { return }
+    candidates.insert(Candidate(contact: contact, hop: hop), at: self.position(of: distance))
+  }
+
+  /// Whether there is a place for somebody of that network, made by dropping somebody further away if
+  /// need be. Whoever has answered, or was known at the beginning, makes room for nobody who may not
+  /// even exist.
+  private mutating func makeRoom(for host: DHTHost, at position: Int) -> Bool {
+    if configuration.limitsPrefix(of: host) {
+      let prefix = host.prefix
+      let same = candidates.indices.filter {
+        candidates[$0].contact.address.host.prefix == prefix
+          && candidates[$0].progress != .failed
+      }
+      // Twice as many as are asked: some may be gone.
+      if same.count >= configuration.nodesPerPrefixMax * 2 {
+        guard let last = same.last(where: { candidates[$0].progress == .fresh }), last >= position
+        else { return false }
+        candidates.remove(at: last)
+      }
     }
-    candidates.insert(Candidate(contact: contact, hop: hop), at: position)
+    guard candidates.count >= candidatesMax else { return true }
+    let failed = candidates.lastIndex { $0.progress == .failed || $0.progress == .slow }
+    let named = candidates.lastIndex { $0.progress == .fresh && $0.hop > 1 }
+    // Behind so many that have answered, the furthest counts for nothing.
+    let index = failed ?? named ?? candidates.indices.last
+    guard let index, index >= position || index == failed else { return false }
+    if candidates.remove(at: index).progress == .queried { inFlight -= 1 }
+    return true
   }
 
   /// Where a candidate at that distance stands, or would.

@@ -34,15 +34,20 @@ struct RateLimiter: Sendable {
     return (prefixes[host.prefix] ?? 0) <= configuration.queriesPerSecondOfPrefixMax
   }
 
-  /// How many bytes an answer may have whose asker has not proven where it is.
-  mutating func allowance(_ host: DHTHost, queryBytes: Int, now: Duration) -> Int {
+  /// How many bytes an answer may have. Contacts have more to spend: they are where they say, but
+  /// whoever knows one can ask in its name.
+  mutating func allowance(
+    _ host: DHTHost, isContact: Bool, queryBytes: Int, now: Duration
+  ) -> Int {
     startWindow(now)
     let used = change(host) { $0.extraBytes }
-    return queryBytes * configuration.amplificationMax
-      + max(0, configuration.unprovenExtraBytesPerSecond - used)
+    let extra =
+      isContact
+      ? configuration.contactExtraBytesPerSecond : configuration.unprovenExtraBytesPerSecond
+    return queryBytes * configuration.amplificationMax + max(0, extra - used)
   }
 
-  /// An answer has been sent to one who has not proven where it is.
+  /// An answer has been sent.
   mutating func spend(_ host: DHTHost, answerBytes: Int, queryBytes: Int) {
     let extra = max(0, answerBytes - queryBytes * configuration.amplificationMax)
     guard extra > 0 else { return }

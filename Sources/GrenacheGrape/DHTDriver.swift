@@ -119,9 +119,16 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   }
 
   /// Keeps an announcement of another host than this one; other nodes could only take it for this one's.
-  func keep(_ peer: DHTAddress, for key: [UInt8], on loop: isolated EventLoop) {
-    node.keep(peer, for: key, now: now)
-    perform(on: loop)
+  /// Returns whether there was room for it.
+  func keep(_ peer: DHTAddress, for key: [UInt8], on loop: isolated EventLoop) -> Bool {
+    defer { perform(on: loop) }
+    return node.keep(peer, for: key, now: now)
+  }
+
+  /// Forgets such an announcement; returns whether there was one.
+  func forget(_ peer: DHTAddress, for key: [UInt8], on loop: isolated EventLoop) -> Bool {
+    defer { perform(on: loop) }
+    return node.forget(peer, for: key)
   }
 
   /// Takes an announcement back; `nil` when there is no outcome by `deadline`.

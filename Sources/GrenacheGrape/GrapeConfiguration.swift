@@ -13,7 +13,7 @@ public struct GrapeConfiguration: Sendable {
   public var apiPort: UInt16
   /// Where else the API listens, with the same certificates; port 0 lets the kernel choose.
   public var additionalListeners: [(host: String, port: UInt16)] = []
-  /// The UDP port of the DHT, on all IPv4 addresses; 0 lets the kernel choose.
+  /// The UDP port of the DHT; 0 lets the kernel choose.
   public var dhtPort: UInt16
   /// The address that the DHT binds to (default: all IPv4 addresses, as existing grapes).
   public var dhtHost = "0.0.0.0"
@@ -32,8 +32,12 @@ public struct GrapeConfiguration: Sendable {
   public var servicesMax = 5_000
   /// Announcements kept (default 10,000).
   public var announcementsMax = 10_000
-  /// Announcements kept of one IP address (default 5,000: all of a host's services).
+  /// Announcements of other nodes kept of one IP address (default 5,000: all of a host's services).
   public var announcementsPerAddressMax = 5_000
+  /// The same of one that is not loopback (default 250: nobody takes the places of all services).
+  public var announcementsPerRemoteAddressMax = 250
+  /// The same of one /24, or /48 of IPv6 (default 500).
+  public var announcementsPerNetworkMax = 500
   /// Values kept (default 5,000; BEP 44).
   public var valuesMax = 5_000
   /// Whether the grapes share a private network, where they may have many addresses of one /24; by

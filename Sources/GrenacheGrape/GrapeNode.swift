@@ -166,6 +166,8 @@ public final class GrapeNode: Service {
     dht.keysMax = configuration.servicesMax
     dht.peersMax = configuration.announcementsMax
     dht.peersPerAddressMax = configuration.announcementsPerAddressMax
+    dht.peersPerRemoteAddressMax = configuration.announcementsPerRemoteAddressMax
+    dht.peersPerPrefixMax = configuration.announcementsPerNetworkMax
     dht.itemsMax = configuration.valuesMax
     dht.limitsLocalPrefixes = !configuration.sharesPrivateNetwork
     dht.checksNodeIDs = !configuration.acceptsAnyNodeIdentifier

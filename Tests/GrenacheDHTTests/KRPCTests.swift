@@ -168,12 +168,41 @@ struct KRPCAnswerTests {
     #expect(node.contactCount == 0)
     let ping = try #require(sent.compactMap { Bencode(decoding: $0.span) }.first { $0["q"] != nil })
     let transaction = try #require(ping["t"]?.bytes)
-    let pong = bytes("d1:rd2:id20:\(id20)e1:t2:") + transaction + bytes("1:y1:re")
+    let pong = bytes("d1:rd2:id20:\(id20)e1:t6:") + transaction + bytes("1:y1:re")
     _ = answers(pong, node: &node)
     #expect(node.contactCount == 1)
     // The same answer once more is nobody's.
     _ = answers(pong, node: &node)
     #expect(node.statistics.unexpectedResponses == 1)
+  }
+
+  @Test("transaction identifiers: six bytes, of which a forger would have to guess four")
+  func transactions() throws {
+    var node = makeNode()
+    var seen: Set<[UInt8]> = []
+    for number in 0..<50 {
+      let id = String(repeating: String(UnicodeScalar(UInt8(65 + number % 26))), count: 20)
+      let ask = bytes("d1:ad2:id20:\(id)e1:q4:ping1:t2:aa1:y1:qe")
+      let ping = answers(ask, node: &node).compactMap { Bencode(decoding: $0.span) }.first {
+        $0["q"] != nil
+      }
+      guard let transaction = ping?["t"]?.bytes else { continue }
+      #expect(transaction.count == 6)
+      #expect(seen.insert(Array(transaction.dropFirst(2))).inserted)
+      // Neither without the tag nor with another one.
+      var other = transaction
+      other[5] ^= 1
+      for forged in [Array(transaction.prefix(2)), other] {
+        let before = node.statistics.unexpectedResponses
+        let pong =
+          bytes("d1:rd2:id20:\(id)e1:t\(forged.count):") + forged + bytes("1:y1:re")
+        _ = answers(pong, node: &node)
+        #expect(node.statistics.unexpectedResponses == before + 1)
+      }
+      _ = answers(
+        bytes("d1:rd2:id20:\(id)e1:t6:") + transaction + bytes("1:y1:re"), node: &node)
+    }
+    #expect(seen.count >= 20 && node.contactCount >= 15)
   }
 
   @Test("mutated datagrams: no trap, and never more than two answers")

@@ -234,3 +234,170 @@ struct NodeIDTests {
     #expect(!NodeID(prefixOf: []).isAllowed(at: DHTHost(ip: ip ^ 0x4000_0000)))
   }
 }
+
+@Suite("P29 Whom a lookup asks")
+struct LookupCandidateTests {
+  private let target = NodeID(prefixOf: [0xff])
+  private var configuration = DHTConfiguration()
+
+  init() { configuration.checksNodeIDs = false }
+
+  /// A contact that shares so many bits with the target; each in a network of its own.
+  private func contact(_ bits: Int, _ number: Int, ip: UInt32? = nil) -> DHTContact {
+    var generator = SeededGenerator(seed: UInt64(bits * 1_000 + number))
+    return DHTContact(
+      id: target.sharing(bits, using: &generator),
+      address: DHTAddress(ip: ip ?? 0x2000_0001 + UInt32(number) << 8, port: 1))
+  }
+
+  private func lookup(_ contacts: [DHTContact]) -> Lookup {
+    Lookup(
+      target: target, own: NodeID(prefixOf: []), configuration, contacts: contacts, bootstrap: [])
+  }
+
+  /// Whom it asks now.
+  private func asked(_ lookup: inout Lookup) -> [DHTAddress] {
+    var asked: [DHTAddress] = []
+    while let next = lookup.next() { asked.append(next.address) }
+    return asked
+  }
+
+  /// Whom it asks until nobody is left, if nobody answers.
+  private func askedInVain(_ lookup: inout Lookup) -> [DHTAddress] {
+    var all: [DHTAddress] = []
+    while true {
+      let asked = asked(&lookup)
+      if asked.isEmpty { return all }
+      all += asked
+      for address in asked { lookup.queryFailed(address) }
+    }
+  }
+
+  @Test("P29 of one answer 20 nodes count, the nearest, and of one network two")
+  func oneAnswer() {
+    let liar = contact(2, 0)
+    let honest = (1..<20).map { contact(3, $0) }
+    var lookup = lookup([liar] + honest)
+    let first = asked(&lookup)
+    let invented = (100..<228).map { contact($0 < 200 ? 50 : 60, $0) }
+    lookup.answerReceived(from: liar, token: nil, nodes: invented)
+    for address in first { lookup.queryFailed(address) }
+    let all = Set(first + askedInVain(&lookup)).subtracting([liar.address])
+    #expect(all.isSuperset(of: honest.map(\.address)), "nobody has been crowded out")
+    #expect(all.count == 19 + 20)
+    #expect(all.isDisjoint(with: invented.prefix(100).map(\.address)), "the nearest of them")
+    var other = self.lookup([liar])
+    let neighbours = (0..<20).map { contact(50, $0, ip: 0x3000_0001 + UInt32($0)) }
+    other.answerReceived(from: liar, token: nil, nodes: neighbours)
+    #expect(askedInVain(&other).count == 2)
+  }
+
+  @Test("P29 who has answered stays, whatever others invent")
+  func answeredStay() {
+    let honest = (1..<21).map { contact(3, $0) }
+    var lookup = lookup(honest)
+    var generation = 0
+    for one in honest {
+      generation += 1
+      let invented = (0..<20).map { contact(20 + generation, generation * 100 + $0) }
+      lookup.answerReceived(from: one, token: [1], nodes: invented)
+    }
+    _ = askedInVain(&lookup)
+    #expect(Set(lookup.tokens.map(\.contact)) == Set(honest))
+  }
+
+  @Test("a lookup that is led on and on ends after 320 queries")
+  func ledOn() {
+    var lookup = lookup([contact(0, 0)])
+    var queries = 0
+    while let next = lookup.next(), queries < 10_000 {
+      queries += 1
+      let one = DHTContact(id: next.id ?? target, address: next.address)
+      var nearer = contact(0, queries)
+      let distance = 10_000 - queries
+      let end = [UInt8(truncatingIfNeeded: distance >> 8), UInt8(truncatingIfNeeded: distance)]
+      nearer.id = NodeID(prefixOf: [0xff] + [UInt8](repeating: 0, count: 17) + end)
+      lookup.answerReceived(from: one, token: nil, nodes: [nearer])
+    }
+    #expect(queries == 320 && lookup.isFinished)
+  }
+
+  @Test(
+    "P29 a private address counts only if somebody on a private network names it",
+    arguments: [
+      (0x3000_0001 as UInt32, 0x0a00_0001 as UInt32, 0), (0x3000_0001, 0x7f00_0001, 0),
+      (0x3000_0001, 0xa9fe_0001, 0), (0x0a00_0002, 0x0a00_0001, 1), (0x7f00_0001, 0x7f00_0002, 1),
+      (0x3000_0001, 0x3100_0001, 1), (0x0a00_0002, 0x3100_0001, 1),
+    ])
+  func localAddresses(_ source: UInt32, _ named: UInt32, _ count: Int) {
+    let one = contact(1, 0, ip: source)
+    var lookup = lookup([one])
+    #expect(asked(&lookup).count == 1)
+    lookup.answerReceived(from: one, token: nil, nodes: [contact(9, 1, ip: named)])
+    #expect(asked(&lookup).count == count)
+  }
+
+  @Test("nodes where nobody can be are no nodes: 0.0.0.0/8, multicast, reserved, :: and ff00::/8")
+  func unicast() {
+    for ip in [0, 0x00ff_ffff, 0xe000_0000, 0xffff_ffff] as [UInt32] {
+      let bytes = contact(1, 0, ip: ip)
+      var compact: [UInt8] = []
+      bytes.appendCompact(to: &compact)
+      #expect(DHTContact.list(compact.span, 0..<compact.count, .ipv4, max: 8).isEmpty)
+    }
+    for (high, low): (UInt64, UInt64) in [(0, 0), (0xff02 << 48, 1)] {
+      #expect(!DHTHost(high: high, low: low).isUnicast)
+    }
+    for host in [DHTHost(ip: 0x0100_0000), DHTHost(ip: 0xdfff_ffff), DHTHost(high: 0, low: 1)] {
+      #expect(host.isUnicast)
+    }
+  }
+}
+
+@Suite("P29 Strangers that are checked")
+struct VerificationTests {
+  private func address(_ number: UInt32) -> DHTAddress {
+    DHTAddress(ip: 0x3000_0001 + number, port: 1)
+  }
+
+  @Test("P29 at most two of a network, 64 in all, and nobody longer than an answer may take")
+  func places() {
+    var verifying = Verifications(DHTConfiguration())
+    func begin(_ address: DHTAddress, isStranger: Bool = true) -> Bool {
+      guard verifying.hasPlace(for: address, isStranger: isStranger) else { return false }
+      verifying.begin(address, isStranger: isStranger)
+      return true
+    }
+    #expect((0..<10 as Range<UInt32>).count { begin(address($0)) } == 2)
+    #expect((1..<100 as Range<UInt32>).count { begin(address($0 << 8)) } == 62)
+    #expect(begin(address(1_000 << 8), isStranger: false), "others have places of their own")
+    #expect(!begin(address(1_001 << 8)))
+    verifying.slow(address(0))
+    #expect(begin(address(1_001 << 8)))
+    verifying.slow(address(1_000 << 8))
+    #expect(verifying.contains(address(1_000 << 8)))
+    verifying.end(address(1_000 << 8))
+    #expect(!verifying.contains(address(1_000 << 8)))
+  }
+
+  @Test("a flood of forged strangers does not keep contacts of before a restart out")
+  func flood() {
+    var generator = SeededGenerator(seed: 1)
+    var node = DHTNode(
+      id: .random(using: &generator), configuration: DHTConfiguration(), now: .zero,
+      cryptography: .simulated, using: &generator)
+    for number in 0..<200 as Range<UInt32> {
+      let source = address(number << 8)
+      let ping = KRPCQuery.ping.encoded(
+        transaction: [1], from: .bound(to: source.host, using: &generator))
+      node.datagramReceived(ping.span, from: source, now: .zero, using: &generator)
+    }
+    while node.nextAction() != nil {}
+    let known = address(1_000 << 8)
+    node.restore(
+      [DHTContact(id: .bound(to: known.host, using: &generator), address: known)], now: .zero)
+    var asked: [DHTAddress] = []
+    while let action = node.nextAction() { if case .send(_, let to) = action { asked.append(to) } }
+    #expect(asked == [known])
+  }
+}

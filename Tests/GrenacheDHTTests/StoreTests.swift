@@ -34,6 +34,59 @@ struct PeerStoreTests {
     #expect(store.count == 1 && store.keyCount == 1)
   }
 
+  @Test("P30 one address has a share of the keys, one network another; loopback is exempt")
+  func shares() {
+    var configuration = DHTConfiguration()
+    configuration.peersPerRemoteAddressMax = 3
+    configuration.peersPerPrefixMax = 5
+    var store = PeerStore(configuration)
+    func kept(_ ip: UInt32) -> Int {
+      (0..<10 as Range<UInt8>).count { key in
+        (try? store.insert(DHTAddress(ip: ip, port: 1), for: [key], now: .zero)) == true
+      }
+    }
+    #expect(kept(0x0808_0801) == 3)
+    #expect(kept(0x0808_0802) == 2, "the network")
+    #expect(kept(0x0808_0803) == 0)
+    #expect(kept(0x0808_0901) == 3)
+    #expect(kept(0x7f00_0001) == 10)
+    #expect(store.remove(DHTAddress(ip: 0x0808_0801, port: 1), for: [0]) == true)
+    #expect(kept(0x0808_0803) == 1)
+    let sharing = DHTConfiguration()
+    #expect(sharing.peersPerRemoteAddressMax * 20 <= sharing.keysMax)
+  }
+
+  @Test("P30 strangers make room for this node's own callers, those of the largest network first")
+  func ownCallers() throws {
+    var configuration = DHTConfiguration()
+    configuration.peersMax = 6
+    configuration.keysMax = 4
+    configuration.peersPerKeyMax = 3
+    var store = PeerStore(configuration)
+    func own(_ key: UInt8, _ port: UInt16) -> [[UInt8]]? {
+      let peer = DHTAddress(ip: 0x0101_0101, port: port)
+      return (try? store.insertOwn(peer, for: [key], now: .zero))?.displaced
+    }
+    for key in 0..<3 as Range<UInt8> {
+      try store.insert(DHTAddress(ip: 0x0808_0801, port: 1), for: [key], now: .zero)
+    }
+    try store.insert(DHTAddress(ip: 0x0909_0901, port: 1), for: [3], now: .zero)
+    #expect(own(10, 1) == [[0]], "too many keys")
+    #expect(store.peers(of: [3], now: .zero).count == 1, "the smaller network keeps its own")
+    #expect(own(10, 2) == [])
+    #expect(own(10, 2) == [], "renewed")
+    #expect(store.count == 5)
+    #expect(own(10, 3) == [])
+    #expect(own(10, 4) == nil, "of one key only own ones are left")
+    #expect(own(1, 1) == [[1]])
+    #expect(store.count == 6)
+    for (key, port) in [(11, 1), (12, 1)] as [(UInt8, UInt16)] { #expect(own(key, port) != nil) }
+    #expect(own(13, 1) == nil, "all are own ones")
+    #expect(throws: PeerStore.Refusal.full) {
+      try store.insert(DHTAddress(ip: 0x0909_0901, port: 1), for: [13], now: .zero)
+    }
+  }
+
   @Test("tokens are good for two intervals and for one address")
   func tokens() {
     var generator = SeededGenerator(seed: 1)

@@ -1,5 +1,6 @@
 import Foundation
 import GrenacheAccess
+import GrenacheDHT
 import GrenacheFraming
 import GrenacheIO
 import GrenacheTLS
@@ -69,9 +70,48 @@ struct GrapeOperationTests {
       let denied = try await post(body, "/announce", to: grape.api, as: worker)
       #expect(denied.status == 403)
       let allowed = try await post(body, "/announce", to: grape.api, as: covered)
-      #expect(allowed.status == 200 && allowed.body == "0")
+      #expect(allowed.status == 200 && allowed.body == "1", "kept here, by design")
       let found = try await post("{\"data\":\"svc\"}", "/lookup", to: grape.api, as: worker)
       #expect(found.body == "[\"10.9.8.7:7\"]")
+    }
+  }
+
+  @Test("what is elsewhere is withdrawn here alone: not what this host has announced")
+  func elsewhere() async throws {
+    let host = try authority.host()
+    let worker = try authority.authority.configuration(
+      for: .init(commonName: "w", ipAddresses: ["10.9.8.7"], services: ["svc"]))
+    try await withGrape(tls: host) { first in
+      try await withGrape(tls: host, bootstrap: [Endpoint(first.dht)]) { second in
+        try await waitUntilReady(second, as: worker)
+        let here = "{\"data\":[\"svc\",7]}"
+        let there = "{\"data\":[\"svc\",7,\"10.9.8.7\"]}"
+        for body in [here, there] {
+          let announced = try await post(body, "/announce", to: second.api, as: worker)
+          #expect(announced.body == "1")
+        }
+        for count in ["1", "0"] {
+          let withdrawn = try await post(there, "/withdraw", to: second.api, as: worker)
+          #expect(withdrawn.status == 200 && withdrawn.body == count)
+        }
+        for grape in [first, second] {
+          let found = try await post("{\"data\":\"svc\"}", "/lookup", to: grape.api, as: worker)
+          #expect(found.body == "[\"127.0.0.1:7\"]")
+        }
+      }
+    }
+  }
+
+  @Test("a store that is full says so")
+  func full() async throws {
+    let worker = try authority.authority.configuration(
+      for: .init(commonName: "w", ipAddresses: ["10.9.8.7"], services: ["*"]))
+    try await withGrape(tls: try authority.host(), configure: { $0.servicesMax = 1 }) { grape in
+      for (service, answer) in [("a", "1"), ("b", "\"ERR_GRAPE_STORE_FULL\""), ("a", "1")] {
+        let announced = try await post(
+          "{\"data\":[\"\(service)\",7,\"10.9.8.7\"]}", "/announce", to: grape.api, as: worker)
+        #expect(announced.body == answer)
+      }
     }
   }
 
@@ -137,5 +177,113 @@ struct GrapeOperationTests {
         }
       }
     }
+  }
+}
+
+@Suite("Watching a grape's services")
+struct WatchTests {
+  private func key(_ number: Int) -> [UInt8] { Array("key \(number)".utf8) }
+
+  @Test("1,000 keys are looked up in turn, never more than 64 at once, and none is forgotten")
+  func turns() {
+    var schedule = WatchSchedule()
+    for number in 0..<1_000 { schedule.add(key(number)) }
+    var now = MonotonicTime.now()
+    var seen: [[UInt8]: Int] = [:]
+    for _ in 0..<100 {
+      let started = schedule.start(at: now)
+      #expect(started.count <= 64 && schedule.lookupsUnderWay <= 64)
+      for one in started {
+        seen[one.key, default: 0] += 1
+        schedule.ended(one.key)
+      }
+      now = now + WatchSchedule.tick
+    }
+    #expect(seen.count == 1_000)
+    #expect((seen.values.max() ?? 99) - (seen.values.min() ?? 0) <= 1)
+  }
+
+  @Test("a key that changes all the time is looked up four times a second")
+  func toggled() {
+    var schedule = WatchSchedule()
+    schedule.add(key(1))
+    let start = MonotonicTime.now()
+    var count = 0
+    for step in 0..<1_000 {
+      schedule.changed(key(1))
+      for one in schedule.start(at: start + .milliseconds(step)) {
+        count += 1
+        #expect(one.hasChanged)
+        schedule.ended(one.key)
+      }
+    }
+    #expect(count == 4)
+    var quiet = WatchSchedule()
+    quiet.add(key(1))
+    #expect(quiet.start(at: start).count == 1)
+    quiet.changed(key(1))
+    #expect(quiet.start(at: start + .seconds(1)).isEmpty, "one at a time")
+    quiet.ended(key(1))
+    #expect(quiet.start(at: start + .seconds(1)).first?.hasChanged == true)
+    quiet.remove(key(1))
+    quiet.ended(key(1))
+    #expect(quiet.isEmpty && quiet.lookupsUnderWay == 0)
+  }
+
+  @Test("P26 who may not look up any more is told no more")
+  func policy() async throws {
+    let authority = try TestAuthority()
+    let client = try authority.worker("svc")
+    let access = AccessControl(.byCertificate)
+    try await withGrape(tls: try authority.host(), configure: { $0.access = access }) { grape in
+      let watcher = try await Watcher.open(grape.api, as: client)
+      try await watcher.send("{\"data\":\"svc\"}")
+      #expect(try await watcher.next() == "{\"key\":\"svc\",\"peers\":[]}")
+      access.policy = AccessPolicy([
+        .init("some", allow: [.announce], on: .patterns(["svc"]), to: [.anyone])
+      ])
+      _ = try await post("{\"data\":[\"svc\",1]}", "/announce", to: grape.api, as: client)
+      #expect(try await watcher.next() == "{\"error\":\"ERR_GRAPE_NOT_PERMITTED\"}")
+      await watcher.close()
+    }
+  }
+
+  @Test("a key's changes do not keep the lookups of others from being remembered")
+  func counters() {
+    let answers = LookupAnswers()
+    var kept = 0
+    for number in 0..<100 {
+      let (_, changes) = answers.peers(of: key(number))
+      answers.change(Array("other".utf8))
+      answers.keep(["p"], of: key(number), since: changes)
+      if answers.peers(of: key(number)).peers == ["p"] { kept += 1 }
+    }
+    #expect(kept >= 90)
+    let (_, changes) = answers.peers(of: key(0))
+    answers.change(key(0))
+    answers.keep(["q"], of: key(0), since: changes)
+    #expect(answers.peers(of: key(0)).peers == nil)
+  }
+
+  @Test("P30 without a state folder nothing is collected for it", arguments: [true, false])
+  func collected(_ keepsMemory: Bool) async throws {
+    let loop = try EventLoopGroup.shared().next()
+    let count = try await Self.collected(keepsMemory, on: loop)
+    #expect(count == (keepsMemory ? 10 : 0))
+  }
+
+  private static func collected(
+    _ keepsMemory: Bool, on loop: isolated EventLoop
+  ) async throws -> Int {
+    let driver = try DHTDriver(
+      DHTConfiguration(), bindingTo: .loopback(port: 0), keepsMemory: keepsMemory)
+    try driver.start(on: loop)
+    defer { driver.stop(on: loop) }
+    for number in 0..<10 {
+      _ = await driver.put(
+        DHTItem(value: Bencode("\(number)").encoded), compareAndSwap: nil,
+        by: .now() + .seconds(5), on: loop)
+    }
+    return driver.takeMemory(isLast: true).items.count
   }
 }

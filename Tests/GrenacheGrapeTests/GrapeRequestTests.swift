@@ -85,6 +85,29 @@ struct GrapeRequestTests {
     #expect(parse("/lookup", String(repeating: "[", count: 8_000)) == .failure(invalid))
   }
 
+  @Test("P13 a body in UTF-16 or UTF-32 is none: its depth would not be known")
+  func encodings() {
+    let invalid = GrapeRequest.Refusal.failure(status: 500, "ERR_GRAPE_PAYLOAD_INVALID")
+    for nested in [1, 30_000] {
+      let text =
+        "{\"data\":" + String(repeating: "[", count: nested) + String(repeating: "]", count: nested)
+        + "}"
+      for width in [2, 4] {
+        for isBigEndian in [false, true] {
+          let body = text.utf8.flatMap { byte in
+            let zeros = [UInt8](repeating: 0, count: width - 1)
+            return isBigEndian ? zeros + [byte] : [byte] + zeros
+          }
+          #expect(GrapeRequest.parse(target: "/lookup", body: body) == .failure(invalid))
+        }
+      }
+    }
+    #expect(
+      GrapeRequest.parse(
+        target: "/lookup", body: Array("{\"data\":\"".utf8) + [0xff] + [0x22, 0x7d])
+        == .failure(invalid))
+  }
+
   @Test("other paths", arguments: ["/", "/lookup/", "/lookup?x=1", "/LOOKUP", "/announce/x"])
   func paths(_ path: String) {
     #expect(parse(path, "{\"data\":\"a\"}") == .failure(.error("ERR_REQ_NOTFOUND")))
@@ -188,6 +211,23 @@ struct GrapeValueTests {
           .put(DHTItem(value: Array("1:x".utf8), signature: signature), compareAndSwap: 2)))
   }
 
+  @Test("a value that others could not read is not put")
+  func unreadable() {
+    func nested(_ depth: Int) -> String {
+      String(repeating: "[", count: depth) + "1" + String(repeating: "]", count: depth)
+    }
+    guard case .success(.put(let item, nil)) = parse("/put", "{\"v\":\(nested(29))}") else {
+      Issue.record("29 levels were refused")
+      return
+    }
+    #expect(Bencode(decoding: item.value.span) != nil)
+    for depth in [30, 33, 61] {
+      #expect(
+        parse("/put", "{\"v\":\(nested(depth))}")
+          == .failure(.error("v is nested too deep or has too many parts")))
+    }
+  }
+
   @Test("nothing at all: the texts of existing grapes, bare")
   func missing() {
     func text(_ path: String, _ body: String) -> GrapeRequest.Refusal? {
@@ -258,5 +298,29 @@ struct GrapeValueTests {
     #expect(GrapeValue.text(.list([.integer(1), Bencode("two")])) == "1,two")
     #expect(GrapeValue.text(.dictionary([:])) == "[object Object]")
     #expect(GrapeValue.text(.bytes([0xff])) == "\u{fffd}")
+  }
+}
+
+@Suite("What a grape logs")
+struct GrapeLogTests {
+  @Test("P42 nobody forges lines of the log with a service's name")
+  func quoting() {
+    #expect("rest:util:net é日本".quotedForLog == "rest:util:net é日本")
+    #expect("a\nb\r\u{1b}[2J".quotedForLog == "a\\u{a}b\\u{d}\\u{1b}[2J")
+    #expect("\u{202e}\u{2028}\u{85}\0".quotedForLog == "\\u{202e}\\u{2028}\\u{85}\\u{0}")
+  }
+
+  @Test("a denial is logged once in a minute, and only so many are")
+  func denials() {
+    let log = DenialLog()
+    let start = MonotonicTime.now()
+    #expect(log.isNew("a", now: start))
+    #expect(!log.isNew("a", now: start + .seconds(59)))
+    #expect(log.isNew("a", now: start + .seconds(60)))
+    for number in 1..<DenialLog.denialsMax {
+      #expect(log.isNew("\(number)", now: start + .seconds(60)))
+    }
+    #expect(!log.isNew("one more", now: start + .seconds(60)))
+    #expect(log.isNew("one more", now: start + .seconds(120)))
   }
 }

@@ -20,6 +20,7 @@ struct GrapeAPI: Sendable {
   /// The address under which announcements are kept here; `nil` for that of the request's connection.
   let ownHost: SocketAddress.Host?
   let answers: LookupAnswers
+  let denials = DenialLog()
   let logger: Logger
 
   /// The answer to what the access policy does not allow.
@@ -79,7 +80,7 @@ struct GrapeAPI: Sendable {
     }
   }
 
-  /// Asks the access policy; a denial is counted and logged.
+  /// Asks the access policy; a denial is counted, and logged once in a while.
   func may(
     _ right: AccessPolicy.Right, _ key: [UInt8], _ request: HTTPServerRequest
   ) -> Bool {
@@ -87,9 +88,11 @@ struct GrapeAPI: Sendable {
     let name = String(decoding: key, as: UTF8.self)
     if access.decide(right, on: name, by: request.identity).isAllowed { return true }
     Counter(label: "grenache_denials_total", dimensions: [("right", right.rawValue)]).increment()
+    let key = text(key)
+    guard denials.isNew("\(right.rawValue) \(who(request)) \(key)") else { return false }
     logger.notice(
       "denied: no rule of the access policy allows it",
-      metadata: ["right": "\(right.rawValue)", "service": "\(text(key))", "by": "\(who(request))"])
+      metadata: ["right": "\(right.rawValue)", "service": "\(key)", "by": "\(who(request))"])
     return false
   }
 
@@ -133,20 +136,21 @@ struct GrapeAPI: Sendable {
     _ key: [UInt8], _ port: UInt16, _ address: SocketAddress?, _ request: HTTPServerRequest
   ) async -> HTTPServerResponse {
     let announced = port == 0 ? dhtPort : port
-    let place = place(announced, address, request)
-    let own: DHTAddress
-    switch place {
-    case .here(let address), .elsewhere(let address): own = address
-    case .refused: return bare(403, Self.notPermitted)
-    }
     answers.change(key)
     let outcome: DHTDeliveryOutcome?
-    if case .elsewhere = place {
-      await Self.keep(own, key, driver, on: driver.loop)
-      outcome = .stored(0)
-    } else {
+    switch place(announced, address, request) {
+    case .refused:
+      return bare(403, Self.notPermitted)
+    case .here(let own):
       outcome = await Self.announce(
         key, announced, own, within: configuration.requestTimeout, driver, on: driver.loop)
+    case .elsewhere(let own):
+      guard await Self.keep(own, key, driver, on: driver.loop) else {
+        logger.warning("not announced: the store is full", metadata: ["service": "\(text(key))"])
+        return json("ERR_GRAPE_STORE_FULL")
+      }
+      // Here and nowhere else, by design: that is one, for existing clients take none for a failure.
+      outcome = .stored(1)
     }
     answers.change(key)
     // This grape keeps the announcement whatever others do, so that one grape alone works.
@@ -165,14 +169,18 @@ struct GrapeAPI: Sendable {
     _ key: [UInt8], _ port: UInt16, _ address: SocketAddress?, _ request: HTTPServerRequest
   ) async -> HTTPServerResponse {
     let announced = port == 0 ? dhtPort : port
-    let own: DHTAddress
-    switch place(announced, address, request) {
-    case .here(let address), .elsewhere(let address): own = address
-    case .refused: return bare(403, Self.notPermitted)
-    }
     answers.change(key)
-    let outcome = await Self.withdraw(
-      key, announced, own, within: configuration.requestTimeout, driver, on: driver.loop)
+    let outcome: DHTDeliveryOutcome?
+    switch place(announced, address, request) {
+    case .refused:
+      return bare(403, Self.notPermitted)
+    case .here(let own):
+      outcome = await Self.withdraw(
+        key, announced, own, within: configuration.requestTimeout, driver, on: driver.loop)
+    case .elsewhere(let own):
+      // Nobody else knows of it: others would take back what this host has announced itself.
+      outcome = .stored(await Self.forget(own, key, driver, on: driver.loop) ? 1 : 0)
+    }
     answers.change(key)
     guard case .stored(let count) = outcome else { return failure(outcome) }
     logger.info(
@@ -194,7 +202,7 @@ struct GrapeAPI: Sendable {
     let found = await Self.lookUp(
       key, within: configuration.requestTimeout, driver, on: driver.loop)
     let peers = (found?.peers ?? []).map(\.description)
-    if found != nil { answers.keep(peers, of: key, since: changes) }
+    if let found, !found.isIncomplete { answers.keep(peers, of: key, since: changes) }
     let took = (MonotonicTime.now() - start).milliseconds
     logger.info(
       "looked up",
@@ -209,12 +217,12 @@ struct GrapeAPI: Sendable {
 
   private func list(_ peers: [String]) -> HTTPServerResponse {
     var body: [UInt8] = [UInt8(ascii: "[")]
-    for peer in peers.count > 1 ? peers.shuffled() : peers {
+    // The first of them are every source's share.
+    for peer in peers.prefix(Self.lookupResultsMax).shuffled() {
       if body.count > 1 { body.append(UInt8(ascii: ",")) }
       body.append(UInt8(ascii: "\""))
       body.append(contentsOf: peer.utf8)
       body.append(UInt8(ascii: "\""))
-      if body.count > Self.lookupResultsMax * 50 { break }
     }
     body.append(UInt8(ascii: "]"))
     return HTTPServerResponse(.ok, body: body)
@@ -256,7 +264,7 @@ struct GrapeAPI: Sendable {
       return json("No nodes to query")
     case .refused(let error):
       var response = json("\(error.code) \(error.message)")
-      response.status = HTTPStatus(code: Int(error.code))
+      response.status = HTTPStatus(code: error == .casMismatch ? 301 : 302)
       return response
     case .stored, .allFailed, nil:
       return json("All queries failed")
@@ -272,11 +280,11 @@ struct GrapeAPI: Sendable {
   }
 
   func text(_ key: [UInt8]) -> String {
-    String(decoding: key.prefix(200), as: UTF8.self)
+    String(decoding: key.prefix(200), as: UTF8.self).quotedForLog
   }
 
   func who(_ request: HTTPServerRequest) -> String {
-    request.identity?.displayName ?? "\(request.remoteAddress)"
+    (request.identity?.displayName ?? "\(request.remoteAddress)").quotedForLog
   }
 }
 
@@ -306,8 +314,15 @@ extension GrapeAPI {
   private static func keep(
     _ peer: DHTAddress, _ key: [UInt8], _ driver: LoopBound<DHTDriver>,
     on loop: isolated EventLoop
-  ) {
+  ) -> Bool {
     driver.get(on: loop).keep(peer, for: key, on: loop)
+  }
+
+  private static func forget(
+    _ peer: DHTAddress, _ key: [UInt8], _ driver: LoopBound<DHTDriver>,
+    on loop: isolated EventLoop
+  ) -> Bool {
+    driver.get(on: loop).forget(peer, for: key, on: loop)
   }
 
   private static func withdraw(

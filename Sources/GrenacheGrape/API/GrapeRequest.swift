@@ -46,7 +46,9 @@ enum GrapeRequest: Equatable {
   /// The member `data` of the body; the rest is ignored.
   static func argument(_ body: [UInt8]) throws(Refusal) -> Any? {
     let invalid = Refusal.failure(status: 500, "ERR_GRAPE_PAYLOAD_INVALID")
-    guard JSONDepth.of(body) <= depthMax,
+    // Foundation would take UTF-16 and UTF-32 as well, of which the depth is not known (RFC 8259 §8.1).
+    guard !body.contains(0), String(validating: body, as: UTF8.self) != nil,
+      JSONDepth.of(body) <= depthMax,
       let value = try? JSONSerialization.jsonObject(
         with: Data(body), options: .fragmentsAllowed)
     else { throw invalid }
@@ -126,6 +128,7 @@ enum GrapeRequest: Equatable {
     guard item.valueBytes < DHTItem.valueBytesMax else {
       throw .error("v must be less than 1000 bytes in put()")
     }
+    guard item.isReadable else { throw .error("v is nested too deep or has too many parts") }
     let compareAndSwap = try options["cas"].map { cas throws(Refusal) in
       guard let number = number(cas) else {
         throw .error("opts.cas must be an integer if provided")

@@ -6,6 +6,8 @@ final class LookupAnswers: Sendable {
   /// How long peers, and the lack of any, are given again: as the node itself does.
   static let age = Duration.seconds(1)
   static let negativeAge = Duration.milliseconds(250)
+  /// Counters of changes.
+  static let countersMax = 4_096
   /// Keys that are remembered.
   static let keysMax = 5_000
 
@@ -15,8 +17,9 @@ final class LookupAnswers: Sendable {
   }
   private struct State {
     var entries: [[UInt8]: Entry] = [:]
-    /// Goes up when a key changes, so that a lookup that began before is not kept.
-    var changes: UInt64 = 0
+    /// Goes up when a key changes, so that a lookup that began before is not kept. Keys share these by
+    /// chance: whoever changes one again and again spoils few others.
+    var changes = [UInt64](repeating: 0, count: LookupAnswers.countersMax)
   }
   private let state = Mutex(State())
 
@@ -25,9 +28,9 @@ final class LookupAnswers: Sendable {
     let now = MonotonicTime.now()
     return state.withLock { state in
       guard let entry = state.entries[key], entry.expiry > now else {
-        return (nil, state.changes)
+        return (nil, state.changes[Self.counter(of: key)])
       }
-      return (entry.peers, state.changes)
+      return (entry.peers, state.changes[Self.counter(of: key)])
     }
   }
 
@@ -35,7 +38,7 @@ final class LookupAnswers: Sendable {
     let now = MonotonicTime.now()
     let age = peers.isEmpty ? Self.negativeAge : Self.age
     state.withLock { state in
-      guard state.changes == changes else { return }
+      guard state.changes[Self.counter(of: key)] == changes else { return }
       if state.entries.count >= Self.keysMax {
         state.entries = state.entries.filter { $0.value.expiry > now }
         guard state.entries.count < Self.keysMax else { return }
@@ -47,8 +50,13 @@ final class LookupAnswers: Sendable {
   /// Something about a key has changed.
   func change(_ key: [UInt8]) {
     state.withLock { state in
-      state.changes &+= 1
+      state.changes[Self.counter(of: key)] &+= 1
       state.entries[key] = nil
     }
+  }
+
+  /// Hashes are seeded anew in each process: nobody chooses whose counter he shares.
+  private static func counter(of key: [UInt8]) -> Int {
+    Int(UInt(bitPattern: key.hashValue) % UInt(countersMax))
   }
 }

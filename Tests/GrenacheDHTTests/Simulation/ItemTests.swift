@@ -157,4 +157,46 @@ struct ItemTests {
     #expect(store[[1]] == nil, "the oldest has made room")
     #expect(insert(7, by: 0x0808_0808, at: 8) == nil, "and is not counted any more")
   }
+
+  @Test("whoever has most values makes room; of IPv6 a /48 counts as one")
+  func fairness() throws {
+    var configuration = DHTConfiguration()
+    configuration.itemsMax = 4
+    configuration.itemsPerAddressMax = 3
+    var store = ItemStore(configuration)
+    func insert(_ number: UInt8, by owner: DHTHost?) -> Bool {
+      do throws(KRPCErrorCode) {
+        _ = try store.insert(
+          DHTItem(value: [number]), at: [number], owner: owner, compareAndSwap: nil,
+          now: .seconds(Int(number)))
+        return true
+      } catch { return false }
+    }
+    func greedy(_ number: UInt64) -> DHTHost {
+      DHTHost(high: 0x2001_0db8_0001_0000 + number, low: number)
+    }
+    #expect(insert(1, by: DHTHost(ip: 0x0808_0808)))
+    for number in 2...4 as ClosedRange<UInt8> {
+      #expect(insert(number, by: greedy(UInt64(number))))
+    }
+    #expect(!insert(5, by: greedy(5)), "the network has its share")
+    #expect(insert(6, by: DHTHost(ip: 0x0909_0909)))
+    #expect(store[[1]] != nil && store[[2]] == nil, "not the oldest of all")
+    #expect(insert(7, by: nil))
+    #expect(store[[1]] != nil && store[[3]] == nil)
+  }
+
+  @Test("what is kept alive here stays so when somebody else puts it, too")
+  func keptAlive() throws {
+    let configuration = DHTConfiguration()
+    var store = ItemStore(configuration)
+    let item = DHTItem(value: Bencode("x").encoded)
+    for owner in [nil, DHTHost(ip: 0x0808_0808)] {
+      _ = try store.insert(
+        item, at: [1], owner: owner, compareAndSwap: nil, now: .zero)
+      if owner == nil { store.keepAlive([1], now: .zero) }
+    }
+    #expect(store.removeExpired(now: configuration.itemAgeMax * 2).isEmpty)
+    #expect(store[[1]]?.republishAt != nil)
+  }
 }

@@ -259,4 +259,21 @@ struct LookupTests {
     #expect(network.result(of: [1], at: 10)?.peers.count == 1)
     #expect(network.now - start < .milliseconds(700))
   }
+
+  @Test("a lookup whose queries could not be sent says so, and is not remembered")
+  func incomplete() {
+    var network = network(10, seed: 25)
+    _ = network.outcome(of: [1], port: 5, at: 3)
+    network.start(10, bootstrap: [0, 1]) { $0.outstandingMax = 16 }
+    network.run(for: .seconds(10))
+    // The last of them is the one that there is something of.
+    let ids = (2..<12 as Range<UInt8>).compactMap { network.lookUp([$0 % 11], at: 10) }
+    network.run(for: .seconds(5))
+    let results = ids.compactMap { network.lookupResult($0) }
+    #expect(results.count == 10)
+    #expect(results[0].isIncomplete == false)
+    #expect(results[9].isIncomplete && results[9].peers.isEmpty)
+    let again = network.result(of: [1], at: 10)
+    #expect(again?.peers.count == 1 && again?.isIncomplete == false && again?.isCached == false)
+  }
 }
