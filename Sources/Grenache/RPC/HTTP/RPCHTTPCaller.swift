@@ -151,7 +151,10 @@ extension GrenacheError {
     case .protocolViolated:
       self.init(.invalidReply, "\(worker) does not answer as HTTP does", cause: error)
     default:
-      if error.tls != nil {
+      // With TLS 1.3 a worker refuses this side's certificate when the handshake is over for this side:
+      // it has looked at nothing that came behind it. Whatever else TLS says later says nothing of that.
+      let isRefused = error.tls?.code == .refusedByPeer
+      if error.tls != nil, !isSent || isRefused {
         self.init(.workerNotTrusted, "\(worker) cannot be trusted with \(service)", cause: error)
       } else if isSent {
         self.init(
