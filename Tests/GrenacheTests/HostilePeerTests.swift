@@ -152,6 +152,56 @@ struct HostilePeerTests {
     #expect(calls.withLock { $0 } == 0)
   }
 
+  @Test(
+    "P20 a certificate for the address proves nothing where a lookup has named the address",
+    arguments: [RPCTransport.wss, .https], [false, true])
+  func impostorFound(_ transport: RPCTransport, _ acceptsByAddress: Bool) async throws {
+    let calls = Mutex(0)
+    let service = RPCService(
+      raw: "rpc_test",
+      { request in
+        calls.withLock { $0 += 1 }
+        return request.payload
+      }, stream: { _, _ in calls.withLock { $0 += 1 } })
+    let payload = hello
+    let authority = authority
+    try await withServer([service], tls: try authority.host(services: ["other"])) { worker in
+      let grape = try await FixedGrape(tls: try authority.host())
+      grape.answer([worker])
+      let link = try await Link(
+        LinkConfiguration(grapes: [grape.endpoint], tls: try authority.client()),
+        logger: quietLogger)
+      var configuration = PeerRPCClientConfiguration()
+      configuration.transport = transport
+      configuration.acceptsWorkersByAddress = acceptsByAddress
+      let client = await PeerRPCClient(link: link, configuration: configuration)
+      let attempts: [@Sendable () async throws -> Void] = [
+        { _ = try await client.requestRaw("rpc_test", payload) },
+        { _ = try await client.map("rpc_test", payload)[0].result.get() },
+        {
+          try await client.stream("rpc_test") { stream in
+            await stream.finish()
+            for try await _ in try await stream.incoming() {}
+          }
+        },
+      ]
+      for attempt in attempts {
+        if acceptsByAddress {
+          try await attempt()
+        } else {
+          let error = await #expect(throws: GrenacheError.self) { try await attempt() }
+          #expect(error?.code == .workerNotTrusted)
+          #expect(error?.cause?.tls?.expectedNames == ["URI:grenache:rpc_test"])
+        }
+      }
+      #expect(calls.withLock { $0 } == (acceptsByAddress ? 3 : 0))
+      // Who names the worker means the address.
+      _ = try await client.requestRaw("rpc_test", payload, to: worker)
+      await client.close()
+      await grape.stop()
+    }
+  }
+
   @Test("a worker that closes in the middle of a frame, while others go on")
   func midFrame() async throws {
     let context = try TLSContext(authority.worker("rpc_test"))

@@ -239,6 +239,29 @@ struct PubSubTests {
     await grape.stop()
   }
 
+  @Test(
+    "P20 a publisher whose certificate covers its address and not the key is not listened to",
+    arguments: [false, true])
+  func impostor(_ acceptsByAddress: Bool) async throws {
+    let impostor = try await RunningPub(
+      "news", PeerPubConfiguration(port: 0, tls: try authority.host(services: ["other"])))
+    let news = try await RunningPub("news", try secure())
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([impostor.endpoint, news.endpoint])
+    let sub = try await subscriber(grape) { $0.acceptsPublishersByAddress = acceptsByAddress }
+    _ = try await events(of: sub, 50) {
+      try await news.subscribers(1)
+      if acceptsByAddress { try await impostor.subscribers(1) }
+      for number in 0..<50 {
+        try await news.pub.publish(PubMessage("\(number)"))
+        #expect(await impostor.pub.subscriberCount == (acceptsByAddress ? 1 : 0))
+      }
+    }
+    await impostor.stop()
+    await news.stop()
+    await grape.stop()
+  }
+
   @Test("P37 subscribers come back by themselves to a publisher that starts again, told of the gap")
   func reconnect() async throws {
     let first = try await RunningPub("news", try secure())

@@ -65,7 +65,9 @@ final class FollowedPublisher: WebSocketHandler {
 
   private func connect(on loop: isolated EventLoop) async -> Bool {
     let settings = core.configuration
-    let verification = settings.verification ?? .service(core.key, address: endpoint.host)
+    // Nobody vouches for what a lookup has found: who answers it could name an address of their own.
+    let address = settings.acceptsPublishersByAddress ? endpoint.host : nil
+    let verification = settings.verification ?? .service(core.key, address: address)
     guard
       let made = try? await WebSocketClient.connect(
         to: Destination(endpoint, verification: verification), context: core.link.context,

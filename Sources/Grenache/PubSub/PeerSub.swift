@@ -22,9 +22,12 @@ public struct PeerSubConfiguration: Sendable {
   public var reconnectDelayMax = Duration.seconds(5)
   /// What a message may hold.
   public var webSocket = WebSocketLimits()
-  /// Who may publish, other than by default: the certificate names the key by a URI `grenache:<key>`,
-  /// or the address by an IP or DNS name.
+  /// Who may publish, other than by default: the certificate names the key by a URI `grenache:<key>`.
   public var verification: PeerVerification?
+  /// Whether publishers may prove themselves by their address alone, for fleets whose certificates name
+  /// no keys (default `false`). Then everybody with a certificate for an address of their own (a grape,
+  /// any other host of the fleet) can answer a lookup with that address and is listened to.
+  public var acceptsPublishersByAddress = false
 
   /// The defaults.
   public init() {}

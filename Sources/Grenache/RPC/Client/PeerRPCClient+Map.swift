@@ -39,7 +39,7 @@ extension PeerRPCClient {
         group.addTask {
           do throws(GrenacheError) {
             let reply = try await self.requestRaw(
-              service, payload, to: worker, within: left, options: options)
+              service, payload, to: worker, isFound: true, within: left, options: options)
             return RPCMapResult(worker: worker, result: .success(reply))
           } catch {
             return RPCMapResult(worker: worker, result: .failure(error))

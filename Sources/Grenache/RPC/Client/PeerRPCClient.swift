@@ -45,8 +45,14 @@ public struct PeerRPCClientConfiguration: Sendable {
   public var webSocketOptions = WebSocketOptions(
     subprotocols: RPCCallContext.offeredSubprotocols)
   /// Who may answer for a service, other than by default: its certificate names the service by a
-  /// URI `grenache:<service>` or the address by an IP or DNS name.
+  /// URI `grenache:<service>`; of a worker that a call names by its address, the address by an IP or DNS
+  /// name will do as well.
   public var verification: PeerVerification?
+  /// Whether workers that a lookup finds may prove themselves by their address alone, for fleets whose
+  /// certificates name no services (default `false`). Then everybody with a certificate for an address
+  /// of their own (a grape, any other host of the fleet) can answer a lookup with that address and is
+  /// sent every call.
+  public var acceptsWorkersByAddress = false
 
   /// The defaults.
   public init() {}
@@ -118,6 +124,15 @@ public final class PeerRPCClient: Sendable {
     _ service: String, _ payload: [UInt8], to worker: Endpoint? = nil,
     within timeout: Duration? = nil, options: RPCCallOptions = RPCCallOptions()
   ) async throws(GrenacheError) -> RPCReply {
+    try await requestRaw(
+      service, payload, to: worker, isFound: false, within: timeout, options: options)
+  }
+
+  /// - Parameter isFound: whether a lookup has found `worker`, so that its address proves nothing.
+  func requestRaw(
+    _ service: String, _ payload: [UInt8], to worker: Endpoint?, isFound: Bool,
+    within timeout: Duration?, options: RPCCallOptions
+  ) async throws(GrenacheError) -> RPCReply {
     guard JSONScanner.isOneValue(payload.span) else {
       throw GrenacheError(.invalidPayload, "the payload of \(service) is not one JSON value")
     }
@@ -128,8 +143,9 @@ public final class PeerRPCClient: Sendable {
     var options = options
     if let worker { options.worker = worker }
     let time = timeout ?? options.timeout ?? configuration.callTimeout
-    let call = RPCCall(
+    var call = RPCCall(
       service: service, payload: payload, deadline: .now() + time, options: options)
+    call.isWorkerFound = isFound
     let core = core
     return try await Self.request(call, core: core, on: core.loop)
   }

@@ -32,6 +32,8 @@ final class RPCClientCore {
   private struct WorkerKey: Hashable {
     var endpoint: Endpoint
     var service: String
+    /// Whether the caller has named the address, which then is a proof as well.
+    var isNamed: Bool
   }
 
   // MARK: Operations
@@ -46,7 +48,8 @@ final class RPCClientCore {
     defer { callsInFlight -= 1 }
     retries.deposit()
     if let worker = call.options.worker {
-      return try await self.worker(at: worker, call.service).call(call, by: call.limit, on: loop)
+      let named = self.worker(at: worker, call.service, isNamed: !call.isWorkerFound)
+      return try await named.call(call, by: call.limit, on: loop)
     }
     if let delay = call.options.hedgeDelay, call.options.isIdempotent {
       return try await hedge(call, after: delay, on: loop)
@@ -202,7 +205,7 @@ final class RPCClientCore {
   ) async throws(GrenacheError) -> RPCWorkerGroup {
     if let worker {
       let group = RPCWorkerGroup(warmMax: 1)
-      group.update([worker]) { self.worker(at: $0, service) }
+      group.update([worker]) { self.worker(at: $0, service, isNamed: true) }
       return group
     }
     let link = link.core(on: loop)
@@ -223,15 +226,18 @@ final class RPCClientCore {
       if groups.count >= Self.workersMax { groups = [:] }
       groups[service] = group
     }
-    group.update(found) { self.worker(at: $0, service) }
+    group.update(found) { self.worker(at: $0, service, isNamed: false) }
     return group
   }
 
-  private func worker(at endpoint: Endpoint, _ service: String) -> RPCWorker {
-    let key = WorkerKey(endpoint: endpoint, service: service)
+  private func worker(
+    at endpoint: Endpoint, _ service: String, isNamed: Bool
+  ) -> RPCWorker {
+    let key = WorkerKey(endpoint: endpoint, service: service, isNamed: isNamed)
     if let known = workers[key] { return known }
-    let verification =
-      configuration.verification ?? .service(service, address: endpoint.host)
+    // Nobody vouches for what a lookup has found: who answers it could name an address of their own.
+    let address = isNamed || configuration.acceptsWorkersByAddress ? endpoint.host : nil
+    let verification = configuration.verification ?? .service(service, address: address)
     let made = RPCWorker(
       Destination(endpoint, verification: verification), context: link.context, http: http,
       configuration: configuration)

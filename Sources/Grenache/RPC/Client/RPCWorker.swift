@@ -9,6 +9,8 @@ struct RPCCall: Sendable {
   var payload: [UInt8]
   var deadline: MonotonicTime
   var options: RPCCallOptions
+  /// Whether the worker of the options is one that a lookup has found.
+  var isWorkerFound = false
 
   /// When an attempt that begins now has to be over.
   var limit: MonotonicTime {
