@@ -350,6 +350,15 @@ struct HTTPSRetryTests {
       #expect(called().count == 1)
     }
   }
+
+  @Test("503 for a handler that takes too long: the call is not sent to another worker")
+  func unavailable() async throws {
+    try await withFleet(configureServer: { $0.transport.handlerDeadline = .milliseconds(300) }) {
+      fleet, _, called in
+      #expect(await error(fleet)?.code == .invalidReply)
+      #expect(called().count == 1)
+    }
+  }
 }
 
 @Suite("Streams over HTTPS", .timeLimit(.minutes(1)))

@@ -85,9 +85,9 @@ final class RPCHTTPCaller {
   ) throws(GrenacheError) -> RPCReply {
     guard response.status == .ok else {
       let text = String(decoding: response.body.prefix(200), as: UTF8.self)
-      throw GrenacheError(
-        response.status == .serviceUnavailable ? .workerUnreachable : .invalidReply,
-        "\(worker) answered \(response.status): \(text)")
+      // Of a call that any of them answers it is not known whether it was carried out: servers say 503
+      // of a handler that takes too long.
+      throw GrenacheError(.invalidReply, "\(worker) answered \(response.status): \(text)")
     }
     var body = response.body
     if RPCHTTPCall.isGzip(body) {
