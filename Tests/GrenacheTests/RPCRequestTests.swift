@@ -217,6 +217,55 @@ struct RPCRequestTests {
     }
   }
 
+  @Test(
+    "a handler's own error is not one by which the server says that a call was not begun",
+    arguments: [RPCTransport.wss, .https],
+    ["ERR_OVERLOADED: no seats", "ERR_SHUTTING_DOWN", "ERR_OVERLOADED_SEATS"])
+  func handlersError(_ transport: RPCTransport, _ message: String) async throws {
+    let calls = Tally()
+    let service = RPCService(raw: "rpc_test") { _ in
+      await calls.add()
+      throw RPCFault(message)
+    }
+    let fleet = try await WorkerFleet(
+      [service, service], authority: authority, configure: { $0.transport = transport })
+    let error = await Self.error {
+      _ = try await fleet.client.requestRaw("rpc_test", one, options: .idempotent)
+    }
+    #expect(error?.code == .remoteError)
+    #expect(error?.message.hasSuffix(message) == true)
+    #expect(await calls.value == 1)
+    await fleet.stop()
+  }
+
+  @Test(
+    "an error's code counts up to the colon or the end, and only where the extension was agreed on",
+    arguments: [
+      ("ERR_OVERLOADED", GrenacheError.Code.overloaded), ("ERR_OVERLOADED: x", .overloaded),
+      ("ERR_SHUTTING_DOWN: x", .workerUnreachable), ("ERR_NOT_PERMITTED: x", .notPermitted),
+      ("ERR_DEADLINE_EXCEEDED", .deadlineExceeded), ("ERR_OVERLOADED_X: x", .remoteError),
+      ("ERR_OVERLOADED x", .remoteError), ("", .remoteError), (":", .remoteError),
+    ])
+  func errorCodes(_ message: String, _ code: GrenacheError.Code) {
+    #expect(RPCFault.code(of: message, isExtended: true) == code)
+    #expect(RPCFault.code(of: message, isExtended: false) == .remoteError)
+  }
+
+  @Test("without the extension what an error begins with means nothing")
+  func plainErrors() async throws {
+    var full = RPCService(raw: "rpc_test") { $0.payload }
+    full.callsInFlightMax = 0
+    try await withServer([full], tls: try authority.worker("rpc_test")) { worker in
+      let client = try await directClient(try authority.client()) {
+        $0.webSocketOptions.subprotocols = []
+      }
+      let error = await Self.error {
+        _ = try await client.requestRaw("rpc_test", one, to: worker)
+      }
+      #expect(error?.code == .remoteError)
+    }
+  }
+
   @Test("a call that one worker turns away goes to another")
   func elsewhere() async throws {
     var full = RPCService(raw: "rpc_test") { $0.payload }

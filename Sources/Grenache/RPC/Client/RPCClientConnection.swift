@@ -135,8 +135,8 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
       let id = envelope.ridNumber(in: payload), let call = calls[id]
     else { return }
     if let message = envelope.errorMessage(in: payload) {
-      call.fulfil(.failure(GrenacheError(RPCFault.code(of: message), message)), on: loop)
-      return
+      let code = RPCFault.code(of: message, isExtended: isExtended)
+      return call.fulfil(.failure(GrenacheError(code, message)), on: loop)
     }
     let reply = RPCReply(
       result: envelope.result.bytes(in: payload), identity: connection.identity,

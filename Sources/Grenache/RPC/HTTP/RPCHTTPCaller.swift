@@ -103,7 +103,8 @@ final class RPCHTTPCaller {
       throw GrenacheError(.invalidReply, "\(worker) answered something else than was asked")
     }
     if let message = envelope.errorMessage(in: body.span) {
-      throw GrenacheError(RPCFault.code(of: message), message)
+      let isExtended = response.fields[RPCReplyField.name] == RPCReplyField.error
+      throw GrenacheError(RPCFault.code(of: message, isExtended: isExtended), message)
     }
     return RPCReply(
       result: envelope.result.bytes(in: body.span), identity: response.identity,

@@ -22,7 +22,11 @@ struct RPCHTTPResponder: Sendable {
       return Self.refusal(error.status, error.message)
     }
     let outcome = await answer(call, head, request)
-    return response(Self.reply(call.rid, outcome), isGzip: head.wantsGzip)
+    var response = response(Self.reply(call.rid, outcome), isGzip: head.wantsGzip)
+    if case .fault = outcome, response.status == .ok {
+      response.fields.append(RPCReplyField.name, RPCReplyField.error)
+    }
+    return response
   }
 
   private func answer(

@@ -36,7 +36,7 @@ struct RPCDispatcher: Sendable {
 
   /// What the caller is told of an error that a handler has thrown.
   func message(for error: any Error, of service: String) -> String {
-    if let fault = error as? RPCFault { return fault.message }
+    if let fault = error as? RPCFault { return fault.handlerMessage }
     // Whoever cancels a call hears nothing of it, and can do so at will.
     if error is CancellationError, Task.isCancelled {
       return "ERR_CANCELLED: the call was cancelled"
