@@ -16,8 +16,15 @@ public struct PeerRPCServerConfiguration: Sendable {
   public var port: UInt16
   /// Limits of connections, requests and messages.
   public var transport = HTTPServerConfiguration()
-  /// Calls that one connection may have in flight; with more it is not read from (default 100).
+  /// Calls that one connection may have in flight; more wait (default 100). One that was cancelled counts
+  /// until its handler has ended.
   public var callsInFlightMax = 100
+  /// Calls of one connection that may wait beside those in flight (default 1,000). With as many a
+  /// connection is not read from; a peer that speaks the extension is answered `ERR_OVERLOADED` instead.
+  public var callsWaitingMax = 1_000
+  /// Bytes that the payloads of those may have before the connection is not read from, so that pings and
+  /// cancellations wait as well (default 1 MiB).
+  public var callsWaitingBytesMax = 1 << 20
   /// How long a shutdown waits for calls that are being answered (default 30 s).
   public var drainDeadline = Duration.seconds(30)
   /// Whether callers without TLS are answered on the same port, told apart by their first byte: for
@@ -129,7 +136,10 @@ public final class PeerRPCServer: Service {
     let server = try await HTTPServer(
       on: address, context: context, configuration: transport,
       handlers: handlers(
-        RPCConnectionLimits(callsInFlightMax: max(1, configuration.callsInFlightMax))),
+        RPCConnectionLimits(
+          callsInFlightMax: max(1, configuration.callsInFlightMax),
+          callsWaitingMax: max(1, configuration.callsWaitingMax),
+          callsWaitingBytesMax: max(1, configuration.callsWaitingBytesMax))),
       group: try group ?? EventLoopGroup.shared(), logger: logger)
     if context == nil {
       logger.warning("plaintext: callers do not prove who they are")

@@ -1,6 +1,6 @@
 internal import GrenacheIO
 
-/// The calls of one connection that are being answered, so that they can be cancelled.
+/// The calls of one connection that are being answered or wait for it, so that they can be cancelled.
 ///
 /// Each has a place of its own until it ends, so that beginning and ending one costs the same however
 /// many there are.
@@ -60,6 +60,9 @@ struct RunningCalls {
     free.append(place)
     return !entries[place].isCancelled
   }
+
+  /// Whether the call of that place, which has not ended, has been cancelled.
+  func isCancelled(_ place: Int) -> Bool { entries[place].isCancelled }
 
   /// Cancels the call of that identifier.
   mutating func cancel(_ rid: Span<UInt8>) {

@@ -1,0 +1,169 @@
+import Grenache
+import GrenacheIO
+import GrenacheTLS
+import GrenacheTransport
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Grenache
+
+/// A service whose calls wait for a gate, cancelled or not, and that counts them.
+private final class GatedService: Sendable {
+  let begun = Tally()
+  let cancelled = Tally()
+  let refused = Tally()
+  private let gate = Tally()
+  private let now = Mutex(0)
+  private let most = Mutex(0)
+
+  /// The most calls that were with their handlers at the same time.
+  var atOnce: Int { most.withLock { $0 } }
+
+  var service: RPCService {
+    RPCService(raw: "rpc_test") { request in
+      let count = self.now.withLock { count in
+        count += 1
+        return count
+      }
+      self.most.withLock { $0 = max($0, count) }
+      await self.begun.add()
+      await withTaskCancellationHandler {
+        await self.gate.reaches(1)
+      } onCancel: {
+        Task { await self.cancelled.add() }
+      }
+      self.now.withLock { $0 -= 1 }
+      return request.payload
+    }
+  }
+
+  func open() async { await gate.add() }
+
+  /// Makes a call; counts it if it is turned away.
+  func call(
+    _ client: PeerRPCClient, _ worker: Endpoint, within time: Duration = .seconds(30)
+  ) async -> GrenacheError? {
+    do throws(GrenacheError) {
+      _ = try await client.requestRaw("rpc_test", [0x31], to: worker, within: time)
+      return nil
+    } catch {
+      if error.code == .overloaded { await refused.add() }
+      return error
+    }
+  }
+}
+
+@Suite("P11 Requests cannot pile up", .timeLimit(.minutes(1)))
+struct RPCLimitsTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  private func client(
+    isExtended: Bool = true, configure: (inout PeerRPCClientConfiguration) -> Void = { _ in }
+  ) async throws -> PeerRPCClient {
+    try await directClient(try authority.client()) { configuration in
+      configuration.connectionsPerWorkerMax = 1
+      if !isExtended { configuration.webSocketOptions.subprotocols = [] }
+      configure(&configuration)
+    }
+  }
+
+  @Test("beyond the calls in flight some wait; one more is turned away, of those who understand it")
+  func extended() async throws {
+    let gated = GatedService()
+    try await withServer(
+      [gated.service], tls: try authority.worker("rpc_test"),
+      configure: {
+        $0.callsInFlightMax = 4
+        $0.callsWaitingMax = 3
+      }
+    ) { worker in
+      let client = try await client()
+      let calls = (0..<8).map { _ in Task { await gated.call(client, worker) } }
+      await gated.refused.reaches(1)
+      await gated.begun.reaches(4)
+      #expect(await gated.begun.value == 4)
+      await gated.open()
+      var codes: [GrenacheError.Code] = []
+      for call in calls { if let error = await call.value { codes.append(error.code) } }
+      #expect(codes == [.overloaded])
+      #expect(gated.atOnce == 4)
+    }
+  }
+
+  @Test(
+    "back-pressure: with as many waiting as may, the others stay with the peer, and none is lost",
+    arguments: [true, false])
+  func backPressure(_ isExtended: Bool) async throws {
+    let gated = GatedService()
+    try await withServer(
+      [gated.service], tls: try authority.worker("rpc_test"),
+      configure: { configuration in
+        configuration.callsInFlightMax = 4
+        if isExtended {
+          configuration.callsWaitingBytesMax = 3
+        } else {
+          configuration.callsWaitingMax = 3
+        }
+      }
+    ) { worker in
+      let client = try await client(isExtended: isExtended)
+      let calls = (0..<50).map { _ in Task { await gated.call(client, worker) } }
+      await gated.begun.reaches(4)
+      await gated.open()
+      for call in calls { #expect(await call.value == nil) }
+      #expect(gated.atOnce == 4)
+      #expect(await gated.begun.value == 50)
+    }
+  }
+
+  @Test("cancellations are read at the limit; what is cancelled counts until its handler has ended")
+  func cancellation() async throws {
+    let gated = GatedService()
+    try await withServer(
+      [gated.service], tls: try authority.worker("rpc_test"),
+      configure: {
+        $0.callsInFlightMax = 2
+        $0.callsWaitingMax = 2
+      }
+    ) { worker in
+      let client = try await client()
+      let first = (0..<2).map { _ in Task { await gated.call(client, worker) } }
+      await gated.begun.reaches(2)
+      for call in first { call.cancel() }
+      await gated.cancelled.reaches(2)
+      // One that waits and is cancelled makes room for another.
+      for _ in 0..<4 {
+        let error = await gated.call(client, worker, within: .milliseconds(100))
+        #expect(error?.code == .deadlineExceeded)
+      }
+      #expect(await gated.begun.value == 2)
+      let last = Task { await gated.call(client, worker) }
+      await gated.open()
+      #expect(await last.value == nil)
+      #expect(gated.atOnce == 2)
+      for call in first { #expect(await call.value?.code == .cancelled) }
+    }
+  }
+
+  @Test("P10 pongs do not wait for handlers, nor for calls that wait for them")
+  func pongs() async throws {
+    let gated = GatedService()
+    try await withServer(
+      [gated.service], tls: try authority.worker("rpc_test"),
+      configure: { $0.callsInFlightMax = 1 }
+    ) { worker in
+      let client = try await client { configuration in
+        configuration.webSocketOptions.pingInterval = .milliseconds(200)
+        configuration.webSocketOptions.pongDeadline = .seconds(1)
+      }
+      async let waiting = gated.call(client, worker, within: .seconds(3))
+      let error = await gated.call(client, worker, within: .seconds(3))
+      #expect(error?.code == .deadlineExceeded)
+      #expect(await waiting?.code == .deadlineExceeded)
+      await gated.open()
+    }
+  }
+}
