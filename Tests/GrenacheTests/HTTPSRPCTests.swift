@@ -10,7 +10,7 @@ import TestSupport
 import Testing
 
 /// Sends requests as they are to a worker, over mutual TLS or in the clear.
-private struct RawHTTP: Sendable {
+struct RawHTTP: Sendable {
   private let client: LoopBound<HTTPClient>
   private let destination: Destination
 

@@ -120,6 +120,57 @@ struct RPCRequestTests {
     }
   }
 
+  @Test("P32 a call with an earlier deadline than those before it is cancelled at its own")
+  func earlierDeadline() async throws {
+    let (begun, cancelled) = (Tally(), Tally())
+    let service = Self.waiting(begun: begun, cancelled: cancelled)
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      // A peer that says how long it waits, and then says nothing any more.
+      let peer = try await SilentPeer(to: worker, tls: try authority.client())
+      await peer.say(#"["1","rpc_test",1,{"t":50000}]"#)
+      await begun.reaches(1)
+      await peer.say(#"["2","rpc_test",1,{"t":300}]"#)
+      let start = ContinuousClock.now
+      await cancelled.reaches(1)
+      #expect(ContinuousClock.now - start < .seconds(10))
+    }
+  }
+
+  @Test("P32 over HTTPS, too, a handler's task is cancelled at the deadline, and says so")
+  func cancelledHandler() async throws {
+    let service = Self.waiting(begun: Tally(), cancelled: Tally())
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      let raw = try await RawHTTP(to: worker, tls: try authority.client())
+      let start = ContinuousClock.now
+      let answer = try await raw.post("[1,\"rpc_test\",1]", [("Grenache-Timeout", "300")])
+      #expect(ContinuousClock.now - start < .seconds(8))
+      #expect(answer == "[1,\"ERR_DEADLINE_EXCEEDED: rpc_test\",null]")
+    }
+  }
+
+  @Test("P32 over HTTPS the time that a worker is told does not count the wait for a connection")
+  func timeLeftOfWaiting() async throws {
+    let left = Mutex<[Duration]>([])
+    let service = RPCService(raw: "rpc_test") { request in
+      if let time = request.timeLeft { left.withLock { $0.append(time) } }
+      try await Task.sleep(for: .seconds(1))
+      return request.payload
+    }
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      let client = try await directClient(try authority.client()) {
+        $0.transport = .https
+        $0.httpConnectionsPerWorkerMax = 1
+      }
+      async let first = client.requestRaw("rpc_test", one, to: worker, within: .seconds(20))
+      async let second = client.requestRaw("rpc_test", one, to: worker, within: .seconds(20))
+      _ = try await (first, second)
+    }
+    let times = left.withLock { $0 }
+    #expect(times.count == 2)
+    // What the second is told lacks the second that it waited for the first.
+    #expect(try #require(times.min()) < .milliseconds(19_100))
+  }
+
   @Test("P33 a caller that vanishes cancels its handlers, and a cancelled call leaves others alone")
   func vanished() async throws {
     let (begun, cancelled) = (Tally(), Tally())

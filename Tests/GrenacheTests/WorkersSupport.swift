@@ -113,6 +113,41 @@ struct WorkerFleet: Sendable {
   }
 }
 
+/// A peer that speaks the extension, says what a test wants and hears nothing.
+struct SilentPeer: Sendable {
+  private let connection: LoopBound<WebSocketConnection>
+
+  private final class Handler: WebSocketHandler {
+    func received(
+      _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
+      on loop: isolated EventLoop
+    ) {}
+  }
+
+  init(to worker: Endpoint, tls: TLSConfiguration) async throws {
+    connection = try await Self.connect(
+      worker, try TLSContext(tls), on: EventLoopGroup.shared().next())
+  }
+
+  private static func connect(
+    _ worker: Endpoint, _ context: TLSContext, on loop: isolated EventLoop
+  ) async throws -> LoopBound<WebSocketConnection> {
+    let connection = try await WebSocketClient.connect(
+      to: Destination(worker, verification: .service("rpc_test")), context: context,
+      limits: WebSocketLimits(),
+      options: WebSocketOptions(subprotocols: RPCCallContext.offeredSubprotocols),
+      handler: Handler(), by: .now() + .seconds(10), on: loop)
+    return LoopBound(connection, on: loop)
+  }
+
+  func say(_ text: String) async {
+    let connection = connection
+    await connection.loop.run { loop in
+      connection.get(on: loop).send(.text, Array(text.utf8).span, on: loop)
+    }
+  }
+}
+
 /// Something that happens once, seen from anywhere.
 final class Flag: Sendable {
   private let value = Atomic<Bool>(false)

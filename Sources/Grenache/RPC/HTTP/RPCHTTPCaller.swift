@@ -34,11 +34,16 @@ final class RPCHTTPCaller {
   ) async throws(GrenacheError) -> RPCReply {
     lastID &+= 1
     let id = lastID
-    let request = try request(id, call, by: deadline)
+    let request = try request(id, call)
     let response: HTTPClientResponse
     do {
       response = try await client.send(
-        request, to: destination, by: deadline, isRetryable: call.options.isIdempotent, on: loop)
+        request, to: destination, by: deadline, isRetryable: call.options.isIdempotent, on: loop
+      ) { request in
+        // Not before: the wait for a connection is not the worker's to have.
+        request.fields.append(
+          RPCCallContext.timeoutField, "\(deadline.millisecondsLeft(at: .now()))")
+      }
     } catch {
       throw GrenacheError(
         calling: call.service, at: destination.endpoint, isLate: deadline <= .now(), error)
@@ -48,7 +53,7 @@ final class RPCHTTPCaller {
 
   /// The request as existing peers make it; `Content-Type` is theirs, too.
   private func request(
-    _ id: UInt64, _ call: RPCCall, by deadline: MonotonicTime
+    _ id: UInt64, _ call: RPCCall
   ) throws(GrenacheError) -> HTTPClientRequest {
     var body: [UInt8] = []
     RPCRequestEnvelope.append(
@@ -65,15 +70,12 @@ final class RPCHTTPCaller {
     } else {
       fields.append("Content-Type", "text/plain;charset=UTF-8")
     }
-    Self.append(call.options, by: deadline, to: &fields)
+    Self.append(call.options, to: &fields)
     return HTTPClientRequest(.post, "/", fields: fields, body: body)
   }
 
   /// What existing servers pay no attention to (`docs/wire-extensions.md`).
-  private static func append(
-    _ options: RPCCallOptions, by deadline: MonotonicTime, to fields: inout HTTPFields
-  ) {
-    fields.append(RPCCallContext.timeoutField, "\(deadline.millisecondsLeft(at: .now()))")
+  private static func append(_ options: RPCCallOptions, to fields: inout HTTPFields) {
     guard !options.metadata.isEmpty else { return }
     var metadata: [UInt8] = []
     RPCCallContext.append(metadata: options.metadata, to: &metadata)

@@ -36,8 +36,27 @@ struct RPCHTTPResponder: Sendable {
       return .fault(RPCDispatcher.notFound(call.service))
     }
     if let denial = denial(service, request) { return .fault(denial) }
-    return await dispatcher.run(
-      service, rpcRequest(service, head, request, payload: call.payload))
+    let call = rpcRequest(service, head, request, payload: call.payload)
+    guard let deadline = call.deadline, let loop = Self.loop(#isolation) else {
+      return await dispatcher.run(service, call)
+    }
+    return await Self.run(service, call, by: deadline, dispatcher, on: loop)
+  }
+
+  /// The loop of the connection, on which requests are answered.
+  private static func loop(_ actor: (any Actor)?) -> EventLoop? { actor as? EventLoop }
+
+  /// Runs the handler, whose task is cancelled at the deadline.
+  private static func run(
+    _ service: RPCService, _ call: RPCRequest, by deadline: MonotonicTime,
+    _ dispatcher: RPCDispatcher, on loop: isolated EventLoop
+  ) async -> RPCOutcome {
+    let late = RPCOutcome.fault("\(RPCFault.deadlineCode): \(service.name)")
+    guard deadline > loop.core.now else { return late }
+    let limit = RPCTaskDeadline(deadline, on: loop)
+    let outcome = await dispatcher.run(service, call)
+    limit.end(on: loop)
+    return limit.hasPassed ? late : outcome
   }
 
   /// The handler that takes `request` as a stream, if it is one, or its service takes no others.

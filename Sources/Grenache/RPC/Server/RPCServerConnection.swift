@@ -47,6 +47,8 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   private var waitingBytes = 0
   private var isDraining = false
   private lazy var deadlineTimer = TargetTimer(self)
+  /// When that fires, if it is armed.
+  private var timerDeadline: MonotonicTime?
 
   init(_ dispatcher: RPCDispatcher, limits: RPCConnectionLimits, on loop: isolated EventLoop) {
     self.dispatcher = dispatcher
@@ -95,6 +97,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
       identity: connection.identity, remoteAddress: connection.remoteAddress, deadline: deadline,
       extras: context.flatMap(Self.extras))
     let place = running.add(rid, deadline: deadline)
+    watch(deadline, on: loop)
     let call = Call(owner: self, place: place, rid: rid, request: request, service: service)
     guard inFlight >= limits.callsInFlightMax else { return start(call) }
     waiting.append(call)
@@ -144,21 +147,22 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
 
   func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {
     workers.pump(on: loop)
-    if isExtended, running.count > 0 { armDeadline(on: loop) }
   }
 
-  /// Looks when the next of the calls has taken too long.
-  private func armDeadline(on loop: isolated EventLoop) {
-    guard !deadlineTimer.isArmed, let deadline = running.nextDeadline else { return }
+  /// Sees to it that the timer fires by `deadline`. It is left armed when a call ends in time: most calls
+  /// cost a comparison.
+  private func watch(_ deadline: MonotonicTime?, on loop: isolated EventLoop) {
+    guard let deadline, timerDeadline.map({ deadline < $0 }) ?? true else { return }
+    timerDeadline = deadline
     loop.core.arm(deadlineTimer, at: deadline)
   }
 
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
-    running.cancelLate(at: .now())
+    let now = MonotonicTime.now()
+    timerDeadline = nil
+    running.cancelLate(at: now)
     dropCancelled(on: loop)
-    let now = loop.core.now
-    guard let deadline = running.nextDeadline(after: now) else { return }
-    loop.core.arm(deadlineTimer, at: deadline)
+    watch(running.nextDeadline(after: now), on: loop)
   }
 
   /// Calls that have come are answered; those that still come are told to go elsewhere.

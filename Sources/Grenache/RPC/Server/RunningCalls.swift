@@ -21,9 +21,6 @@ struct RunningCalls {
 
   var count: Int { entries.count - free.count }
 
-  /// The earliest deadline.
-  var nextDeadline: MonotonicTime? { nextDeadline(after: MonotonicTime(nanoseconds: 0)) }
-
   /// The earliest deadline that is still to come.
   func nextDeadline(after now: MonotonicTime) -> MonotonicTime? {
     var next: MonotonicTime?
