@@ -167,3 +167,75 @@ struct RPCLimitsTests {
     }
   }
 }
+
+@Suite("P9 What is too large is not sent", .timeLimit(.minutes(1)))
+struct RPCSizeTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  /// JSON of so many bytes.
+  private func text(_ bytes: Int) -> [UInt8] {
+    Array("\"\(String(repeating: "x", count: bytes - 2))\"".utf8)
+  }
+
+  @Test(
+    "a call of the limit is made; one byte more fails that call alone",
+    arguments: [RPCTransport.wss, .https])
+  func calls(_ transport: RPCTransport) async throws {
+    let gated = GatedService()
+    let fast = RPCService(raw: "fast") { _ in [0x31] }
+    try await withServer([gated.service, fast], tls: try authority.worker("*")) { worker in
+      let client = try await directClient(try authority.client()) {
+        $0.transport = transport
+        $0.connectionsPerWorkerMax = 1
+        // Without the extension, whose element has no fixed length.
+        $0.webSocketOptions.subprotocols = []
+      }
+      let other = Task { await gated.call(client, worker) }
+      await gated.begun.reaches(1)
+      // ["1","fast",…] with identifiers of one digit
+      let room = (1 << 20) - #"["1","fast",]"#.utf8.count
+      let whole = try await client.requestRaw("fast", text(room), to: worker)
+      #expect(whole.result == [0x31])
+      let error = await #expect(throws: GrenacheError.self) {
+        try await client.requestRaw("fast", text(room + 1), to: worker)
+      }
+      #expect(error?.code == .invalidPayload)
+      await gated.open()
+      #expect(await other.value == nil)
+    }
+  }
+
+  @Test(
+    "a reply of the limit is sent; in place of one that is larger the caller gets an error",
+    arguments: [RPCTransport.wss, .https])
+  func replies(_ transport: RPCTransport) async throws {
+    let gated = GatedService()
+    let sized = RPCService("sized") { (count: Int, _) -> String in
+      if count < 0 { throw RPCFault(String(repeating: "\u{1}", count: -count)) }
+      return String(repeating: "x", count: count)
+    }
+    try await withServer([gated.service, sized], tls: try authority.worker("*")) { worker in
+      let client = try await directClient(try authority.client()) {
+        $0.transport = transport
+        $0.connectionsPerWorkerMax = 1
+      }
+      let other = Task { await gated.call(client, worker) }
+      await gated.begun.reaches(1)
+      // ["1",null,"…"] with identifiers of one digit
+      let room = (1 << 20) - #"["1",null,""]"#.utf8.count
+      let whole = try await client.requestRaw("sized", Array("\(room)".utf8), to: worker)
+      #expect(whole.result.count == room + 2)
+      for count in [room + 1, 4 << 20, -200_000] {
+        let error = await #expect(throws: GrenacheError.self) {
+          try await client.requestRaw("sized", Array("\(count)".utf8), to: worker)
+        }
+        #expect(error?.code == .remoteError)
+        #expect(error?.message.hasPrefix("ERR_REPLY_SIZE") == true)
+      }
+      await gated.open()
+      #expect(await other.value == nil)
+    }
+  }
+}

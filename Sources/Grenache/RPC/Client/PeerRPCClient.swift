@@ -36,6 +36,9 @@ public struct PeerRPCClientConfiguration: Sendable {
   public var httpConnectionsPerWorkerMax = 64
   /// Whether calls over HTTPS and their replies are compressed, `grc-compress: gzip` (default not).
   public var compressesHTTP = false
+  /// Bytes that a call may have as it is sent, its envelope included (default 1 MiB: what workers take
+  /// unless they are told otherwise). A larger one would cost the connection and every call on it.
+  public var callBytesMax = 1 << 20
   /// What a reply over HTTPS may hold.
   public var http = HTTPLimits()
   /// What a reply may hold.
@@ -119,7 +122,8 @@ public final class PeerRPCClient: Sendable {
   ///   - payload: one JSON value.
   ///   - worker: the one worker to call; without it, that of `options`.
   ///   - timeout: how long the call may take; without it, the time of `options`.
-  /// - Throws: `GrenacheError`; `invalidPayload` when the payload is not one JSON value.
+  /// - Throws: `GrenacheError`; `invalidPayload` when the payload is not one JSON value, or the call is
+  ///   larger than `callBytesMax`.
   public func requestRaw(
     _ service: String, _ payload: [UInt8], to worker: Endpoint? = nil,
     within timeout: Duration? = nil, options: RPCCallOptions = RPCCallOptions()

@@ -17,6 +17,13 @@ struct RPCCall: Sendable {
     guard let time = options.attemptTimeout else { return deadline }
     return min(deadline, .now() + time)
   }
+
+  /// - Throws: `invalidPayload` for a call that is larger, as it would be sent, than one may be.
+  func checkSize(_ bytes: Int, _ bytesMax: Int) throws(GrenacheError) {
+    guard bytes > bytesMax else { return }
+    throw GrenacheError(
+      .invalidPayload, "the call of \(service) has \(bytes) bytes, more than \(bytesMax)")
+  }
 }
 
 /// One worker as a client knows it: its connections, and how it has behaved lately.
@@ -194,7 +201,8 @@ final class RPCWorker {
     by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async -> TransportError? {
     let connection = RPCClientConnection(
-      worker: destination.endpoint, idleTimeout: configuration.idleTimeout)
+      worker: destination.endpoint, idleTimeout: configuration.idleTimeout,
+      callBytesMax: configuration.callBytesMax)
     do throws(TransportError) {
       let webSocket = try await WebSocketClient.connect(
         to: destination, context: context, limits: configuration.webSocket,

@@ -8,6 +8,7 @@ final class RPCHTTPCaller {
   private let client: HTTPClient
   private let compresses: Bool
   private let bodyBytesMax: Int
+  private let callBytesMax: Int
   private var lastID: UInt64 = 0
 
   init(context: TLSContext?, configuration: PeerRPCClientConfiguration) {
@@ -20,6 +21,7 @@ final class RPCHTTPCaller {
     client = HTTPClient(context: context, configuration: settings)
     compresses = configuration.compressesHTTP
     bodyBytesMax = configuration.http.bodyBytesMax
+    callBytesMax = configuration.callBytesMax
   }
 
   func close(on loop: isolated EventLoop) {
@@ -58,6 +60,7 @@ final class RPCHTTPCaller {
     var body: [UInt8] = []
     RPCRequestEnvelope.append(
       rid: id, service: call.service, payload: call.payload, to: &body)
+    try call.checkSize(body.count, callBytesMax)
     var fields: HTTPFields = [
       (RPCHTTPHead.compressionField, compresses ? "gzip" : "none"), ("Accept", "*/*"),
     ]

@@ -7,6 +7,8 @@ struct RPCHTTPResponder: Sendable {
   let dispatcher: RPCDispatcher
   /// What a compressed body may grow to.
   let bodyBytesMax: Int
+  /// What a reply may have before it is compressed.
+  let replyBytesMax: Int
 
   func respond(to request: HTTPServerRequest) async -> HTTPServerResponse {
     let head: RPCHTTPHead
@@ -21,7 +23,7 @@ struct RPCHTTPResponder: Sendable {
     } catch {
       return Self.refusal(error.status, error.message)
     }
-    let outcome = await answer(call, head, request)
+    let outcome = await answer(call, head, request).bounded(by: replyBytesMax, rid: call.rid)
     var response = response(Self.reply(call.rid, outcome), isGzip: head.wantsGzip)
     if case .fault = outcome, response.status == .ok {
       response.fields.append(RPCReplyField.name, RPCReplyField.error)

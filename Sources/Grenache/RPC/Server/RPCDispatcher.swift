@@ -10,6 +10,25 @@ enum RPCOutcome: Sendable {
   case result([UInt8])
   /// The message of an error.
   case fault(String)
+
+  /// Itself, or an error where the reply to `rid` would be larger than a caller takes.
+  @inline(__always)
+  func bounded(by bytesMax: Int, rid: [UInt8]) -> RPCOutcome {
+    let bytes: Int
+    switch self {
+    case .result(let result):
+      bytes = RPCReplyEnvelope.byteCount(rid: rid, result: result)
+      if bytes <= bytesMax { return self }
+    case .fault(let message):
+      // No byte of a text takes more than six as JSON.
+      if message.utf8.count < 1 << 10 { return self }
+      var envelope: [UInt8] = []
+      RPCReplyEnvelope.append(rid: rid, error: message, to: &envelope)
+      bytes = envelope.count
+      if bytes <= bytesMax { return self }
+    }
+    return .fault("ERR_REPLY_SIZE: the reply has \(bytes) bytes, more than \(bytesMax)")
+  }
 }
 
 /// What a server does with a call, whichever protocol has brought it.

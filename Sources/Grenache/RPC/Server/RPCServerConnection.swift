@@ -9,6 +9,7 @@ struct RPCConnectionLimits: Sendable {
   var callsInFlightMax: Int
   var callsWaitingMax: Int
   var callsWaitingBytesMax: Int
+  var replyBytesMax: Int
 }
 
 /// The calls that come over one WebSocket, confined to its loop.
@@ -210,7 +211,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   }
 
   private func reply(_ rid: [UInt8], _ outcome: RPCOutcome, on loop: isolated EventLoop) {
-    switch outcome {
+    switch outcome.bounded(by: limits.replyBytesMax, rid: rid) {
     case .result(let result): reply(rid, result: result, on: loop)
     case .fault(let message): reply(rid, fault: message, on: loop)
     }
