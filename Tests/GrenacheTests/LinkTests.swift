@@ -169,6 +169,25 @@ struct LinkTests {
     }
   }
 
+  @Test("names are no workers: a grape does not choose what this side's resolver is asked for")
+  func names() async throws {
+    let body = #"["localhost:5","evil.example.org:5","127.1:6","10.0.0.1:5"]"#
+    try await withGrape(answer: { _, _ in (200, body) }) { grape, _ in
+      let link = try await link([grape])
+      #expect(try await link.lookup("rpc_test") == [Endpoint(host: "10.0.0.1", port: 5)])
+    }
+  }
+
+  @Test("as many workers as the limit are taken, the others left out", arguments: [100, 101])
+  func manyWorkers(_ count: Int) async throws {
+    let workers = (1...count).map { Endpoint(host: "10.0.0.1", port: UInt16($0)) }
+    let body = "[\(workers.map { "\"\($0)\"" }.joined(separator: ","))]"
+    try await withGrape(answer: { _, _ in (200, body) }) { grape, _ in
+      let link = try await link([grape])
+      #expect(try await link.lookup("rpc_test") == Array(workers.prefix(100)))
+    }
+  }
+
   @Test("announcing: the number of nodes, an error's text")
   func announce() async throws {
     for (body, stored) in [("2", 2), (#""No nodes to query""#, 0)] {

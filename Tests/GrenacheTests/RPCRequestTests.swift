@@ -390,6 +390,32 @@ struct RPCRequestTests {
   }
 }
 
+@Suite("Calls of many workers at once", .timeLimit(.minutes(1)))
+struct MapTests {
+  @Test("map calls no more workers at the same time than its limit", arguments: [1, 2, 5])
+  func concurrency(_ limit: Int) async throws {
+    let (now, most) = (Mutex(0), Mutex(0))
+    let service = RPCService(raw: "rpc_test") { request in
+      let count = now.withLock { value in
+        value += 1
+        return value
+      }
+      most.withLock { $0 = max($0, count) }
+      try await Task.sleep(for: .milliseconds(50))
+      now.withLock { $0 -= 1 }
+      return request.payload
+    }
+    let fleet = try await WorkerFleet(
+      [service, service, service, service], authority: try TestAuthority(),
+      configure: { $0.mapConcurrencyMax = limit })
+    let results = try await fleet.client.map("rpc_test", [0x31])
+    #expect(Set(results.map(\.worker)) == Set(fleet.workers.map(\.endpoint)))
+    for each in results { #expect(try each.result.get().result == [0x31]) }
+    #expect(most.withLock { $0 } <= limit)
+    await fleet.stop()
+  }
+}
+
 @Suite("P34 Retries are budgeted", .timeLimit(.minutes(1)))
 struct RetryBudgetTests {
   @Test("one retry for ten calls, and what was saved up")

@@ -1,5 +1,6 @@
 internal import Foundation
 internal import GrenacheFraming
+internal import GrenacheIO
 internal import GrenacheTransport
 
 /// What a link says to a grape's HTTP API and what it hears: JSON both ways.
@@ -37,10 +38,17 @@ enum GrapeMessages {
     Array("{\"rid\":\"\(rid)\",\"data\":".utf8)
   }
 
-  /// The addresses that a lookup answers with; a text is the grape's error.
-  static func endpoints(in answer: [UInt8]) throws(GrenacheError) -> [Endpoint] {
+  /// The IP addresses that a lookup answers with, up to a number; a text is the grape's error.
+  ///
+  /// A name would have this side ask its resolver for whatever a grape likes: no grape gives names.
+  static func endpoints(
+    in answer: [UInt8], max: Int
+  ) throws(GrenacheError) -> [Endpoint] {
     guard let texts = decode([String].self, answer) else { throw refusal(answer) }
-    return texts.compactMap(Endpoint.init)
+    let found = texts.lazy.compactMap(Endpoint.init).filter { endpoint in
+      SocketAddress(ip: endpoint.host, port: endpoint.port) != nil
+    }
+    return Array(found.prefix(max))
   }
 
   /// The count that an announcement answers with; a text is the grape's error.

@@ -75,7 +75,7 @@ package final class LinkCore {
     do throws(GrenacheError) {
       let body = GrapeMessages.lookup(service, rid: UUIDText.random())
       let answer = try await ask("/lookup", body, on: loop)
-      let endpoints = try GrapeMessages.endpoints(in: answer)
+      let endpoints = try GrapeMessages.endpoints(in: answer, max: configuration.workersMax)
       cache.store(endpoints, of: service, at: .now())
       result = .success(endpoints)
     } catch {

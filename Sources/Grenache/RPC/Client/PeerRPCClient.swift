@@ -16,6 +16,8 @@ public struct PeerRPCClientConfiguration: Sendable {
   public var callsPerConnection = 64
   /// Calls in flight at once, all workers together (default 100,000).
   public var callsInFlightMax = 100_000
+  /// Calls of one `map` at once (default 32).
+  public var mapConcurrencyMax = 32
   /// Workers of one service that are kept connected while there are more; existing peers call it
   /// `maxActiveKeyDests` (default 5).
   public var activeWorkersMax = 5
