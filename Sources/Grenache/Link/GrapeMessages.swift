@@ -59,6 +59,9 @@ enum GrapeMessages {
     throw refusal(answer)
   }
 
+  /// Whether the answer is an error of the grape: a text.
+  static func isError(_ answer: [UInt8]) -> Bool { decode(String.self, answer) != nil }
+
   private static func refusal(_ answer: [UInt8]) -> GrenacheError {
     if let text = decode(String.self, answer) {
       return GrenacheError(.grapeRefused, "the grape answered \(text)")

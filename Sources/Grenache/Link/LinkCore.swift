@@ -74,8 +74,10 @@ package final class LinkCore {
     let result: Result<[Endpoint], GrenacheError>
     do throws(GrenacheError) {
       let body = GrapeMessages.lookup(service, rid: UUIDText.random())
-      let answer = try await ask("/lookup", body, on: loop)
-      let endpoints = try GrapeMessages.endpoints(in: answer, max: configuration.workersMax)
+      let workersMax = configuration.workersMax
+      let endpoints = try await ask("/lookup", body, on: loop) { answer throws(GrenacheError) in
+        try GrapeMessages.endpoints(in: answer, max: workersMax)
+      }
       cache.store(endpoints, of: service, at: .now())
       result = .success(endpoints)
     } catch {
@@ -90,16 +92,16 @@ package final class LinkCore {
     _ service: String, port: UInt16, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> Int {
     let body = GrapeMessages.announce(service, port: port, rid: UUIDText.random())
-    let answer = try await ask("/announce", body, by: deadline, on: loop)
-    return try GrapeMessages.storedCount(in: answer)
+    return try await ask(
+      "/announce", body, by: deadline, on: loop, read: GrapeMessages.storedCount)
   }
 
   func withdraw(
     _ service: String, port: UInt16, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> Bool {
     let body = GrapeMessages.announce(service, port: port, rid: UUIDText.random())
-    let answer = try await ask("/withdraw", body, by: deadline, on: loop)
-    return try GrapeMessages.isWithdrawn(answer)
+    return try await ask(
+      "/withdraw", body, by: deadline, on: loop, read: GrapeMessages.isWithdrawn)
   }
 
   func close(on loop: isolated EventLoop) {
@@ -108,11 +110,21 @@ package final class LinkCore {
 
   // MARK: Grapes
 
-  /// Asks the grapes one after the other until one answers.
-  private func ask(
+  /// How it went to ask one grape.
+  private enum Attempt<Answer> {
+    case answered(Answer)
+    /// It says no, and the next one would, too.
+    case refused(GrenacheError)
+    /// The next one may do better.
+    case failed(GrenacheError)
+  }
+
+  /// Asks the grapes one after the other until one answers with something that `read` understands, or
+  /// says no.
+  private func ask<Answer>(
     _ path: String, _ body: [UInt8], by deadline: MonotonicTime? = nil,
-    on loop: isolated EventLoop
-  ) async throws(GrenacheError) -> [UInt8] {
+    on loop: isolated EventLoop, read: ([UInt8]) throws(GrenacheError) -> Answer
+  ) async throws(GrenacheError) -> Answer {
     let grapes = configuration.grapes
     let first = preferredGrape
     var failure = GrenacheError(.grapeUnreachable, "no grape answered")
@@ -120,16 +132,14 @@ package final class LinkCore {
       let index = (first + step) % grapes.count
       let attempt = MonotonicTime.now() + configuration.attemptTimeout
       let limit = min(attempt, deadline ?? attempt)
-      do throws(GrenacheError) {
-        let answer = try await ask(grapes[index], path, body, by: limit, on: loop)
+      switch await ask(grapes[index], path, body, by: limit, on: loop, read: read) {
+      case .answered(let answer):
         preferredGrape = index
         return answer
-      } catch {
+      case .refused(let error):
+        throw error
+      case .failed(let error):
         failure = error
-        switch error.code {
-        case .cancelled, .grapeRefused, .notPermitted: throw error
-        default: break
-        }
         if let deadline, deadline <= .now() {
           throw GrenacheError(
             .deadlineExceeded, "no grape answered in time", cause: error.cause)
@@ -139,26 +149,36 @@ package final class LinkCore {
     throw failure
   }
 
-  private func ask(
+  private func ask<Answer>(
     _ grape: Endpoint, _ path: String, _ body: [UInt8], by deadline: MonotonicTime,
-    on loop: isolated EventLoop
-  ) async throws(GrenacheError) -> [UInt8] {
+    on loop: isolated EventLoop, read: ([UInt8]) throws(GrenacheError) -> Answer
+  ) async -> Attempt<Answer> {
     let destination = Destination(grape, verification: .name(grape.host))
     let request = HTTPClientRequest(.post, path, fields: GrapeMessages.fields, body: body)
     let response: HTTPClientResponse
-    do {
+    do throws(TransportError) {
       // Looking up and announcing twice does no harm.
       response = try await client.send(
         request, to: destination, by: deadline, isRetryable: true, on: loop)
     } catch {
-      let code: GrenacheError.Code = error.code == .cancelled ? .cancelled : .grapeUnreachable
-      throw GrenacheError(code, "grape \(grape) cannot be asked", cause: error)
+      let message = "grape \(grape) cannot be asked"
+      return error.code == .cancelled
+        ? .refused(GrenacheError(.cancelled, message, cause: error))
+        : .failed(GrenacheError(.grapeUnreachable, message, cause: error))
     }
-    guard (200..<300).contains(response.status.code) else {
+    let status = response.status.code
+    guard (200..<300).contains(status) else {
       let text = String(decoding: response.body.prefix(200), as: UTF8.self)
-      let code: GrenacheError.Code = response.status.code == 403 ? .notPermitted : .grapeRefused
-      throw GrenacheError(code, "grape \(grape) answered \(response.status.code): \(text)")
+      let error = GrenacheError(
+        status == 403 ? .notPermitted : .grapeRefused,
+        "grape \(grape) answered \(status): \(text)")
+      return status < 500 ? .refused(error) : .failed(error)
     }
-    return response.body
+    do throws(GrenacheError) {
+      return .answered(try read(response.body))
+    } catch {
+      // An error of the grape's own is an answer; what is no answer at all says nothing of the others.
+      return GrapeMessages.isError(response.body) ? .refused(error) : .failed(error)
+    }
   }
 }
