@@ -260,6 +260,42 @@ struct HostilePeerTests {
     await server.shutDown(within: .zero)
   }
 
+  @Test("a connection that has closed makes room for another one, though others are open")
+  func replacedConnection() async throws {
+    let context = try TLSContext(authority.worker("rpc_test"))
+    let server = try await HTTPServer(
+      on: .loopback(port: 0), context: context, configuration: HTTPServerConfiguration(),
+      handlers: HTTPServerHandlers(
+        respond: { _ in HTTPServerResponse(.notFound) },
+        openWebSocket: { request, _ in PortHandler(request.remoteAddress.port) }),
+      group: EventLoopGroup(count: 1), logger: quietLogger)
+    let worker = Endpoint(server.localAddress)
+    let client = try await directClient(try authority.client()) {
+      $0.connectionsPerWorkerMax = 2
+      $0.callsPerConnection = 1
+    }
+    let hanging = Task { try await client.requestRaw("rpc_test", Array("\"hang\"".utf8), to: worker) }
+    /// The ports of this side from which calls have come, until there are so many.
+    @Sendable func ports(_ count: Int) async throws -> Set<[UInt8]> {
+      var ports: Set<[UInt8]> = []
+      let end = ContinuousClock.now + .seconds(20)
+      while ports.count < count, ContinuousClock.now < end {
+        let answer = try await client.requestRaw("rpc_test", Array("\"port\"".utf8), to: worker)
+        ports.insert(answer.result)
+      }
+      return ports
+    }
+    let before = try await ports(2)
+    let error = await #expect(throws: GrenacheError.self) {
+      try await client.requestRaw("rpc_test", Array("\"close\"".utf8), to: worker)
+    }
+    #expect(error?.code == .connectionLost)
+    #expect(try await ports(2).subtracting(before).count == 1)
+    hanging.cancel()
+    await client.close()
+    await server.shutDown(within: .zero)
+  }
+
   @Test("a burst of more than the buffer holds waits its turn and completes")
   func burst() async throws {
     let payload = Array("\"\(String(repeating: "x", count: 100_000))\"".utf8)
@@ -361,6 +397,31 @@ private final class StalledHandler: WebSocketHandler, LoopTimerTarget {
   ) {
     self.connection = nil
     tell(count)
+  }
+}
+
+/// Answers with the port of the caller, not at all, or by closing, as the call says.
+private final class PortHandler: WebSocketHandler {
+  private let port: UInt16
+
+  init(_ port: UInt16) { self.port = port }
+
+  func received(
+    _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
+    on loop: isolated EventLoop
+  ) {
+    guard let envelope = RPCRequestEnvelope(payload, checksUTF8: false) else { return }
+    switch String(decoding: envelope.payload.bytes(in: payload), as: UTF8.self) {
+    case "\"port\"":
+      var reply: [UInt8] = []
+      RPCReplyEnvelope.append(
+        rid: envelope.rid.bytes(in: payload), result: Array("\(port)".utf8), to: &reply)
+      connection.send(.text, reply.span, on: loop)
+    case "\"close\"":
+      connection.close(.normal, on: loop)
+    default:
+      break
+    }
   }
 }
 

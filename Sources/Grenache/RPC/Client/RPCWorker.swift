@@ -155,7 +155,7 @@ final class RPCWorker {
   ) async throws(GrenacheError) -> RPCClientConnection {
     if let best = leastBusy {
       if best.callsInFlight >= configuration.callsPerConnection, connecting == 0,
-        connections.count < configuration.connectionsPerWorkerMax
+        connections.count(where: \.isOpen) < configuration.connectionsPerWorkerMax
       {
         startConnecting(on: loop)
       }
