@@ -471,6 +471,36 @@ struct RPCStreamTests {
     }
   }
 
+  @Test("streams count among the calls that a service answers at once")
+  func overloaded() async throws {
+    let (begun, ended) = (Tally(), Tally())
+    var service = RPCService(stream: "rpc_test") { _, stream in
+      await begun.add()
+      do { for try await _ in stream.incoming {} } catch {}
+      await ended.add()
+    }
+    service.callsInFlightMax = 1
+    try await withWorker(service) { worker, client in
+      try await client.stream("rpc_test", to: worker) { stream in
+        try await stream.write([1])
+        await begun.reaches(1)
+        let error = await code {
+          try await client.stream("rpc_test", to: worker) { second in
+            await second.finish()
+            _ = try await second.incoming()
+          }
+        }
+        #expect(error?.code == .overloaded)
+        #expect(await begun.value == 1)
+        await stream.finish()
+        for try await _ in try await stream.incoming() {}
+      }
+      await ended.reaches(1)
+      try await client.stream("rpc_test", to: worker) { try await $0.write([1]) }
+      await begun.reaches(2)
+    }
+  }
+
   @Test("leaving the stream cancels the handler")
   func cancellation() async throws {
     let (cancelled, cancelling) = AsyncStream.makeStream(of: Bool.self)

@@ -75,11 +75,14 @@ struct RPCHTTPResponder: Sendable {
     let call = rpcRequest(service, head, request, payload: Array("null".utf8))
     return { [dispatcher] _, body, writer in
       let stream = RPCServerStream(RPCByteStream(body), writer, rid: named.rid)
+      guard service.load.enter(service.callsInFlightMax) else {
+        return await stream.fail(dispatcher.shed(service.name))
+      }
+      defer { service.load.leave() }
       do {
         try await handler(call, stream)
       } catch {
-        let message = dispatcher.message(for: error, of: service.name)
-        await stream.fail(message)
+        await stream.fail(dispatcher.message(for: error, of: service.name))
       }
     }
   }
