@@ -5,6 +5,7 @@ import GrenacheFraming
 import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
+import Logging
 import Synchronization
 import TestSupport
 import Testing
@@ -469,6 +470,43 @@ struct RPCStreamTests {
       }
       #expect(answer?.message.hasPrefix("ERR_STREAM_ONLY") == true)
     }
+  }
+
+  @Test("a caller that goes away in the middle of a stream makes no line at the level of errors")
+  func quietLeave() async throws {
+    let log = LogRecorder()
+    let (begun, failed) = (Tally(), Tally())
+    let service = RPCService(stream: "rpc_test") { _, stream in
+      await begun.add()
+      do {
+        for try await _ in stream.incoming {}
+      } catch {
+        await failed.add()
+        throw error
+      }
+    }
+    var configuration = PeerRPCServerConfiguration(port: 0, tls: try authority.worker("rpc_test"))
+    configuration.host = "127.0.0.1"
+    configuration.drainDeadline = .seconds(10)
+    let server = PeerRPCServer(configuration, services: [service], logger: log.logger)
+    let client = try await directClient(try authority.client())
+    let (addresses, listening) = AsyncStream.makeStream(of: Endpoint.self)
+    let running = Task { try await server.run { listening.yield(Endpoint($0)) } }
+    var iterator = addresses.makeAsyncIterator()
+    let worker = try #require(await iterator.next())
+    try await client.stream("rpc_test", to: worker) { stream in
+      try await stream.write([1])
+      await begun.reaches(1)
+    }
+    await failed.reaches(1)
+    running.cancel()
+    try await running.value
+    let end = ContinuousClock.now + .seconds(10)
+    while log.level(of: "a call was cancelled") == nil, ContinuousClock.now < end {
+      await Task.yield()
+    }
+    #expect(log.level(of: "a call was cancelled") == .debug)
+    #expect(log.level(of: "a handler failed") == nil)
   }
 
   @Test("streams count among the calls that a service answers at once")

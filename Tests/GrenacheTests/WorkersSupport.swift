@@ -4,6 +4,7 @@ import GrenacheFraming
 import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
+import Logging
 import Synchronization
 import TestSupport
 
@@ -144,6 +145,35 @@ struct SilentPeer: Sendable {
     let connection = connection
     await connection.loop.run { loop in
       connection.get(on: loop).send(.text, Array(text.utf8).span, on: loop)
+    }
+  }
+}
+
+/// Keeps what is logged.
+final class LogRecorder: Sendable {
+  private let seen = Mutex<[String: Logger.Level]>([:])
+
+  /// At which level a message has been logged, if it has.
+  func level(of message: String) -> Logger.Level? { seen.withLock { $0[message] } }
+
+  var logger: Logger {
+    var logger = Logger(label: "test") { _ in Handler(recorder: self) }
+    logger.logLevel = .trace
+    return logger
+  }
+
+  private struct Handler: LogHandler {
+    let recorder: LogRecorder
+    var logLevel = Logger.Level.trace
+    var metadata: Logger.Metadata = [:]
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+      get { metadata[key] }
+      set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+      recorder.seen.withLock { $0[event.message.description] = event.level }
     }
   }
 }

@@ -57,11 +57,20 @@ struct RPCDispatcher: Sendable {
   func message(for error: any Error, of service: String) -> String {
     if let fault = error as? RPCFault { return fault.handlerMessage }
     // Whoever cancels a call hears nothing of it, and can do so at will.
-    if error is CancellationError, Task.isCancelled {
+    if Task.isCancelled, Self.isCancellation(error) {
+      logger.debug("a call was cancelled", metadata: ["service": "\(service)"])
       return "ERR_CANCELLED: the call was cancelled"
     }
     logger.error("a handler failed", metadata: ["service": "\(service)", "error": "\(error)"])
     return "ERR_INTERNAL: the call failed"
+  }
+
+  /// Whether a handler whose task was cancelled failed because of that: what it waited for, or the stream
+  /// of its caller, broke.
+  private static func isCancellation(_ error: any Error) -> Bool {
+    if error is CancellationError { return true }
+    guard let code = (error as? GrenacheError)?.code else { return false }
+    return code == .cancelled || code == .connectionLost
   }
 
   /// Counts a call that is turned away.
