@@ -34,6 +34,10 @@ package final class HTTPClient {
   private let configuration: HTTPClientConfiguration
   private var streamCount = 0
   private var pools: [Destination: Pool] = [:]
+  /// The connections with a request.
+  private var busy: [ObjectIdentifier: HTTPClientConnection] = [:]
+  /// How often everything has been closed: a request that began before is over.
+  private var closings = 0
 
   /// Connections to one destination.
   private struct Pool {
@@ -60,8 +64,17 @@ package final class HTTPClient {
     isRetryable: Bool, on loop: isolated EventLoop,
     prepare: ((inout HTTPClientRequest) -> Void)? = nil
   ) async throws(TransportError) -> HTTPClientResponse {
+    let closings = self.closings
     while true {
       let (connection, isReused) = try await connection(to: destination, by: deadline, on: loop)
+      guard closings == self.closings else {
+        connection.close(on: loop)
+        release(connection, to: destination, on: loop)
+        throw .closed("the client was closed", peer: nil)
+      }
+      let id = ObjectIdentifier(connection)
+      busy[id] = connection
+      defer { busy[id] = nil }
       var request = request
       prepare?(&request)
       do {
@@ -105,18 +118,27 @@ package final class HTTPClient {
     }
   }
 
-  /// Closes every connection that is kept.
+  /// Closes every connection but those of streams; requests that are under way fail.
   package func close(on loop: isolated EventLoop) {
-    for pool in pools.values {
+    closings += 1
+    for connection in busy.values { connection.close(on: loop) }
+    for (destination, pool) in pools {
       for connection in pool.idle { connection.close(on: loop) }
+      // Those that are busy or being made leave by themselves, as do those who wait for one.
+      let count = pool.count - pool.idle.count
+      pools[destination] = count > 0 ? Pool(count: count) : nil
+      for turn in pool.waiting { turn.fulfil((), on: loop) }
     }
-    pools = [:]
   }
 
   private func connection(
     to destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(TransportError) -> (HTTPClientConnection, isReused: Bool) {
+    let closings = self.closings
     while true {
+      guard closings == self.closings else {
+        throw .closed("the client was closed", peer: nil)
+      }
       while let kept = pools[destination]?.idle.popLast() {
         if kept.isUsable { return (kept, true) }
         connectionGone(to: destination, on: loop)

@@ -104,6 +104,7 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
 
   func close(on loop: isolated EventLoop) {
     keepsAlive = false
+    fail(.closed("the connection was closed on this side", peer: stream?.remoteAddress), on: loop)
     stream?.close(on: loop)
   }
 

@@ -168,6 +168,39 @@ struct RPCLimitsTests {
   }
 }
 
+@Suite("Closing a client", .timeLimit(.minutes(1)))
+struct ClientCloseTests {
+  @Test(
+    "calls that have been sent fail as lost and are not sent again, and those that wait do not go on",
+    arguments: [RPCTransport.wss, .https])
+  func close(_ transport: RPCTransport) async throws {
+    let gated = GatedService()
+    let fleet = try await WorkerFleet(
+      [gated.service, gated.service], authority: try TestAuthority(),
+      configure: {
+        $0.transport = transport
+        $0.httpConnectionsPerWorkerMax = 1
+        $0.activeWorkersMax = 1
+      })
+    let start = ContinuousClock.now
+    let calls = (0..<6).map { _ in
+      Task {
+        await #expect(throws: GrenacheError.self) {
+          try await fleet.client.requestRaw(
+            "rpc_test", [0x31], within: .seconds(50), options: .idempotent)
+        }
+      }
+    }
+    await gated.begun.reaches(transport == .wss ? 6 : 1)
+    await fleet.client.close()
+    for call in calls { #expect(await call.value?.code == .connectionLost) }
+    #expect(ContinuousClock.now - start < .seconds(20))
+    #expect(await gated.begun.value <= (transport == .wss ? 6 : 2))
+    await gated.open()
+    await fleet.stop()
+  }
+}
+
 @Suite("P9 What is too large is not sent", .timeLimit(.minutes(1)))
 struct RPCSizeTests {
   let authority: TestAuthority

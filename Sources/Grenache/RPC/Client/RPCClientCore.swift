@@ -16,6 +16,8 @@ final class RPCClientCore {
   private var workers: [WorkerKey: RPCWorker] = [:]
   private var groups: [String: RPCWorkerGroup] = [:]
   private var callsInFlight = 0
+  /// How often the client has been closed: a call that began before is not sent again.
+  private var closings = 0
   private var retries: RetryBudget
   private var generator = FastGenerator()
 
@@ -54,15 +56,16 @@ final class RPCClientCore {
     if let delay = call.options.hedgeDelay, call.options.isIdempotent {
       return try await hedge(call, after: delay, on: loop)
     }
+    let closings = closings
     // Most calls need one attempt, and nothing but that.
     let group = try await group(for: call.service, worker: nil, by: call.deadline, on: loop)
     guard let worker = group.choose(avoiding: [], using: &generator, on: loop) else {
-      throw unreachable(call.service, RPCAttempts(), on: loop)
+      throw unreachable(call.service, RPCAttempts(closings: closings), on: loop)
     }
     do throws(GrenacheError) {
       return try await worker.call(call, by: call.limit, on: loop)
     } catch {
-      let tried = RPCAttempts()
+      let tried = RPCAttempts(closings: closings)
       tried.workers = [worker]
       try tried.note(error, call.deadline)
       try checkRetry(error, call, tried, worker)
@@ -77,7 +80,7 @@ final class RPCClientCore {
     let group = try await group(for: service, worker: worker, by: deadline, on: loop)
     var fields = HTTPFields()
     if let action { fields.append(RPCHTTPHead.actionField, action) }
-    let tried = RPCAttempts()
+    let tried = RPCAttempts(closings: closings)
     while let worker = group.choose(avoiding: tried.workers, using: &generator, on: loop) {
       tried.workers.append(worker)
       do throws(GrenacheError) {
@@ -91,6 +94,7 @@ final class RPCClientCore {
   }
 
   func close(on loop: isolated EventLoop) {
+    closings += 1
     for worker in workers.values { worker.close(on: loop) }
     workers = [:]
     groups = [:]
@@ -134,6 +138,7 @@ final class RPCClientCore {
   private func checkRetry(
     _ error: GrenacheError, _ call: RPCCall, _ tried: RPCAttempts, _ worker: RPCWorker
   ) throws(GrenacheError) {
+    guard tried.closings == closings else { throw error }
     switch error.code {
     case .workerUnreachable, .workerNotTrusted:
       guard tried.workers.count < Self.reachedMax else { throw error }
@@ -166,7 +171,7 @@ final class RPCClientCore {
     _ call: RPCCall, after delay: Duration, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
     let race = RPCRace()
-    let tried = RPCAttempts()
+    let tried = RPCAttempts(closings: closings)
     start(call, tried, in: race, on: loop)
     var outcome = await race.wait(until: min(call.deadline, .now() + delay), on: loop)
     if case .undecided = outcome {
