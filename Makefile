@@ -1,8 +1,10 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench bench-framing soak storm fuzz simulate lint imports format clean
+.PHONY: help setup build test demo bench bench-framing soak promises storm fuzz simulate lint imports format clean
 
 # How long each fuzz target runs.
 SECONDS ?= 60
+# How long processes are killed and restarted under load.
+MINUTES ?= 5
 # How many seeds the simulator takes.
 SEEDS ?= 10000
 
@@ -46,9 +48,16 @@ bench-framing: ## The framers alone: heads, frames, unmasking, compression, and 
 	@sh scripts/setup.sh
 	swift run -c release FramingBenchmark $(BENCH_OPTIONS)
 
-soak: ## A minute of calls while the server's certificates are replaced
+soak: ## A minute of certificates replaced under load, then MINUTES=5 of killed and restarted processes
 	@sh scripts/setup.sh
-	swift run -c release CallBenchmark soak $(SOAK_OPTIONS)
+	swift build -c release --product CallBenchmark
+	.build/release/CallBenchmark soak $(SOAK_OPTIONS)
+	.build/release/CallBenchmark fleet-soak --minutes $(MINUTES)
+
+promises: ## The figures that peers promise: deadlines, deaths, slow subscribers, streams, leaks
+	@sh scripts/setup.sh
+	swift build -c release --product CallBenchmark
+	.build/release/CallBenchmark promises $(PROMISES)
 
 storm: ## What a thousand new connections at once do to established ones
 	@sh scripts/setup.sh

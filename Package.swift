@@ -111,8 +111,8 @@ let package = Package(
     .executableTarget(
       name: "CallBenchmark",
       dependencies: [
-        "Grenache", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming", "GrenacheIO",
-        argumentParser, logging,
+        "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming",
+        "GrenacheIO", argumentParser, logging, lifecycle, unixSignals,
       ],
       path: "Benchmarks/CallBenchmark", swiftSettings: testSettings),
     .target(name: "CAllocationCount", path: "Benchmarks/CAllocationCount"),

@@ -13,7 +13,10 @@ import Logging
 struct CallBenchmark: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "call-benchmark",
-    subcommands: [Measure.self, Soak.self, Storm.self, StormClients.self, Server.self],
+    subcommands: [
+      Measure.self, Soak.self, FleetSoak.self, Storm.self, StormClients.self, Server.self,
+      Member.self,
+    ],
     defaultSubcommand: Measure.self)
 }
 

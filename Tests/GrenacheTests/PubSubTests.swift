@@ -10,118 +10,6 @@ import Testing
 
 @testable import Grenache
 
-/// A publisher that a test starts and ends.
-private final class RunningPub: Sendable {
-  let pub: PeerPub
-  let endpoint: Endpoint
-  private let task: Task<Void, any Error>
-
-  init(_ key: String, _ base: PeerPubConfiguration) async throws {
-    var configuration = base
-    configuration.host = "127.0.0.1"
-    configuration.drainDeadline = .milliseconds(100)
-    let pub = try await PeerPub(key, configuration, logger: quietLogger)
-    self.pub = pub
-    let (addresses, listening) = AsyncThrowingStream.makeStream(of: SocketAddress.self)
-    task = Task {
-      do {
-        try await pub.run { listening.yield($0) }
-      } catch {
-        listening.finish(throwing: error)
-        throw error
-      }
-    }
-    var iterator = addresses.makeAsyncIterator()
-    guard let address = try await iterator.next() else { throw CancellationError() }
-    endpoint = Endpoint(address)
-  }
-
-  deinit { task.cancel() }
-
-  func subscribers(_ count: Int) async throws {
-    while await pub.subscriberCount != count { try await Task.sleep(for: .milliseconds(5)) }
-  }
-
-  func stop() async {
-    task.cancel()
-    _ = try? await task.value
-  }
-}
-
-/// A subscriber's connection that hears everything and says what a test wants.
-private struct RawSubscriber: Sendable {
-  private let bound: LoopBound<(Recorder, WebSocketConnection)>
-
-  private final class Recorder: WebSocketHandler {
-    var texts: [String] = []
-    var isClosed = false
-    var changed = LoopPromise<Void>()
-
-    func received(
-      _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
-      on loop: isolated EventLoop
-    ) {
-      let text = payload.string()
-      texts.append(kind == .text ? text : "bytes:\(text)")
-      tell(on: loop)
-    }
-
-    func closed(
-      _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
-    ) {
-      isClosed = true
-      tell(on: loop)
-    }
-
-    private func tell(on loop: isolated EventLoop) {
-      changed.fulfil((), on: loop)
-      changed = LoopPromise()
-    }
-  }
-
-  init(
-    to endpoint: Endpoint, tls: TLSConfiguration?, subprotocols: [String] = [], reads: Bool = true
-  ) async throws {
-    let context = try tls.map { try TLSContext($0) }
-    bound = try await Self.connect(
-      endpoint, context, subprotocols, reads, on: EventLoopGroup.shared().next())
-  }
-
-  private static func connect(
-    _ endpoint: Endpoint, _ context: TLSContext?, _ subprotocols: [String], _ reads: Bool,
-    on loop: isolated EventLoop
-  ) async throws -> LoopBound<(Recorder, WebSocketConnection)> {
-    let recorder = Recorder()
-    let connection = try await WebSocketClient.connect(
-      to: Destination(endpoint, verification: .service("news")), context: context,
-      limits: WebSocketLimits(), options: WebSocketOptions(subprotocols: subprotocols),
-      handler: recorder, by: .now() + .seconds(10), on: loop)
-    if !reads { connection.pauseReading(on: loop) }
-    return LoopBound((recorder, connection), on: loop)
-  }
-
-  func say(_ text: String) async {
-    let bound = bound
-    await bound.loop.run { loop in
-      bound.get(on: loop).1.send(.text, Array(text.utf8).span, on: loop)
-    }
-  }
-
-  func heard(_ count: Int) async -> [String] {
-    await Self.wait(bound, count, on: bound.loop)
-  }
-
-  private static func wait(
-    _ bound: LoopBound<(Recorder, WebSocketConnection)>, _ count: Int, on loop: isolated EventLoop
-  ) async -> [String] {
-    let recorder = bound.get(on: loop).0
-    while recorder.texts.count < count, !recorder.isClosed {
-      _ = await recorder.changed.wait(until: .now() + .seconds(30), on: loop)
-    }
-    return recorder.texts
-  }
-}
-
 @Suite("Publish and subscribe", .timeLimit(.minutes(1)))
 struct PubSubTests {
   let authority: TestAuthority
@@ -135,45 +23,8 @@ struct PubSubTests {
   private func subscriber(
     _ grape: FixedGrape, configure: (inout PeerSubConfiguration) -> Void = { _ in }
   ) async throws -> PeerSub {
-    let link = try await Link(
-      LinkConfiguration(grapes: [grape.endpoint], tls: try authority.client()),
-      logger: quietLogger)
-    var configuration = PeerSubConfiguration()
-    configuration.lookupInterval = .milliseconds(100)
-    configuration.reconnectDelayMin = .milliseconds(20)
-    configure(&configuration)
-    return try await PeerSub("news", link: link, configuration: configuration)
-  }
-
-  /// The first `count` events while the subscriber runs.
-  private func events(
-    of sub: PeerSub, _ count: Int, after start: @escaping @Sendable () async throws -> Void
-  ) async throws -> [SubscriptionEvent] {
-    try await withThrowingTaskGroup(of: [SubscriptionEvent]?.self) { group in
-      group.addTask {
-        await sub.run()
-        return nil
-      }
-      group.addTask {
-        try await start()
-        return nil
-      }
-      group.addTask {
-        var events: [SubscriptionEvent] = []
-        for await event in sub {
-          events.append(event)
-          if events.count == count { break }
-        }
-        return events
-      }
-      while let result = try await group.next() {
-        if let result {
-          group.cancelAll()
-          return result
-        }
-      }
-      return []
-    }
+    try await GrenacheTests.subscriber(
+      grape.endpoint, try authority.client(), configure: configure)
   }
 
   @Test("texts and bytes, with topics and numbers, over mutual TLS")
@@ -379,7 +230,7 @@ struct PubSubTests {
 
 @Suite("Queues of publishers")
 struct SubscriberQueueTests {
-  private func entry(_ number: UInt64, bytes: Int = 1) -> SubscriberQueue.Entry {
+  func entry(_ number: UInt64, bytes: Int = 1) -> SubscriberQueue.Entry {
     .init(number: number, isText: true, payload: [UInt8](repeating: 0, count: bytes))
   }
 

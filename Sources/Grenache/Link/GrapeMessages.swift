@@ -45,10 +45,27 @@ enum GrapeMessages {
     in answer: [UInt8], max: Int
   ) throws(GrenacheError) -> [Endpoint] {
     guard let texts = decode([String].self, answer) else { throw refusal(answer) }
+    return addresses(in: texts, max: max)
+  }
+
+  private static func addresses(in texts: [String], max: Int) -> [Endpoint] {
     let found = texts.lazy.compactMap(Endpoint.init).filter { endpoint in
       SocketAddress(ip: endpoint.host, port: endpoint.port) != nil
     }
     return Array(found.prefix(max))
+  }
+
+  /// `{"key":"<key>","peers":["<ip:port>",…]}`: what a grape tells somebody who watches `key`; `nil`
+  /// for anything else.
+  static func announcers(of key: String, in message: [UInt8], max: Int) -> [Endpoint]? {
+    struct Change: Decodable {
+      var key: String
+      var peers: [String]
+    }
+    guard JSONScanner.isOneValue(message.span), let change = decode(Change.self, message),
+      change.key == key
+    else { return nil }
+    return addresses(in: change.peers, max: max)
   }
 
   /// The count that an announcement answers with; a text is the grape's error.

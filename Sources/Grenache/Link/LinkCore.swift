@@ -6,18 +6,22 @@ internal import Logging
 
 /// The state of a link, confined to its loop.
 package final class LinkCore {
-  private let configuration: LinkConfiguration
+  let configuration: LinkConfiguration
+  let context: TLSContext?
   private let client: HTTPClient
   private let logger: Logger
   private let isPlaintext: Bool
   private var cache: LookupCache
   /// Who waits for the lookup of a service that is under way.
   private var waiting: [String: [LoopPromise<Result<[Endpoint], GrenacheError>>]] = [:]
+  /// Keys that somebody follows.
+  private var followers: [String: KeyFollower] = [:]
   /// The grape that answered last is asked first.
   private var preferredGrape = 0
 
   init(_ configuration: LinkConfiguration, context: TLSContext?, logger: Logger) {
     self.configuration = configuration
+    self.context = context
     self.logger = logger
     client = HTTPClient(context: context)
     isPlaintext = context == nil
@@ -86,6 +90,24 @@ package final class LinkCore {
     for promise in waiting.removeValue(forKey: service) ?? [] { promise.fulfil(result, on: loop) }
   }
 
+  // MARK: Following
+
+  /// Has `observer` hear of who announces `key`, until it is removed.
+  func follow(_ key: String, _ observer: any KeyObserver, on loop: isolated EventLoop) {
+    let follower = followers[key] ?? KeyFollower(key, link: self)
+    followers[key] = follower
+    follower.add(observer, on: loop)
+  }
+
+  func unfollow(_ key: String, _ observer: any KeyObserver) {
+    guard let follower = followers[key] else { return }
+    follower.remove(observer)
+    if follower.isUnused { followers[key] = nil }
+  }
+
+  /// Whether a grape tells of the changes of `key` at present.
+  func isWatching(_ key: String) -> Bool { followers[key]?.isWatching == true }
+
   // MARK: Announce
 
   func announce(
@@ -109,6 +131,12 @@ package final class LinkCore {
   }
 
   // MARK: Grapes
+
+  /// The grapes, the one that answered last first.
+  var grapesInOrder: [Endpoint] {
+    let grapes = configuration.grapes
+    return Array(grapes[preferredGrape...] + grapes[..<preferredGrape])
+  }
 
   /// How it went to ask one grape.
   private enum Attempt<Answer> {

@@ -14,14 +14,14 @@ final class FollowedPublisher: WebSocketHandler {
   private var isExtended = false
   /// Kept until the connection has closed.
   private var closing: LoopPromise<Void>?
-  /// The run of the publisher that is known, and the last of its messages.
-  private var epoch: String?
-  private var last: UInt64 = 0
-  private var hasBeenConnected = false
+  private var cursor: PublisherCursor
+  /// Whether what was said meanwhile is missing and nobody can say what it was.
+  private var mayMiss = false
 
   init(_ endpoint: Endpoint, core: SubCore) {
     self.endpoint = endpoint
     self.core = core
+    cursor = PublisherCursor(hasTopics: core.configuration.topics != nil)
   }
 
   var isConnected: Bool { connection?.isOpen == true }
@@ -49,11 +49,24 @@ final class FollowedPublisher: WebSocketHandler {
       if await connect(on: loop) {
         failures = 0
         _ = await closing.wait(until: MonotonicTime(nanoseconds: .max / 2), on: loop)
+      } else if !core.isAnnounced(endpoint), failures >= Self.failuresMax {
+        return giveUp(on: loop)
       }
       guard !isStopped else { return }
       try? await Task.sleep(for: pause(after: failures))
       failures = min(failures + 1, 16)
     }
+  }
+
+  /// A publisher that nobody announces any more is tried this often again: what it still says after a
+  /// short absence need not be lost.
+  private static let failuresMax = 2
+
+  private func giveUp(on loop: isolated EventLoop) {
+    isStopped = true
+    core.remove(endpoint, on: loop)
+    // What it said at last, nobody will ever say.
+    if mayMiss || !cursor.isComplete { add(.gap(nil, from: endpoint), on: loop) }
   }
 
   /// Drawn by chance, so that many subscribers do not come back at once.
@@ -88,13 +101,13 @@ final class FollowedPublisher: WebSocketHandler {
     isExtended = connection.subprotocol == PubWire.subprotocol
     if isExtended {
       let subscribe = PubWire.Subscribe(
-        topics: core.configuration.topics, after: epoch == nil ? nil : last, epoch: epoch)
+        topics: core.configuration.topics, after: cursor.after, epoch: cursor.epoch)
       connection.send(.text, PubWire.subscribe(subscribe).span, on: loop)
-    } else if hasBeenConnected {
+    } else if mayMiss {
       // What was missed meanwhile, nobody knows.
+      mayMiss = false
       add(.gap(nil, from: endpoint), on: loop)
     }
-    hasBeenConnected = true
     if !core.hasRoom { connection.pauseReading(on: loop) }
   }
 
@@ -108,6 +121,7 @@ final class FollowedPublisher: WebSocketHandler {
     _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
     on loop: isolated EventLoop
   ) {
+    guard !isStopped else { return }
     if self.connection == nil { opened(connection, on: loop) }
     guard isExtended else {
       let message = kind == .text ? PubMessage(payload.string()) : PubMessage(bytes: payload.copy())
@@ -117,29 +131,36 @@ final class FollowedPublisher: WebSocketHandler {
       guard let control = PubWire.control(from: payload.copy()) else { return }
       return heard(control, on: loop)
     }
-    guard let message = PubWire.message(kind, payload) else { return }
-    if let number = message.number { last = number }
-    add(.message(message, from: endpoint), on: loop)
+    guard let message = PubWire.message(kind, payload), let number = message.number else { return }
+    let (isNew, gap) = cursor.received(number)
+    note(gap, on: loop)
+    if isNew { add(.message(message, from: endpoint), on: loop) }
   }
 
   func closed(
     _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
   ) {
     if self.connection === connection { self.connection = nil }
+    if isExtended {
+      // With 1001 a publisher goes away that has said everything (`docs/wire-extensions.md`).
+      cursor.closed(inOrder: closure.code == .goingAway && closure.error == nil)
+    } else {
+      mayMiss = true
+    }
     closing?.fulfil((), on: loop)
   }
 
   private func heard(_ control: PubWire.Control, on loop: isolated EventLoop) {
-    if let gap = control.gap, gap.from <= gap.to {
-      last = max(last, gap.to)
-      add(.gap(gap.from...gap.to, from: endpoint), on: loop)
-    }
+    if let gap = control.gap, gap.from <= gap.to { note(cursor.lost(gap.from...gap.to), on: loop) }
     guard let epoch = control.epoch else { return }
-    if epoch != self.epoch {
-      // Another run of the publisher: of the one before, what came after is lost.
-      if self.epoch != nil { add(.gap(nil, from: endpoint), on: loop) }
-      self.epoch = epoch
-      last = (control.next ?? 1) - min(control.next ?? 1, 1)
+    note(cursor.opened(epoch: epoch, next: control.next ?? 1), on: loop)
+  }
+
+  private func note(_ gap: PublisherCursor.Gap?, on loop: isolated EventLoop) {
+    switch gap {
+    case .numbers(let numbers): add(.gap(numbers, from: endpoint), on: loop)
+    case .unknown: add(.gap(nil, from: endpoint), on: loop)
+    case nil: break
     }
   }
 

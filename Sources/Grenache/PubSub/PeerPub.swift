@@ -19,8 +19,10 @@ public struct PeerPubConfiguration: Sendable {
   public var transport = HTTPServerConfiguration()
   /// Messages that may wait for one subscriber (default 1,024).
   public var queueMessagesMax = 1_024
-  /// Bytes that may wait for one subscriber beside what TCP has taken (default 512 KiB).
-  public var queueBytesMax = 512 << 10
+  /// Bytes that may wait for one subscriber, and the most that one message may have (default 384 KiB).
+  /// As much again as `transport.stream.outputHighWaterBytes` and one message more may be on its way:
+  /// by default a subscriber holds 896 KiB at most.
+  public var queueBytesMax = 384 << 10
   /// What happens to a subscriber that does not keep up (default: the oldest messages are given up).
   public var slowSubscribers = SlowSubscriberPolicy.dropOldest
   /// Messages that are kept for subscribers that come back (default 256).
@@ -38,16 +40,16 @@ public struct PeerPubConfiguration: Sendable {
   public init(port: UInt16, tls: TLSConfiguration) {
     self.port = port
     self.tls = tls
-    transport.stream.outputHighWaterBytes = 256 << 10
-    transport.stream.outputLowWaterBytes = 64 << 10
+    transport.stream.outputHighWaterBytes = 128 << 10
+    transport.stream.outputLowWaterBytes = 32 << 10
   }
 
   private init(plaintextPort: UInt16) {
     port = plaintextPort
     tls = nil
     access = nil
-    transport.stream.outputHighWaterBytes = 256 << 10
-    transport.stream.outputLowWaterBytes = 64 << 10
+    transport.stream.outputHighWaterBytes = 128 << 10
+    transport.stream.outputLowWaterBytes = 32 << 10
   }
 
   /// No TLS at all: anybody may subscribe, and everybody on the way reads and changes what is said. For
@@ -134,6 +136,24 @@ public final class PeerPub: Service {
         count += await shard.loop.run { loop in shard.get(on: loop).dropped }
       }
       return count
+    }
+  }
+
+  /// The bytes that are held for the subscriber that is furthest behind.
+  package var heldBytesMax: Int {
+    get async {
+      var most = 0
+      for shard in shards {
+        most = max(most, await shard.loop.run { loop in shard.get(on: loop).heldBytesMax })
+      }
+      return most
+    }
+  }
+
+  /// Breaks the connections off, for tests of what subscribers make of it.
+  package func abortSubscribers() async {
+    for shard in shards {
+      await shard.loop.run { loop in shard.get(on: loop).abort(on: loop) }
     }
   }
 

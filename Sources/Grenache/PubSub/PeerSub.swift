@@ -9,7 +9,8 @@ public struct PeerSubConfiguration: Sendable {
   public var topics: [String]?
   /// Events that may wait to be taken; then publishers are no longer read from (default 1,024).
   public var bufferMax = 1_024
-  /// The mean time between two lookups of the publishers, each 25 % sooner or later (default 5 s).
+  /// The mean time between two lookups of the publishers, each 25 % sooner or later, where the grape
+  /// does not tell of changes by itself (default 5 s).
   public var lookupInterval = Duration.seconds(5)
   /// Publishers that are followed at once (default 100).
   public var publishersMax = 100
@@ -58,6 +59,8 @@ public final class PeerSub: AsyncSequence, Service {
 
   /// The key that it subscribes to.
   public let key: String
+  package let link: Link
+  package let configuration: PeerSubConfiguration
   private let core: LoopBound<SubCore>
 
   /// A subscriber that hears something once `run` is called.
@@ -69,6 +72,8 @@ public final class PeerSub: AsyncSequence, Service {
         .invalidConfiguration, "a subscriber needs a buffer of one event at least")
     }
     self.key = key
+    self.link = link
+    self.configuration = configuration
     core = await link.loop.run { loop in
       LoopBound(SubCore(key, link: link, configuration), on: loop)
     }
@@ -78,12 +83,8 @@ public final class PeerSub: AsyncSequence, Service {
   /// ends behind what has come.
   public func run() async {
     let core = core
-    await withTaskGroup { group in
-      group.addTask { await Self.follow(core, on: core.loop) }
-      group.addTask { try? await gracefulShutdown() }
-      await group.next()
-      group.cancelAll()
-    }
+    await core.loop.run { loop in core.get(on: loop).follow(on: loop) }
+    try? await gracefulShutdown()
     await core.loop.run { loop in core.get(on: loop).stop(on: loop) }
   }
 
@@ -92,6 +93,14 @@ public final class PeerSub: AsyncSequence, Service {
     get async {
       let core = core
       return await core.loop.run { loop in core.get(on: loop).connected }
+    }
+  }
+
+  /// Whether a grape tells of changes by itself at present.
+  package var isWatching: Bool {
+    get async {
+      let core = core
+      return await core.loop.run { loop in core.get(on: loop).isWatching(on: loop) }
     }
   }
 
@@ -110,10 +119,6 @@ public final class PeerSub: AsyncSequence, Service {
 
   /// What comes from now on, and what waits already.
   public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(core: core) }
-
-  private static func follow(_ core: LoopBound<SubCore>, on loop: isolated EventLoop) async {
-    await core.get(on: loop).follow(on: loop)
-  }
 
   private static func next(
     _ core: LoopBound<SubCore>, on loop: isolated EventLoop

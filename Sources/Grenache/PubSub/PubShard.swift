@@ -27,6 +27,9 @@ final class PubShard {
 
   var count: Int { subscribers.count }
 
+  /// What is held for the subscriber that is furthest behind.
+  var heldBytesMax: Int { subscribers.values.map(\.heldBytes).max() ?? 0 }
+
   func publish(_ message: PubMessage, on loop: isolated EventLoop) {
     let numbered = ring.append(message)
     guard let number = numbered.number, !subscribers.isEmpty else { return }
@@ -43,6 +46,10 @@ final class PubShard {
 
   func remove(_ subscriber: Subscriber) {
     subscribers[ObjectIdentifier(subscriber)] = nil
+  }
+
+  func abort(on loop: isolated EventLoop) {
+    for subscriber in Array(subscribers.values) { subscriber.abort(on: loop) }
   }
 
   func noteDropped(_ count: Int) {
@@ -91,8 +98,7 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
   private var isExtended = false
   private var isSubscribed = false
   private var isClosed = false
-  /// The number that comes next if nothing is lost.
-  private var expected: UInt64 = 1
+  private var isDraining = false
   private lazy var timer = TargetTimer(self)
 
   init(_ shard: PubShard, on loop: isolated EventLoop) {
@@ -101,6 +107,9 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
       messagesMax: shard.configuration.queueMessagesMax,
       bytesMax: shard.configuration.queueBytesMax, policy: shard.configuration.slowSubscribers)
   }
+
+  /// What waits for it, here and in the connection.
+  var heldBytes: Int { queue.bytes + (connection?.pendingOutputBytes ?? 0) }
 
   /// The first pass comes with the opening handshake, whether anything has been said or not.
   func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {
@@ -140,6 +149,17 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
     send(on: loop)
   }
 
+  func abort(on loop: isolated EventLoop) {
+    let gone = TransportError(.connectionClosed, stage: .transfer, message: "broken off")
+    connection?.abort(gone, on: loop)
+  }
+
+  /// What waits is sent before the connection closes: 1001 tells the subscriber that this was all.
+  func drain(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
+    isDraining = true
+    send(on: loop)
+  }
+
   func closed(
     _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
   ) {
@@ -176,17 +196,12 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
     isSubscribed = true
     topics = opening.topics.map(Set.init)
     shard.add(self)
-    expected = shard.ring.next
     say(.init(epoch: shard.epoch, next: shard.ring.next), on: loop)
     guard let after = opening.after, after < shard.ring.next, opening.epoch == shard.epoch else {
       return
     }
     let (messages, first) = shard.ring.after(after)
-    expected = after + 1
-    if first > expected, first > 1 {
-      say(.init(gap: .init(from: expected, to: first - 1)), on: loop)
-      expected = first
-    }
+    if first > after + 1 { sayGap(after + 1...first - 1, on: loop) }
     for message in messages {
       guard let number = message.number else { continue }
       offer(message, PubForms(message, number), on: loop)
@@ -197,17 +212,18 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
   private func send(on loop: isolated EventLoop) {
     guard let connection else { return }
     while !connection.isOutputFull, connection.isOpen, let entry = queue.popFirst() {
-      if isExtended { sayGap(before: entry.number, on: loop) }
+      if let lost = entry.lostBefore { sayGap(lost, on: loop) }
       connection.send(entry.isText ? .text : .binary, entry.payload.span, on: loop)
-      expected = entry.number + 1
     }
+    guard queue.isEmpty, !connection.isOutputFull else { return }
+    if let lost = queue.takeLostAtEnd() { sayGap(lost, on: loop) }
+    if isDraining { connection.close(.goingAway, on: loop) }
   }
 
-  /// Says which numbers are missing; with topics, whose numbers have holes, only lost ones could be told
-  /// from others, so a subscriber to topics is told of every number that it does not get.
-  private func sayGap(before number: UInt64, on loop: isolated EventLoop) {
-    guard topics == nil, number > expected else { return }
-    say(.init(gap: .init(from: expected, to: number - 1)), on: loop)
+  /// Names what is missing; among the numbers may be others that the subscriber did not ask for.
+  private func sayGap(_ numbers: ClosedRange<UInt64>, on loop: isolated EventLoop) {
+    guard isExtended else { return }
+    say(.init(gap: .init(from: numbers.lowerBound, to: numbers.upperBound)), on: loop)
   }
 
   private func say(_ control: PubWire.Control, on loop: isolated EventLoop) {

@@ -3,13 +3,14 @@ internal import GrenacheIO
 internal import GrenacheTransport
 
 /// The state of a subscriber, confined to its link's loop.
-final class SubCore {
+final class SubCore: KeyObserver {
   let key: String
   let link: Link
   let configuration: PeerSubConfiguration
   private var events: Deque<SubscriptionEvent> = []
   private var reader: LoopPromise<Void>?
   private var publishers: [Endpoint: FollowedPublisher] = [:]
+  private var announced: Set<Endpoint> = []
   private var isStopped = false
   private var isFull = false
 
@@ -23,29 +24,22 @@ final class SubCore {
 
   // MARK: Following
 
-  /// Looks for publishers again and again until the task is cancelled.
-  func follow(on loop: isolated EventLoop) async {
-    while !Task.isCancelled, !isStopped {
-      // Who has come is to be heard soon, not when what is known is old.
-      let core = link.core(on: loop)
-      core.forget(key)
-      if let found = try? await core.lookup(key, by: .now() + .seconds(10), on: loop) {
-        update(found, on: loop)
-      }
-      let pause = configuration.lookupInterval * Double.random(in: 0.75...1.25)
-      try? await Task.sleep(for: pause)
-    }
+  var lookupInterval: Duration { configuration.lookupInterval }
+
+  func follow(on loop: isolated EventLoop) {
+    guard !isStopped else { return }
+    link.core(on: loop).follow(key, self, on: loop)
   }
 
-  /// Begins to follow who is new; who is not found any more is given up once it is not connected.
-  private func update(_ found: [Endpoint], on loop: isolated EventLoop) {
+  /// Begins to follow who is new; who is not announced any more gives itself up once it is gone.
+  func announcersChanged(_ announcers: [Endpoint], on loop: isolated EventLoop) {
     guard !isStopped else { return }
-    for (endpoint, publisher) in publishers where !found.contains(endpoint) {
-      if publisher.isConnected { continue }
-      publisher.stop(on: loop)
-      publishers[endpoint] = nil
-    }
-    for endpoint in found where publishers[endpoint] == nil {
+    announced = Set(announcers)
+    followNew(on: loop)
+  }
+
+  private func followNew(on loop: isolated EventLoop) {
+    for endpoint in announced where publishers[endpoint] == nil {
       guard publishers.count < configuration.publishersMax else { return }
       let publisher = FollowedPublisher(endpoint, core: self)
       publishers[endpoint] = publisher
@@ -53,8 +47,19 @@ final class SubCore {
     }
   }
 
+  func isWatching(on loop: isolated EventLoop) -> Bool { link.core(on: loop).isWatching(key) }
+
+  func isAnnounced(_ endpoint: Endpoint) -> Bool { announced.contains(endpoint) }
+
+  /// A publisher is gone for good: there is room for another one.
+  func remove(_ endpoint: Endpoint, on loop: isolated EventLoop) {
+    publishers[endpoint] = nil
+    if !isStopped { followNew(on: loop) }
+  }
+
   func stop(on loop: isolated EventLoop) {
     isStopped = true
+    link.core(on: loop).unfollow(key, self)
     for publisher in publishers.values { publisher.stop(on: loop) }
     publishers = [:]
     wake(on: loop)

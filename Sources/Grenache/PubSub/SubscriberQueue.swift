@@ -1,10 +1,16 @@
 /// What waits for one subscriber: bounded in messages and bytes, with the policy for when it is full.
+///
+/// Which messages were given up is kept where they would have been, so that the subscriber is told in
+/// its place: neighbours are one range, so that this needs no memory of its own.
 struct SubscriberQueue {
   /// A message as it will be sent; its payload is shared among subscribers.
   struct Entry: Hashable {
     var number: UInt64
     var isText: Bool
     var payload: [UInt8]
+    /// What has been given up directly before it; other numbers that the subscriber did not ask for may
+    /// lie between.
+    var lostBefore: ClosedRange<UInt64>?
   }
 
   enum Outcome: Hashable {
@@ -20,6 +26,8 @@ struct SubscriberQueue {
   private var entries: [Entry] = []
   private var head = 0
   private(set) var bytes = 0
+  /// What has been given up behind the last entry.
+  private var lostAtEnd: ClosedRange<UInt64>?
 
   init(messagesMax: Int, bytesMax: Int, policy: SlowSubscriberPolicy) {
     self.messagesMax = messagesMax
@@ -32,25 +40,46 @@ struct SubscriberQueue {
 
   mutating func append(_ entry: Entry) -> Outcome {
     let size = entry.payload.count
-    guard size <= bytesMax, messagesMax > 0 else {
-      return policy == .disconnect ? .disconnect : .dropped(1)
-    }
+    guard size <= bytesMax, messagesMax > 0 else { return giveUp(entry) }
     if count < messagesMax, bytes + size <= bytesMax {
       put(entry)
       return .queued
     }
-    switch policy {
-    case .disconnect: return .disconnect
-    case .dropNewest: return .dropped(1)
-    case .dropOldest:
-      var dropped = 0
-      while count >= messagesMax || bytes + size > bytesMax {
-        _ = popFirst()
-        dropped += 1
-      }
-      put(entry)
-      return .dropped(dropped)
+    guard policy == .dropOldest else { return giveUp(entry) }
+    var dropped = 0
+    var lost: ClosedRange<UInt64>?
+    while count >= messagesMax || bytes + size > bytesMax, let oldest = popFirst() {
+      lost = Self.joined(Self.joined(lost, oldest.lostBefore), oldest.number...oldest.number)
+      dropped += 1
     }
+    if isEmpty {
+      lostAtEnd = Self.joined(lost, lostAtEnd)
+    } else {
+      entries[head].lostBefore = Self.joined(lost, entries[head].lostBefore)
+    }
+    put(entry)
+    return .dropped(dropped)
+  }
+
+  /// What has been given up and has nothing behind it yet, once; for an empty queue.
+  mutating func takeLostAtEnd() -> ClosedRange<UInt64>? {
+    guard isEmpty else { return nil }
+    defer { lostAtEnd = nil }
+    return lostAtEnd
+  }
+
+  private mutating func giveUp(_ entry: Entry) -> Outcome {
+    if policy == .disconnect { return .disconnect }
+    lostAtEnd = Self.joined(lostAtEnd, entry.number...entry.number)
+    return .dropped(1)
+  }
+
+  private static func joined(
+    _ first: ClosedRange<UInt64>?, _ second: ClosedRange<UInt64>?
+  ) -> ClosedRange<UInt64>? {
+    guard let first else { return second }
+    guard let second else { return first }
+    return min(first.lowerBound, second.lowerBound)...max(first.upperBound, second.upperBound)
   }
 
   mutating func popFirst() -> Entry? {
@@ -71,6 +100,8 @@ struct SubscriberQueue {
 
   private mutating func put(_ entry: Entry) {
     entries.append(entry)
+    entries[entries.count - 1].lostBefore = lostAtEnd
+    lostAtEnd = nil
     bytes += entry.payload.count
   }
 }

@@ -1,0 +1,131 @@
+import ArgumentParser
+import Foundation
+import Grenache
+import Synchronization
+
+/// The callers and subscribers of a soak.
+final class FleetLoad: Sendable {
+  /// What has come of it.
+  struct Result: Sendable {
+    var latencies = Latencies()
+    var failures: [String] = []
+    var heard: [HeardMessages] = []
+
+    /// Prints it; whether nothing is lost.
+    func report(_ published: Published) -> Bool {
+      print("calls: \(latencies.count), lost \(failures.count); \(latencies.summary)")
+      for failure in failures.prefix(5) { print("  \(failure)") }
+      print("messages published: \(published.all)")
+      for (index, heard) in heard.enumerated() {
+        print(
+          "subscriber \(index): \(heard.messages) messages, \(heard.named) named by gaps, "
+            + "\(heard.unknownGaps) gaps of unknown size, \(heard.doubled) doubled, "
+            + "\(heard.lost.count) lost without a word")
+        for lost in heard.lost.prefix(3) { print("  \(lost)") }
+      }
+      return failures.isEmpty
+        && heard.allSatisfy { $0.lost.isEmpty && $0.doubled == 0 && $0.messages > 0 }
+    }
+  }
+
+  private let links: [Link]
+  private let client: PeerRPCClient
+  private let subs: [PeerSub]
+  private let heard: Mutex<[HeardMessages]>
+  private let isOver = Mutex(false)
+  private let isHurried = Mutex(false)
+  private let tasks = Mutex<(calls: [Task<Result, Never>], others: [Task<Void, Never>])>(([], []))
+
+  init(
+    _ fleet: Fleet, _ published: Published, callers: Int, subscribers: Int
+  ) async throws {
+    var links = [try await fleet.link()]
+    client = await PeerRPCClient(link: links[0])
+    var subs: [PeerSub] = []
+    for _ in 0..<subscribers {
+      let link = try await fleet.link()
+      links.append(link)
+      subs.append(try await PeerSub(Member.key, link: link))
+    }
+    self.links = links
+    self.subs = subs
+    heard = Mutex(subs.map { _ in HeardMessages(published) })
+    let (calls, others) = (
+      (0..<callers).map { _ in Task { await self.call() } },
+      subs.indices.flatMap { index in
+        [Task { await self.subs[index].run() }, Task { await self.listen(index) }]
+      }
+    )
+    tasks.withLock { $0 = (calls, others) }
+  }
+
+  /// Waits until calls are answered and everybody has heard something.
+  func warmUp() async throws {
+    let deadline = ContinuousClock.now + .seconds(60)
+    while heard.withLock({ $0.contains { $0.messages == 0 } }) {
+      guard ContinuousClock.now < deadline else {
+        print("not every subscriber hears something")
+        throw ExitCode.failure
+      }
+      try await Task.sleep(for: .milliseconds(50))
+    }
+  }
+
+  /// Ends the load, with everything said that was to be said.
+  func end(_ fleet: Fleet) async throws -> Result {
+    isOver.withLock { $0 = true }
+    isHurried.withLock { $0 = true }
+    // In order, so that they say how much it was.
+    for index in 0..<fleet.count(.publisher) {
+      _ = await fleet.member(.publisher, index)?.terminate()
+    }
+    let deadline = ContinuousClock.now + .seconds(30)
+    while !heard.withLock({ $0.allSatisfy(\.hasCaughtUp) }), ContinuousClock.now < deadline {
+      try await Task.sleep(for: .milliseconds(50))
+    }
+    let (calls, others) = tasks.withLock { $0 }
+    var all = Result()
+    for task in calls {
+      let result = await task.value
+      all.latencies.add(result.latencies)
+      all.failures += result.failures
+    }
+    for task in others { task.cancel() }
+    for task in others { await task.value }
+    await client.close()
+    for link in links { await link.close() }
+    all.heard = heard.withLock { heard in
+      for index in heard.indices { heard[index].end() }
+      return heard
+    }
+    return all
+  }
+
+  private func call() async -> Result {
+    var result = Result()
+    var number = 0
+    while !isOver.withLock({ $0 }) {
+      number += 1
+      let payload = Array("\(number)".utf8)
+      let start = ContinuousClock.now
+      do {
+        let reply = try await client.requestRaw(Member.service, payload, options: .idempotent)
+        if reply.result != payload { result.failures.append("a wrong reply") }
+      } catch {
+        result.failures.append("after \(ContinuousClock.now - start): \(error.code): \(error)")
+      }
+      result.latencies.add(ContinuousClock.now - start)
+      try? await Task.sleep(for: .milliseconds(5))
+    }
+    return result
+  }
+
+  /// The last subscriber does not keep up until the end.
+  private func listen(_ index: Int) async {
+    let isSlow = index == subs.count - 1
+    for await event in subs[index] {
+      heard.withLock { $0[index].hear(event) }
+      if isSlow, !isHurried.withLock({ $0 }) { try? await Task.sleep(for: .milliseconds(10)) }
+    }
+  }
+}

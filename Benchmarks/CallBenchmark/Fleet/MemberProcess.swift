@@ -1,0 +1,114 @@
+import ArgumentParser
+import Foundation
+import Glibc
+import GrenacheTransport
+import Synchronization
+
+/// A member of a fleet as another process, which can be killed.
+final class MemberProcess: Sendable {
+  let port: UInt16
+  let dhtPort: UInt16
+  let identifier: Int32
+  private let process: Mutex<Process>
+  private let input = Pipe()
+  private let ended: AsyncStream<Int32>
+
+  var endpoint: Endpoint { Endpoint(host: "127.0.0.1", port: port) }
+
+  /// Starts a member and waits until it is ready.
+  ///
+  /// - Parameter line: is given what it says afterwards, on a thread of its own.
+  init(
+    _ role: Member.Role, _ arguments: [String],
+    line: @escaping @Sendable (String) -> Void = { _ in }
+  ) async throws {
+    let process = Process()
+    process.executableURL = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
+    process.arguments = ["member", "--role", role.rawValue] + arguments
+    process.standardInput = input
+    let output = Pipe()
+    process.standardOutput = output
+    let (ended, end) = AsyncStream.makeStream(of: Int32.self)
+    self.ended = ended
+    process.terminationHandler = { process in
+      let isExit = process.terminationReason == .exit
+      end.yield(isExit ? process.terminationStatus : -process.terminationStatus)
+      end.finish()
+    }
+    try process.run()
+    identifier = process.processIdentifier
+    self.process = Mutex(process)
+    let (first, found) = AsyncStream.makeStream(of: String.self)
+    Self.read(output) { text in
+      if text.hasPrefix("ready ") { found.yield(text) } else { line(text) }
+    } end: {
+      found.finish()
+    }
+    var iterator = first.makeAsyncIterator()
+    let ports = (await iterator.next() ?? "").split(separator: " ").compactMap { UInt16($0) }
+    guard ports.count == 2 else { throw ExitCode.failure }
+    port = ports[0]
+    dhtPort = ports[1]
+  }
+
+  /// Ends it as `kill -9` does.
+  func kill() async {
+    _ = Glibc.kill(identifier, SIGKILL)
+    for await _ in ended {}
+    try? input.fileHandleForWriting.close()
+  }
+
+  /// Asks it to end; its exit status, negative for a signal.
+  func terminate() async -> Int32 {
+    _ = Glibc.kill(identifier, SIGTERM)
+    defer { try? input.fileHandleForWriting.close() }
+    for await status in ended { return status }
+    return -1
+  }
+
+  var usage: ProcessUsage { ProcessUsage(of: identifier) }
+
+  private static func read(
+    _ pipe: Pipe, line: @escaping @Sendable (String) -> Void, end: @escaping @Sendable () -> Void
+  ) {
+    let handle = pipe.fileHandleForReading
+    Thread.detachNewThread {
+      var rest = Data()
+      while true {
+        let data = handle.availableData
+        guard !data.isEmpty else { break }
+        rest += data
+        while let newline = rest.firstIndex(of: 0x0a) {
+          line(String(decoding: rest[..<newline], as: UTF8.self))
+          rest = Data(rest[rest.index(after: newline)...])
+        }
+      }
+      try? handle.close()
+      end()
+    }
+  }
+}
+
+/// What a process holds.
+struct ProcessUsage: Sendable {
+  var residentBytes: Int
+  var descriptors: Int
+  /// How many descriptors there are of each kind: of sockets, pipes and files by name.
+  var kinds: [String: Int] = [:]
+
+  /// - Parameter identifier: `nil` for this process.
+  init(of identifier: Int32? = nil) {
+    let path = identifier.map { "/proc/\($0)" } ?? "/proc/self"
+    let text = (try? String(contentsOfFile: "\(path)/statm", encoding: .utf8)) ?? ""
+    let fields = text.split(separator: " ")
+    residentBytes =
+      (fields.count > 1 ? Int(fields[1]) ?? 0 : 0) * Int(sysconf(Int32(_SC_PAGESIZE)))
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(path)/fd")) ?? []
+    descriptors = names.count
+    for name in names {
+      let target =
+        (try? FileManager.default.destinationOfSymbolicLink(atPath: "\(path)/fd/\(name)")) ?? "gone"
+      kinds[String(target.prefix { $0 != ":" || target.hasPrefix("anon") }), default: 0] += 1
+    }
+  }
+}

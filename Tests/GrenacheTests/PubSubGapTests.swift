@@ -1,0 +1,212 @@
+import GrenacheGrape
+import GrenacheIO
+import GrenacheTLS
+import GrenacheTransport
+import TestSupport
+import Testing
+
+@testable import Grenache
+
+@Suite("Gaps: every message that is lost is named", .timeLimit(.minutes(1)))
+struct PubSubGapTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  /// What a subscriber has heard: numbers of messages, and those that gaps name.
+  private func numbers(_ heard: [String]) -> (came: [UInt64], named: Set<UInt64>) {
+    var came: [UInt64] = []
+    var named: Set<UInt64> = []
+    for text in heard {
+      let bytes = Array(text.utf8)
+      if let number = PubWire.message(.text, bytes.span)?.number {
+        came.append(number)
+      } else if let gap = PubWire.control(from: bytes)?.gap {
+        named.formUnion(gap.from...gap.to)
+      }
+    }
+    return (came, named)
+  }
+
+  @Test(
+    "P36 one that stalls holds at most 1 MiB, and is told of each message that it loses",
+    arguments: [nil, ["a"]] as [[String]?], [SlowSubscriberPolicy.dropOldest, .dropNewest])
+  func told(_ topics: [String]?, _ policy: SlowSubscriberPolicy) async throws {
+    var configuration = PeerPubConfiguration(port: 0, tls: try authority.worker("news"))
+    configuration.slowSubscribers = policy
+    let news = try await RunningPub("news", configuration)
+    let stalled = try await RawSubscriber(
+      to: news.endpoint, tls: try authority.client(), subprotocols: PubWire.offeredSubprotocols)
+    await stalled.say(topics == nil ? "{\"subscribe\":{}}" : "{\"subscribe\":{\"topics\":[\"a\"]}}")
+    _ = await stalled.heard(1)
+    await stalled.pause()
+    let text = String(repeating: "x", count: 48 << 10)
+    var wanted: Set<UInt64> = []
+    var sent: UInt64 = 0
+    var held = 0
+    func publish(_ text: String, _ topic: String) async throws {
+      try await news.pub.publish(PubMessage(text, topic: topic))
+      sent += 1
+      if topics?.contains(topic) != false { wanted.insert(sent) }
+    }
+    while await news.pub.droppedCount < 20, sent < 4_000 {
+      try await publish(text, "a")
+      try await publish("no", "b")
+      held = max(held, await news.pub.heldBytesMax)
+    }
+    #expect(await news.pub.droppedCount >= 20)
+    #expect(held <= 1 << 20)
+    await stalled.resume()
+    // With what comes last everything before is decided, by each policy.
+    let last = sent
+    let heard = await stalled.heard(until: { heard in
+      let (came, named) = self.numbers(heard)
+      return (came.last ?? 0) >= last - 1 || named.contains(last - 1)
+    })
+    let (came, named) = numbers(heard)
+    #expect(came == came.sorted())
+    #expect(named.isDisjoint(with: came))
+    let missing = wanted.subtracting(came).subtracting(named).filter { $0 < last }
+    #expect(missing.isEmpty)
+    #expect(named.intersection(wanted).count == (await news.pub.droppedCount))
+    await news.stop()
+  }
+
+  @Test("a publisher that ends in order has said everything that waited")
+  func drain() async throws {
+    let configuration = PeerPubConfiguration(port: 0, tls: try authority.worker("news"))
+    let news = try await RunningPub("news", configuration) { $0.drainDeadline = .seconds(20) }
+    let slow = try await RawSubscriber(
+      to: news.endpoint, tls: try authority.client(), subprotocols: PubWire.offeredSubprotocols)
+    await slow.say("{\"subscribe\":{}}")
+    _ = await slow.heard(1)
+    await slow.pause()
+    let text = String(repeating: "x", count: 48 << 10)
+    var sent: UInt64 = 0
+    while await news.pub.droppedCount == 0, sent < 4_000 {
+      try await news.pub.publish(PubMessage(text))
+      sent += 1
+    }
+    async let stopped: Void = news.stop()
+    await slow.resume()
+    let (came, named) = numbers(await slow.heard(until: { _ in false }))
+    await stopped
+    #expect(Set(came).union(named) == Set(1...sent))
+  }
+
+  @Test("publishers that come and go are told by the grape, without looking them up")
+  func watch() async throws {
+    let grape = try await RunningGrape(tls: try authority.host())
+    let link = try await Link(
+      LinkConfiguration(grapes: [grape.endpoint], tls: try authority.worker("news")),
+      logger: quietLogger)
+    let configuration = PeerPubConfiguration(port: 0, tls: try authority.worker("news"))
+    let sub = try await subscriber(grape.endpoint, try authority.client()) {
+      $0.lookupInterval = .seconds(600)
+    }
+    let other = try await PeerSub("news", link: sub.link, configuration: sub.configuration)
+    let running = Task { await other.run() }
+    let heard = try await events(of: sub, 2) {
+      // Watching begins before there is anybody.
+      while await !sub.isWatching { await Task.yield() }
+      let first = try await RunningPub("news", configuration, link: link)
+      try await first.subscribers(2)
+      try await first.pub.publish(PubMessage("first"))
+      await first.stop()
+      let second = try await RunningPub("news", configuration, link: link)
+      try await second.subscribers(2)
+      try await second.pub.publish(PubMessage("second"))
+      try await Task.sleep(for: .seconds(30))
+    }
+    let texts = heard.map { event in
+      if case .message(let message, _) = event { message.text } else { "gap" }
+    }
+    // The first said everything before it went, so that nothing is missing.
+    #expect(texts == ["first", "second"])
+    running.cancel()
+    await running.value
+    await grape.stop()
+  }
+
+  @Test("a publisher that vanishes for good leaves a gap")
+  func vanished() async throws {
+    let grape = try await FixedGrape(tls: try authority.host())
+    let configuration = PeerPubConfiguration(port: 0, tls: try authority.worker("news"))
+    let news = try await RunningPub("news", configuration)
+    grape.answer([news.endpoint])
+    // It is gone before anybody comes back.
+    let sub = try await subscriber(grape.endpoint, try authority.client()) {
+      $0.reconnectDelayMin = .seconds(2)
+    }
+    let heard = try await events(of: sub, 2) {
+      try await news.subscribers(1)
+      try await news.pub.publish(PubMessage("last words"))
+      await news.vanish()
+      grape.answer([])
+      try await Task.sleep(for: .seconds(30))
+    }
+    #expect(heard.last == .gap(nil, from: news.endpoint))
+    await grape.stop()
+  }
+}
+
+@Suite("Where a subscriber is")
+struct PublisherCursorTests {
+  @Test("runs, gaps and holes", arguments: [false, true])
+  func steps(_ hasTopics: Bool) {
+    var cursor = PublisherCursor(hasTopics: hasTopics)
+    #expect(cursor.after == nil && cursor.isComplete)
+    var gap = cursor.opened(epoch: "a", next: 18)
+    #expect(gap == nil && cursor.after == 17)
+    #expect(cursor.received(18) == (true, nil))
+    // A hole that nobody has named: of other topics, or lost.
+    #expect(cursor.received(21) == (true, hasTopics ? nil : .numbers(19...20)))
+    #expect(cursor.received(21) == (false, nil))
+    gap = cursor.lost(22...25)
+    #expect(gap == .numbers(22...25) && cursor.after == 25)
+    gap = cursor.lost(22...25)
+    #expect(gap == nil)
+    cursor.closed(inOrder: false)
+    #expect(!cursor.isComplete)
+    gap = cursor.opened(epoch: "a", next: 40)
+    #expect(gap == nil && cursor.after == 25)
+    gap = cursor.lost(30...35)
+    #expect(gap == .numbers(hasTopics ? 30...35 : 26...35))
+    gap = cursor.opened(epoch: "b", next: 1)
+    #expect(gap == .unknown && cursor.after == 0)
+    #expect(cursor.received(1) == (true, nil))
+    cursor.closed(inOrder: true)
+    #expect(cursor.isComplete)
+    #expect(cursor.received(.max).isNew)
+    #expect(!cursor.received(.max).isNew)
+  }
+}
+
+extension SubscriberQueueTests {
+  @Test("what was given up is named where it would have been", arguments: [1, 2, 3, 8, 50])
+  func lost(_ seed: UInt64) {
+    var generator = SeededGenerator(seed: seed)
+    for policy in [SlowSubscriberPolicy.dropOldest, .dropNewest] {
+      var queue = SubscriberQueue(messagesMax: 4, bytesMax: 20, policy: policy)
+      var seen: [UInt64] = []
+      var dropped = 0
+      func see(_ range: ClosedRange<UInt64>?) { seen += range.map(Array.init) ?? [] }
+      for number in 1...500 as ClosedRange<UInt64> {
+        let bytes = Int.random(in: 1...22, using: &generator)
+        if case .dropped(let count) = queue.append(entry(number, bytes: bytes)) { dropped += count }
+        guard Int.random(in: 0..<3, using: &generator) == 0, let next = queue.popFirst() else {
+          continue
+        }
+        see(next.lostBefore)
+        seen.append(next.number)
+      }
+      while let next = queue.popFirst() {
+        see(next.lostBefore)
+        seen.append(next.number)
+      }
+      see(queue.takeLostAtEnd())
+      #expect(seen == Array(1...500))
+      #expect(dropped > 0)
+    }
+  }
+}
