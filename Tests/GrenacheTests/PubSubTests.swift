@@ -113,6 +113,30 @@ struct PubSubTests {
     await grape.stop()
   }
 
+  @Test("what a publisher still says to a subscriber that is gone touches nobody")
+  func late() async throws {
+    let news = try await RunningPub("news", try secure())
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([news.endpoint])
+    let said = Flag()
+    let saying = Task {
+      var count = 0
+      while !said.isSet {
+        try await news.pub.publish(PubMessage(String(repeating: "x", count: 1_000)))
+        count += 1
+      }
+      return count
+    }
+    for _ in 0..<20 {
+      // Gone with the end of the statement, while messages are on their way to it.
+      _ = try await events(of: try await subscriber(grape), 3) {}
+    }
+    said.set()
+    #expect(try await saying.value > 0)
+    await news.stop()
+    await grape.stop()
+  }
+
   @Test("P37 subscribers come back by themselves to a publisher that starts again, told of the gap")
   func reconnect() async throws {
     let first = try await RunningPub("news", try secure())

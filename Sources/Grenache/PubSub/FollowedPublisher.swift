@@ -7,7 +7,8 @@ internal import GrenacheTransport
 /// connect again.
 final class FollowedPublisher: WebSocketHandler {
   private let endpoint: Endpoint
-  private unowned let core: SubCore
+  /// Its connection may outlive everybody else's use of the subscriber: until `stop`, both hold each other.
+  private let core: SubCore
   private var connection: WebSocketConnection?
   private var task: Task<Void, Never>?
   private var isStopped = false
