@@ -137,6 +137,46 @@ struct PubSubTests {
     await grape.stop()
   }
 
+  @Test("P26 a policy decides who may publish, and a change counts from the next message on")
+  func publishers() async throws {
+    func policy(_ keys: String) -> AccessPolicy {
+      AccessPolicy([
+        .init("news", allow: [.publish], on: .patterns([keys]), to: [.uri("grenache:news")])
+      ])
+    }
+    let news = try await RunningPub("news", try secure())
+    let other = try await RunningPub(
+      "news", PeerPubConfiguration(port: 0, tls: try authority.worker("*")))
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([other.endpoint, news.endpoint])
+    let access = AccessControl(policy("news"))
+    let sub = try await subscriber(grape) { $0.access = access }
+    let running = Task { await sub.run() }
+    var heard = sub.makeAsyncIterator()
+    try await news.subscribers(1)
+    try await news.pub.publish(PubMessage("first"))
+    guard case .message(let first, _)? = await heard.next() else { throw CancellationError() }
+    #expect(first.text == "first")
+    // Its certificate covers every key, and the rule is about another one.
+    #expect(await other.pub.subscriberCount == 0)
+    access.policy = policy("others")
+    try await news.pub.publish(PubMessage("second"))
+    try await news.subscribers(0)
+    access.policy = policy("news")
+    try await news.subscribers(1)
+    try await news.pub.publish(PubMessage("third"))
+    while let event = await heard.next() {
+      guard case .message(let message, _) = event else { continue }
+      #expect(message.text != "second" || access.policy == policy("news"))
+      if message.text == "third" { break }
+    }
+    running.cancel()
+    await running.value
+    await news.stop()
+    await other.stop()
+    await grape.stop()
+  }
+
   @Test("P37 subscribers come back by themselves to a publisher that starts again, told of the gap")
   func reconnect() async throws {
     let first = try await RunningPub("news", try secure())

@@ -1,3 +1,4 @@
+public import GrenacheAccess
 internal import GrenacheIO
 public import GrenacheTLS
 public import GrenacheTransport
@@ -29,6 +30,9 @@ public struct PeerSubConfiguration: Sendable {
   /// no keys (default `false`). Then everybody with a certificate for an address of their own (a grape,
   /// any other host of the fleet) can answer a lookup with that address and is listened to.
   public var acceptsPublishersByAddress = false
+  /// Who of those may publish: their identity must have the right `publish` on the key (default: all of
+  /// them). A change counts from the next message on; without TLS nobody has a right.
+  public var access: AccessControl?
 
   /// The defaults.
   public init() {}
@@ -84,7 +88,10 @@ public final class PeerSub: AsyncSequence, Service {
   public func run() async {
     let core = core
     await core.loop.run { loop in core.get(on: loop).follow(on: loop) }
-    try? await gracefulShutdown()
+    let access = configuration.access.flatMap {
+      FileReloader($0, role: "subscriber", logger: link.logger)
+    }
+    await FileReloader.runUntilShutdown([access].compactMap(\.self))
     await core.loop.run { loop in core.get(on: loop).stop(on: loop) }
   }
 
