@@ -177,6 +177,40 @@ struct PubSubTests {
     await grape.stop()
   }
 
+  @Test("a message that no subscriber's queue can hold is refused; one byte less is delivered")
+  func largest() async throws {
+    var configuration = try secure()
+    configuration.queueBytesMax = 100_000
+    let news = try await RunningPub("news", configuration)
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([news.endpoint])
+    // The longest number, the topic, and what is around the text.
+    let room = 100_000 - #"[18446744073709551615,"t",""]"#.utf8.count
+    let escaped = String(repeating: "\n", count: room / 2)
+    let heard = try await events(of: try await subscriber(grape), 3) {
+      try await news.subscribers(1)
+      for text in [String(repeating: "x", count: room + 1), escaped + "xx"] {
+        let error = await #expect(throws: GrenacheError.self) {
+          try await news.pub.publish(PubMessage(text, topic: "t"))
+        }
+        #expect(error?.code == .invalidPayload)
+      }
+      let bytes = 100_000 - PubWire.binaryHeadBytes
+      await #expect(throws: GrenacheError.self) {
+        try await news.pub.publish(PubMessage(bytes: [UInt8](repeating: 0, count: bytes + 1)))
+      }
+      try await news.pub.publish(PubMessage(String(repeating: "x", count: room), topic: "t"))
+      try await news.pub.publish(PubMessage(escaped, topic: "t"))
+      try await news.pub.publish(PubMessage(bytes: [UInt8](repeating: 0, count: bytes)))
+    }
+    let counts = heard.map { event in
+      if case .message(let message, _) = event { message.text.utf8.count } else { -1 }
+    }
+    #expect(counts == [room, escaped.utf8.count, 100_000 - PubWire.binaryHeadBytes])
+    await news.stop()
+    await grape.stop()
+  }
+
   @Test("P37 subscribers come back by themselves to a publisher that starts again, told of the gap")
   func reconnect() async throws {
     let first = try await RunningPub("news", try secure())

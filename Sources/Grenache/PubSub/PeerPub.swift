@@ -107,10 +107,15 @@ public final class PeerPub: Service {
   /// only kept for those that come back.
   ///
   /// - Throws: `GrenacheError`: `invalidPayload` for a topic of more than `PubMessage.topicBytesMax`
-  ///   bytes.
+  ///   bytes, and for a message that would have more than `queueBytesMax` as subscribers get it: it would
+  ///   reach nobody.
   public func publish(_ message: PubMessage) async throws(GrenacheError) {
     guard (message.topic?.utf8.count ?? 0) <= PubMessage.topicBytesMax else {
       throw GrenacheError(.invalidPayload, "a topic of more than \(PubMessage.topicBytesMax) bytes")
+    }
+    guard PubWire.fits(message, bytesMax: configuration.queueBytesMax) else {
+      throw GrenacheError(
+        .invalidPayload, "a message of more than \(configuration.queueBytesMax) bytes")
     }
     for shard in shards {
       await shard.loop.run { loop in shard.get(on: loop).publish(message, on: loop) }
