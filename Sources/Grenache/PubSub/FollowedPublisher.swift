@@ -40,6 +40,10 @@ final class FollowedPublisher: WebSocketHandler {
     connection?.close(.normal, on: loop)
   }
 
+  func pause(on loop: isolated EventLoop) {
+    connection?.pauseReading(on: loop)
+  }
+
   func resume(on loop: isolated EventLoop) {
     connection?.resumeReading(on: loop)
   }
@@ -194,6 +198,6 @@ final class FollowedPublisher: WebSocketHandler {
   }
 
   private func add(_ event: SubscriptionEvent, on loop: isolated EventLoop) {
-    if !core.add(event, on: loop) { connection?.pauseReading(on: loop) }
+    core.add(event, on: loop)
   }
 }

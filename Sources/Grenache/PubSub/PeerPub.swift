@@ -110,7 +110,7 @@ public final class PeerPub: Service {
   ///   bytes, and for a message that would have more than `queueBytesMax` as subscribers get it: it would
   ///   reach nobody.
   public func publish(_ message: PubMessage) async throws(GrenacheError) {
-    guard (message.topic?.utf8.count ?? 0) <= PubMessage.topicBytesMax else {
+    guard PubMessage.isTopic(message.topic ?? "") else {
       throw GrenacheError(.invalidPayload, "a topic of more than \(PubMessage.topicBytesMax) bytes")
     }
     guard PubWire.fits(message, bytesMax: configuration.queueBytesMax) else {

@@ -8,8 +8,12 @@ public import ServiceLifecycle
 public struct PeerSubConfiguration: Sendable {
   /// Only messages about these; `nil` for all. Existing publishers know no topics and send everything.
   public var topics: [String]?
-  /// Events that may wait to be taken; then publishers are no longer read from (default 1,024).
+  /// Events that may wait to be taken; then publishers are no longer read from, and what comes all the
+  /// same is told as a gap (default 1,024).
   public var bufferMax = 1_024
+  /// Bytes that those events may have before it is the same; the last of them may go beyond (default
+  /// 4 MiB).
+  public var bufferBytesMax = 4 << 20
   /// The mean time between two lookups of the publishers, each 25 % sooner or later, where the grape
   /// does not tell of changes by itself (default 5 s).
   public var lookupInterval = Duration.seconds(5)
@@ -55,7 +59,7 @@ public enum SubscriptionEvent: Hashable, Sendable {
 ///       if case .message(let message, _) = event { print(message.text) }
 ///     }
 ///
-/// At most `bufferMax` events wait; a subscriber that is too slow for that meets its publishers' limits,
+/// At most `bufferMax` events, of `bufferBytesMax` bytes, wait; a subscriber that is too slow for that meets its publishers' limits,
 /// who tell it what it has lost, if they are of this package.
 public final class PeerSub: AsyncSequence, Service {
   /// What it hears.
@@ -71,9 +75,13 @@ public final class PeerSub: AsyncSequence, Service {
   public init(
     _ key: String, link: Link, configuration: PeerSubConfiguration = PeerSubConfiguration()
   ) async throws {
-    guard configuration.bufferMax > 0 else {
+    guard configuration.bufferMax > 0, configuration.bufferBytesMax > 0 else {
       throw GrenacheError(
         .invalidConfiguration, "a subscriber needs a buffer of one event at least")
+    }
+    guard configuration.topics?.allSatisfy({ PubMessage.isTopic($0) }) ?? true else {
+      throw GrenacheError(
+        .invalidConfiguration, "a topic has \(PubMessage.topicBytesMax) bytes at most")
     }
     self.key = key
     self.link = link
