@@ -60,10 +60,18 @@ public func runCommand(
 
 /// Prints a line on standard error.
 public func printError(_ text: String) {
-  FileHandle.standardError.write(Data((text + "\n").utf8))
+  try? FileHandle.standardError.write(contentsOf: Data((text + "\n").utf8))
 }
 
-/// Prints a line on standard output, at once.
+/// Prints a line on standard output, at once. Where nobody reads it any more the process ends: quietly, as
+/// others do whose reader has seen enough.
 public func printLine(_ text: String) {
-  FileHandle.standardOutput.write(Data((text + "\n").utf8))
+  do {
+    try FileHandle.standardOutput.write(contentsOf: Data((text + "\n").utf8))
+  } catch {
+    let cause = (error as NSError).underlyingErrors.first ?? error
+    if (cause as NSError).code == Int(EPIPE) { exit(0) }
+    printError("error: standard output: \(error)")
+    exit(CommandExit.software.rawValue)
+  }
 }
