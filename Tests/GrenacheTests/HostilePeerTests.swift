@@ -274,7 +274,8 @@ struct HostilePeerTests {
       $0.connectionsPerWorkerMax = 2
       $0.callsPerConnection = 1
     }
-    let hanging = Task { try await client.requestRaw("rpc_test", Array("\"hang\"".utf8), to: worker) }
+    let hang = Array("\"hang\"".utf8)
+    let hanging = Task { try await client.requestRaw("rpc_test", hang, to: worker) }
     /// The ports of this side from which calls have come, until there are so many.
     @Sendable func ports(_ count: Int) async throws -> Set<[UInt8]> {
       var ports: Set<[UInt8]> = []

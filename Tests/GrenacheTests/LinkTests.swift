@@ -124,9 +124,11 @@ struct LinkTests {
     }
   }
 
-  @Test("what a grape refuses is not asked of the next one", arguments: [
-    (200, #""ERR_GRAPE_GENERIC""#), (403, "no"), (413, "ERR_GRAPE_PAYLOAD_SIZE"),
-  ])
+  @Test(
+    "what a grape refuses is not asked of the next one",
+    arguments: [
+      (200, #""ERR_GRAPE_GENERIC""#), (403, "no"), (413, "ERR_GRAPE_PAYLOAD_SIZE"),
+    ])
   func refusal(_ status: Int, _ body: String) async throws {
     try await withGrape(answer: { _, _ in (status, body) }) { refusing, _ in
       try await withGrape(answer: { _, _ in (200, "1") }) { grape, asked in

@@ -394,7 +394,8 @@ struct RPCRequestTests {
 struct MapTests {
   @Test("map calls no more workers at the same time than its limit", arguments: [1, 2, 5])
   func concurrency(_ limit: Int) async throws {
-    let (now, most) = (Mutex(0), Mutex(0))
+    let now = Mutex(0)
+    let most = Mutex(0)
     let service = RPCService(raw: "rpc_test") { request in
       let count = now.withLock { value in
         value += 1

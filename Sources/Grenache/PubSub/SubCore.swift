@@ -98,7 +98,7 @@ final class SubCore: KeyObserver {
       if missed.count < Self.missedMax { missed.updateValue(numbers, forKey: endpoint) }
       return
     }
-    missed.updateValue(ClosedRange.joined(known, numbers), forKey: endpoint)
+    missed.updateValue(joined(known, numbers), forKey: endpoint)
   }
 
   func next(on loop: isolated EventLoop) async -> SubscriptionEvent? {
@@ -150,10 +150,10 @@ extension SubscriptionEvent {
   }
 }
 
-extension ClosedRange<UInt64> {
-  /// Both and what is between them; `nil` where one of them is not known.
-  fileprivate static func joined(_ first: Self?, _ second: Self?) -> Self? {
-    guard let first, let second else { return nil }
-    return min(first.lowerBound, second.lowerBound)...max(first.upperBound, second.upperBound)
-  }
+/// Both and what is between them; `nil` where one of them is not known.
+private func joined(
+  _ first: ClosedRange<UInt64>?, _ second: ClosedRange<UInt64>?
+) -> ClosedRange<UInt64>? {
+  guard let first, let second else { return nil }
+  return min(first.lowerBound, second.lowerBound)...max(first.upperBound, second.upperBound)
 }
