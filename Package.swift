@@ -59,7 +59,7 @@ let package = Package(
     .target(name: "GrenacheDHT", swiftSettings: settings),
 
     .target(name: "GrenacheTLS", dependencies: ["COpenSSL"], swiftSettings: settings),
-    .target(name: "GrenacheIO", dependencies: ["CGrenacheLinux"], swiftSettings: settings),
+    .target(name: "GrenacheIO", dependencies: ["CGrenacheLinux", deque], swiftSettings: settings),
     .target(
       name: "GrenacheTransport",
       dependencies: [
@@ -138,6 +138,15 @@ let package = Package(
     .executableTarget(
       name: "StreamExample", dependencies: ["Grenache"], path: "Examples/StreamExample",
       swiftSettings: settings),
+    .executableTarget(
+      name: "MapExample", dependencies: ["Grenache"], path: "Examples/MapExample",
+      swiftSettings: settings),
+    .executableTarget(
+      name: "ItemExample", dependencies: ["Grenache"], path: "Examples/ItemExample",
+      swiftSettings: settings),
+    .executableTarget(
+      name: "AllowListExample", dependencies: ["Grenache"], path: "Examples/AllowListExample",
+      exclude: ["policy.yaml"], swiftSettings: settings),
 
     // The tests.
     .target(
@@ -181,8 +190,9 @@ let package = Package(
     .testTarget(
       name: "CommandTests",
       dependencies: [
-        "GrapeCommand", "GrenacheCommand", "PubSubExample", "StreamExample", "HelloWorker",
-        "HelloClient", "GrenacheTransport", "GrenacheFraming", "GrenacheIO", "GrenacheTLS",
+        "GrapeCommand", "GrenacheCommand", "GrenacheCommandSupport", "PubSubExample",
+        "StreamExample", "MapExample", "ItemExample", "AllowListExample", "HelloWorker",
+        "HelloClient", logging, "GrenacheTransport", "GrenacheFraming", "GrenacheIO", "GrenacheTLS",
         "TestSupport",
       ],
       swiftSettings: testSettings),
@@ -194,7 +204,10 @@ let package = Package(
 if Context.environment["GRENACHE_FUZZ"] == "1" {
   package.targets.append(
     .executableTarget(
-      name: "FramerFuzz", dependencies: ["Grenache", "GrenacheDHT", "GrenacheFraming"],
+      name: "FramerFuzz",
+      dependencies: [
+        "Grenache", "GrenacheAccess", "GrenacheDHT", "GrenacheFraming", "GrenacheTLS",
+      ],
       path: "Tests/Fuzz/FramerFuzz",
       swiftSettings: testSettings + [.unsafeFlags(["-parse-as-library"])]))
 }

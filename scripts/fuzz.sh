@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname -- "$0")/.."
 seconds=${SECONDS_EACH:-60}
-targets=${*:-"http-request http-response chunked websocket deflate gzip envelope krpc"}
+targets=${*:-"http-request http-response chunked websocket deflate gzip envelope krpc certificate policy"}
 
 export GRENACHE_FUZZ=1 SWIFT_BACKTRACE=enable=no
 swift build -c release --scratch-path .build-fuzz --product FramerFuzz -Xswiftc -enable-testing \

@@ -195,3 +195,11 @@ EVP_PKEY *grenache_new_p256(void);
 
 /* The bytes that a memory BIO holds. */
 long grenache_bio_bytes(BIO *bio, const uint8_t **bytes);
+
+/*
+ * Ed25519 by an expanded private key: the secret scalar and the prefix, which together are the SHA-512
+ * of the seed, clamped (RFC 8032 section 5.1.5). 1 on success.
+ */
+int grenache_ed25519_public_key(const uint8_t key[64], uint8_t public_key[32]);
+int grenache_ed25519_sign(
+    const uint8_t key[64], const uint8_t *message, size_t size, uint8_t signature[64]);

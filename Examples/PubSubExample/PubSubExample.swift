@@ -21,7 +21,7 @@ struct PubSubExample {
       group.addTask { try await pub.run() }
       group.addTask { await sub.run() }
       group.addTask {
-        while await pub.subscriberCount == 0 { try await Task.sleep(for: .milliseconds(50)) }
+        await pub.waitForSubscribers(1)
         for number in 1...3 { try await pub.publish(PubMessage("message \(number)")) }
       }
       var left = 3

@@ -2,9 +2,11 @@
 #include "CGrenacheLinux.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 _Thread_local void *grenache_thread_loop;
 
@@ -23,4 +25,10 @@ void grenache_name_thread(const char *name) {
 
 const char *grenache_error_text(int code, char *buffer, size_t size) {
     return strerror_r(code, buffer, size);
+}
+
+int grenache_core_count(void) {
+    cpu_set_t cores;
+    if (sched_getaffinity(0, sizeof cores, &cores) == 0) return CPU_COUNT(&cores);
+    return (int)sysconf(_SC_NPROCESSORS_ONLN); /* more cores than the set has room for */
 }

@@ -13,6 +13,7 @@ struct GrapeCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "grape",
     abstract: "A Grenache grape: a DHT node with an HTTPS API to announce and look up services.",
+    discussion: "Completions for a shell: grape --generate-completion-script bash|zsh|fish.",
     version: "0.1.0")
 
   @Option(name: [.customShort("b"), .customLong("bind")], help: "Address of the API.")
@@ -33,7 +34,9 @@ struct GrapeCommand: AsyncParsableCommand {
   @Option(
     name: .customLong("listen"), help: "Another host:port for the API; may be given several times.")
   var listen: [String] = []
-  @Option(help: "Folder for contacts, announcements and values, so that they outlive a restart.")
+  @Option(
+    help: "Folder for contacts, announcements and values, so that they outlive a restart.",
+    completion: .directory)
   var stateDir: String?
   @Flag(help: "The grapes share a private network: many of one /24 may be known.")
   var privateNetwork = false
@@ -65,7 +68,9 @@ struct GrapeCommand: AsyncParsableCommand {
   @Flag(help: "Say where the grape listens as JSON.")
   var json = false
   @OptionGroup var tls: TLSOptions
-  @Option(help: "YAML file with who may announce and look up what.")
+  @Option(
+    help: "YAML file with who may announce and look up what.",
+    completion: .file(extensions: ["yaml", "yml"]))
   var accessPolicy: String?
   @OptionGroup var logging: LoggingOptions
 

@@ -8,8 +8,10 @@ struct Announce: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Announce services of this host once.",
     discussion: """
-      Prints, for each, on how many other nodes it is stored. In standard input, one service a line, \
-      # and ; begin comments.
+      Prints, for each, on how many other nodes it is stored. Standard input has one service a \
+      line, which is announced when it comes; what follows # or ; is a comment. What cannot be \
+      announced is told on standard error and the others are announced all the same: the exit \
+      code is 0 when one of them was.
       """)
 
   @Argument(
@@ -19,49 +21,81 @@ struct Announce: AsyncParsableCommand {
   var delimiter = ","
   @Flag(
     name: .shortAndLong,
-    help: "Lines of standard input are JSON arrays, [\"service\",port]; JSON lines are printed.")
+    help: """
+      Services are JSON, ["service",port] or {"data":["service",port]}; JSON lines are printed.
+      """)
   var json = false
-  @OptionGroup var grapes: GrapeOptions
+  @OptionGroup var options: GrapeToolOptions
 
   func run() async throws {
     try await runCommand(mapping: commandExit) {
-      let timeout = try grapes.duration()
-      let parsed = try services.isEmpty ? input() : services.map(parse)
-      let link = try await grapes.link(try grapes.logging.logger("grenache"))
-      for (service, port) in parsed {
-        let stored = try await link.announce(service, port: port, within: timeout)
-        if json {
-          printLine(JSONLine.object(["service": service, "port": Int(port), "stored": stored]))
-        } else {
-          printLine("\(service)\(delimiter)\(port) stored on \(stored)")
+      guard !delimiter.isEmpty else { throw CommandFailure(.usage, "--delimiter is empty.") }
+      let timeout = try options.grapes.duration()
+      let form = json ? ServiceLine.Form.json : .delimited(delimiter)
+      // Mistakes in words are found before anything is done.
+      let words = try services.map { word in
+        do { return try ServiceLine(word, form) } catch let failure as CommandFailure {
+          throw CommandFailure(.usage, failure.description)
         }
       }
+      let link = try await options.link()
+      var announcer = Announcer(
+        link: link, timeout: timeout, delimiter: json ? nil : delimiter,
+        progress: TerminalProgress(isWanted: !json))
+      if services.isEmpty {
+        for try await line in InputLines() {
+          guard let text = ServiceLine.content(of: line, form) else { continue }
+          await announcer.announce { try ServiceLine(text, form) }
+        }
+      } else {
+        for word in words { await announcer.announce { word } }
+      }
+      announcer.progress.clear()
+      await link.close()
+      if let exit = announcer.exit { throw ExitCode(exit.rawValue) }
     }
   }
+}
 
-  /// The lines of standard input; `#` and `;` begin comments.
-  private func input() throws -> [(String, UInt16)] {
-    var parsed: [(String, UInt16)] = []
-    while let line = readLine() {
-      let text = line.trimmingCharacters(in: .whitespaces)
-      if text.isEmpty || text.hasPrefix("#") || text.hasPrefix(";") { continue }
-      parsed.append(json ? try parseJSON(text) : try parse(text))
+/// Announces one service after the other and keeps count.
+private struct Announcer {
+  let link: Link
+  let timeout: Duration
+  /// `nil` prints JSON lines.
+  let delimiter: String?
+  let progress: TerminalProgress
+  private var announced = 0
+  private var failure: CommandExit?
+
+  init(link: Link, timeout: Duration, delimiter: String?, progress: TerminalProgress) {
+    self.link = link
+    self.timeout = timeout
+    self.delimiter = delimiter
+    self.progress = progress
+  }
+
+  /// What the process ends with, if not with 0: why the last one could not be announced.
+  var exit: CommandExit? {
+    announced > 0 ? nil : failure ?? .data
+  }
+
+  mutating func announce(_ line: () throws -> ServiceLine) async {
+    do {
+      let line = try line()
+      progress.show("announcing \(line.service), \(announced) announced")
+      let stored = try await link.announce(line.service, port: line.port, within: timeout)
+      progress.clear()
+      announced += 1
+      if let delimiter {
+        printLine("\(line.service)\(delimiter)\(line.port) stored on \(stored)")
+      } else {
+        printLine(
+          JSONLine.object(["service": line.service, "port": Int(line.port), "stored": stored]))
+      }
+    } catch {
+      progress.clear()
+      printError("error: \(error)")
+      failure = (error as? CommandFailure)?.exit ?? commandExit(for: error)
     }
-    return parsed
-  }
-
-  private func parseJSON(_ text: String) throws -> (String, UInt16) {
-    let value = try? JSONSerialization.jsonObject(with: Data(text.utf8))
-    guard let pair = value as? [Any], pair.count >= 2, let service = pair[0] as? String,
-      !service.isEmpty, let number = pair[1] as? Int, let port = UInt16(exactly: number), port > 0
-    else { throw CommandFailure(.usage, "\(text) is not [\"service\",port].") }
-    return (service, port)
-  }
-
-  private func parse(_ text: String) throws -> (String, UInt16) {
-    guard !delimiter.isEmpty, let range = text.range(of: delimiter, options: .backwards),
-      let port = UInt16(text[range.upperBound...]), port > 0, range.lowerBound > text.startIndex
-    else { throw CommandFailure(.usage, "\(text) is not service\(delimiter)port.") }
-    return (String(text[..<range.lowerBound]), port)
   }
 }

@@ -9,9 +9,10 @@ struct Bench: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Call a service again and again and say how long the calls took.",
     discussion: """
-      Without --rate each of --in-flight callers makes the next call when it has its reply (closed loop). \
-      With --rate calls are made at that rate whether others have been answered or not (open loop), and \
-      the time of each counts from when it was due.
+      Without --rate each of --in-flight callers makes the next call when it has its reply (closed \
+      loop). With --rate calls are made at that rate whether others have been answered or not (open \
+      loop), and the time of each counts from when it was due; what is due while --in-flight calls \
+      are under way waits for one of them, and is told as not made when the time is over.
       """)
 
   @Argument(help: "The service.")
@@ -45,13 +46,25 @@ struct Bench: AsyncParsableCommand {
         client: client, service: service, payload: JSONLine.payload(payload), options: options)
       // The first call connects, and says what is wrong if something is.
       _ = try await client.requestRaw(service, load.payload, options: options)
+      let progress = TerminalProgress(isWanted: !json)
+      let ticking = Task { await tick(progress) }
       let clock = ContinuousClock()
       let start = clock.now
-      let result = await load.run(
-        callers: inFlight, rate: rate, until: start + .seconds(seconds))
-      show(result, took: clock.now - start)
+      let result = await load.run(callers: inFlight, rate: rate, for: .seconds(seconds))
+      let took = clock.now - start
+      ticking.cancel()
+      await ticking.value
+      progress.clear()
+      show(result, took: took)
       await client.close()
       if result.failures > 0 { throw ExitCode(CommandExit.software.rawValue) }
+    }
+  }
+
+  private func tick(_ progress: TerminalProgress) async {
+    for second in 0..<Int(seconds.rounded(.up)) {
+      progress.show("\(second) of \(Int(seconds.rounded(.up))) seconds")
+      guard (try? await Task.sleep(for: .seconds(1))) != nil else { return }
     }
   }
 
@@ -60,85 +73,27 @@ struct Bench: AsyncParsableCommand {
     let times = result.times
     let perSecond = Double(times.count) / seconds
     if json {
-      printLine(
+      return printLine(
         JSONLine.object([
-          "calls": times.count, "failures": result.failures, "callsPerSecond": perSecond,
+          "loop": rate == nil ? "closed" : "open", "seconds": seconds, "inFlight": inFlight,
+          "rate": rate ?? NSNull(), "calls": times.count, "failures": result.failures,
+          "notMade": result.notMade, "callsPerSecond": perSecond,
           "p50us": times.quantile(0.5), "p90us": times.quantile(0.9),
-          "p99us": times.quantile(0.99), "maxus": times.maximum,
+          "p99us": times.quantile(0.99), "p999us": times.quantile(0.999), "maxus": times.maximum,
+          "histogram": times.steps.map { ["us": $0.upperEdge, "calls": Double($0.count)] },
         ]))
-      return
     }
     for line in times.lines(width: 50) { printLine(line) }
     printLine(
       String(
-        format: "%d calls, %d failed, %.0f/s; p50 %.0f us, p90 %.0f us, p99 %.0f us, max %.0f us",
-        times.count, result.failures, perSecond, times.quantile(0.5), times.quantile(0.9),
-        times.quantile(0.99), times.maximum))
-  }
-}
-
-/// What a load has measured.
-struct BenchResult: Sendable {
-  var times = LatencyHistogram()
-  var failures = 0
-}
-
-/// Calls of one kind by several callers.
-private struct BenchLoad: Sendable {
-  let client: PeerRPCClient
-  let service: String
-  let payload: [UInt8]
-  let options: RPCCallOptions
-
-  func run(
-    callers: Int, rate: Double?, until end: ContinuousClock.Instant
-  ) async -> BenchResult {
-    await withTaskGroup(of: BenchResult.self) { group in
-      for number in 0..<callers {
-        group.addTask {
-          guard let rate else { return await closedLoop(until: end) }
-          // Each caller has its share of the rate, and its own place in it.
-          let interval = Duration.seconds(Double(callers) / rate)
-          let offset = interval * (Double(number) / Double(callers))
-          return await openLoop(every: interval, offset: offset, until: end)
-        }
-      }
-      return await group.reduce(into: BenchResult()) { all, one in
-        all.times.add(one.times)
-        all.failures += one.failures
-      }
+        format:
+          "%d calls, %d failed, %.0f/s; p50 %.0f us, p90 %.0f us, p99 %.0f us, p99.9 %.0f us, "
+          + "max %.0f us", times.count, result.failures, perSecond, times.quantile(0.5),
+        times.quantile(0.9), times.quantile(0.99), times.quantile(0.999), times.maximum))
+    if result.notMade > 0 {
+      printLine(
+        "\(result.notMade) calls were due and not made: more --in-flight, or a quicker worker"
+      )
     }
-  }
-
-  private func closedLoop(until end: ContinuousClock.Instant) async -> BenchResult {
-    var result = BenchResult()
-    while true {
-      let start = ContinuousClock.now
-      guard start < end else { return result }
-      await call(due: start, &result)
-    }
-  }
-
-  private func openLoop(
-    every interval: Duration, offset: Duration, until end: ContinuousClock.Instant
-  ) async -> BenchResult {
-    var result = BenchResult()
-    var due = ContinuousClock.now + offset
-    while due < end {
-      try? await Task.sleep(until: due, clock: .continuous)
-      await call(due: due, &result)
-      due += interval
-    }
-    return result
-  }
-
-  private func call(due: ContinuousClock.Instant, _ result: inout BenchResult) async {
-    do throws(GrenacheError) {
-      _ = try await client.requestRaw(service, payload, options: options)
-    } catch {
-      result.failures += 1
-    }
-    let (seconds, attoseconds) = (ContinuousClock.now - due).components
-    result.times.add(microseconds: Double(seconds) * 1e6 + Double(attoseconds) / 1e12)
   }
 }

@@ -20,7 +20,7 @@ struct CertsMake: AsyncParsableCommand {
       with its key in the folder ca.
       """)
 
-  @Option(help: "The folder to write to.")
+  @Option(help: "The folder to write to.", completion: .directory)
   var out: String
   @Option(parsing: .singleValue, help: "A service of the worker; by default every service.")
   var service: [String] = ["*"]
@@ -40,9 +40,10 @@ struct CertsIssue: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "issue", abstract: "Issue a certificate into a folder fit for --tls-dir.")
 
-  @Argument(help: "The folder to write to; its name becomes the common name.")
+  @Argument(
+    help: "The folder to write to; its name becomes the common name.", completion: .directory)
   var folder: String
-  @Option(help: "The folder of the CA.")
+  @Option(help: "The folder of the CA.", completion: .directory)
   var ca: String
   @Option(parsing: .singleValue, help: "A service that it may announce and answer for.")
   var service: [String] = []
@@ -74,9 +75,9 @@ struct CertsRenew: AsyncParsableCommand {
     abstract: "Issue the certificates of folders anew: the same names, a new key.",
     discussion: "What runs with such a folder loads the new certificate by itself.")
 
-  @Argument(help: "The folders.")
+  @Argument(help: "The folders.", completion: .directory)
   var folders: [String]
-  @Option(help: "The folder of the CA.")
+  @Option(help: "The folder of the CA.", completion: .directory)
   var ca: String
 
   func run() async throws {
@@ -99,11 +100,13 @@ struct CertsRevoke: AsyncParsableCommand {
       What runs with such a folder loads the list by itself and closes the connections of the revoked.
       """)
 
-  @Argument(help: "The folder whose certificate is revoked.")
+  @Argument(help: "The folder whose certificate is revoked.", completion: .directory)
   var folder: String
-  @Option(help: "The folder of the CA.")
+  @Option(help: "The folder of the CA.", completion: .directory)
   var ca: String
-  @Option(parsing: .singleValue, help: "A folder whose user is to enforce the list.")
+  @Option(
+    parsing: .singleValue, help: "A folder whose user is to enforce the list.",
+    completion: .directory)
   var into: [String] = []
 
   func run() async throws {

@@ -11,7 +11,7 @@ struct Dev: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Run two grapes with fresh certificates on this machine, to try things out.")
 
-  @Option(help: "The folder for the certificates.")
+  @Option(help: "The folder for the certificates.", completion: .directory)
   var out = ".grenache-dev"
   @Option(help: "Port of the first grape's API; the second has the next one.")
   var port: UInt16 = 30_001

@@ -16,7 +16,7 @@ struct Echo: AsyncParsableCommand {
   var port: UInt16
   @Option(help: "Event loops, one thread each.")
   var threads = 1
-  @Option(help: "The address to listen on.")
+  @Option(help: "The address to listen on.", completion: .list(["127.0.0.1", "::1", "::"]))
   var bind = "127.0.0.1"
   @Option(help: "Largest WebSocket message in bytes.")
   var messageBytes = 32 << 20

@@ -13,13 +13,14 @@ struct GrenacheCommand: AsyncParsableCommand {
     abstract: "Announce, look up, serve and call services over mutual TLS.",
     discussion: """
       Data goes to standard output, messages and logs to standard error.
-      Exit codes: 0 done, 64 wrong usage, 69 not available, 70 failed, 75 too late, \
-      77 not trusted, 78 certificates or configuration.
+      Exit codes: 0 done, 64 wrong usage, 65 wrong input, 69 not available, 70 failed, \
+      73 cannot be made, 75 too late, 77 not trusted, 78 certificates or configuration.
+      Completions for a shell: grenache --generate-completion-script bash|zsh|fish.
       """,
     version: "0.1.0",
     subcommands: [
-      Announce.self, Lookup.self, Call.self, Stream.self, Serve.self, Pub.self, Sub.self,
-      MapCommand.self, Bench.self,
+      Announce.self, Lookup.self, Put.self, Get.self, Keygen.self,
+      Call.self, Stream.self, Serve.self, Pub.self, Sub.self, MapCommand.self, Bench.self,
       Certs.self, TLSCommand.self,
       Dev.self, Echo.self,
     ])
@@ -27,26 +28,30 @@ struct GrenacheCommand: AsyncParsableCommand {
 
 /// The grapes to ask, for commands that ask some.
 struct GrapeOptions: ParsableArguments {
+  /// The port of a grape whose address has none.
+  static let defaultPort: UInt16 = 30_001
+
   @Option(
     name: [.customShort("g"), .long], parsing: .singleValue,
-    help: "A grape's API, host:port; several times for several grapes.")
+    help: "A grape's API, host:port or host; several times for several grapes.")
   var grape: [String] = ["127.0.0.1:30001"]
-  @Option(name: .shortAndLong, help: "Seconds for the whole of it.")
+  @Option(help: "Seconds for the whole of it.")
   var timeout: Double = 10
   @OptionGroup var tls: TLSOptions
   @OptionGroup var logging: LoggingOptions
 
-  func endpoints() throws -> [Endpoint] {
+  /// - Parameter port: that of addresses without one.
+  func endpoints(port: UInt16 = Self.defaultPort) throws -> [Endpoint] {
     try grape.map { text in
-      guard let endpoint = Endpoint(text) else {
+      guard let endpoint = Endpoint(text) ?? Endpoint("\(text):\(port)") else {
         throw CommandFailure(.usage, "--grape: \(text) is not host:port.")
       }
       return endpoint
     }
   }
 
-  func link(_ logger: Logger) async throws -> Link {
-    let endpoints = try endpoints()
+  func link(_ logger: Logger, port: UInt16 = Self.defaultPort) async throws -> Link {
+    let endpoints = try endpoints(port: port)
     guard let tls = try tls.configuration() else {
       return try await Link(.insecurePlaintext(grapes: endpoints), logger: logger)
     }
@@ -68,6 +73,24 @@ struct GrapeOptions: ParsableArguments {
   }
 }
 
+/// The options of the tools that existing users know: `-g HOST -p PORT -t`.
+struct GrapeToolOptions: ParsableArguments {
+  @Option(name: .shortAndLong, help: "The port of a --grape that is given without one.")
+  var port: UInt16 = GrapeOptions.defaultPort
+  @Flag(
+    name: .shortAndLong, help: "TLS, as existing tools ask for it; there is TLS without it, too.")
+  var tls = false
+  @OptionGroup var grapes: GrapeOptions
+
+  func link() async throws -> Link {
+    guard port > 0 else { throw CommandFailure(.usage, "--port: more than 0.") }
+    guard !tls || !grapes.tls.insecurePlaintext else {
+      throw CommandFailure(.usage, "--tls and --insecure-plaintext exclude each other.")
+    }
+    return try await grapes.link(try grapes.logging.logger("grenache"), port: port)
+  }
+}
+
 extension TLSOptions {
   /// The certificates, which a server may have beside `--insecure-plaintext`.
   func configurationBesidePlaintext() throws -> TLSConfiguration? {
@@ -81,7 +104,7 @@ extension TLSOptions {
 
 /// How calls are brought to workers.
 struct TransportOptions: ParsableArguments {
-  @Option(help: "How calls are made: wss or https.")
+  @Option(help: "How calls are made: wss or https.", completion: .list(["wss", "https"]))
   var transport = "wss"
   @Flag(help: "With --transport https: compress calls and replies.")
   var gzip = false
@@ -117,7 +140,7 @@ func commandExit(for error: any Error) -> CommandExit {
   switch error.code {
   case .serviceNotFound, .workerUnreachable: return .unavailable
   case .grapeUnreachable: return error.cause?.tls == nil ? .unavailable : .notPermitted
-  case .workerNotTrusted, .notPermitted: return .notPermitted
+  case .workerNotTrusted, .notPermitted, .invalidItem: return .notPermitted
   case .deadlineExceeded: return .temporary
   case .invalidPayload: return .usage
   case .invalidConfiguration: return .configuration

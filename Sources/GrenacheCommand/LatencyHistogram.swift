@@ -34,16 +34,21 @@ struct LatencyHistogram: Sendable {
     return maximum
   }
 
+  /// The steps between the quickest and the slowest call, each with its upper edge in microseconds.
+  var steps: [(upperEdge: Double, count: Int)] {
+    guard let first = counts.firstIndex(where: { $0 > 0 }),
+      let last = counts.lastIndex(where: { $0 > 0 })
+    else { return [] }
+    return (first...last).map { (Self.upperEdge($0), counts[$0]) }
+  }
+
   /// One line for each step between the quickest and the slowest call.
   func lines(width: Int) -> [String] {
-    guard let first = counts.firstIndex(where: { $0 > 0 }),
-      let last = counts.lastIndex(where: { $0 > 0 }), let most = counts.max()
-    else { return [] }
-    return (first...last).map { step in
+    let most = Double(max(1, counts.max() ?? 1))
+    return steps.map { step in
       let bar = String(
-        repeating: "#",
-        count: Int((Double(counts[step]) / Double(most) * Double(width)).rounded(.up)))
-      return String(format: "%10.0f us %9d ", Self.upperEdge(step), counts[step]) + bar
+        repeating: "#", count: Int((Double(step.count) / most * Double(width)).rounded(.up)))
+      return String(format: "%10.0f us %9d ", step.upperEdge, step.count) + bar
     }
   }
 

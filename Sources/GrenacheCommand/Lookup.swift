@@ -4,37 +4,65 @@ import Grenache
 import GrenacheCommandSupport
 import GrenacheTransport
 
-/// `grenache lookup SERVICE`
+/// `grenache lookup SERVICE …`
 struct Lookup: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Look up who announces a service.",
-    discussion: "Prints one worker drawn by chance; exit code 69 when there is none.")
+    abstract: "Look up who announces services.",
+    discussion: """
+      Prints one line for each service: a worker drawn by chance, or what the options say, one line for \
+      each of them. Services that nobody announces are told on standard error; the exit code is 69 when \
+      nobody announces any.
+      """)
 
-  @Argument(help: "The service.")
-  var service: String
-  @Flag(help: "Print all workers.")
+  @Argument(help: "The services.")
+  var services: [String]
+  @Flag(name: .shortAndLong, help: "All workers, with spaces between them.")
   var all = false
-  @Flag(help: "Print the first worker of the grape's answer.")
+  @Flag(name: .shortAndLong, help: "The first worker of the grape's answer.")
   var first = false
-  @Flag(help: "Print a JSON array of all workers.")
+  @Flag(name: .shortAndLong, help: "The last worker of the grape's answer.")
+  var last = false
+  @Flag(name: .shortAndLong, help: "A worker drawn by chance.")
+  var random = false
+  @Flag(name: .shortAndLong, help: "Print a JSON array of all workers for each service.")
   var json = false
-  @OptionGroup var grapes: GrapeOptions
+  @OptionGroup var options: GrapeToolOptions
 
   func run() async throws {
     try await runCommand(mapping: commandExit) {
-      let timeout = try grapes.duration()
-      let link = try await grapes.link(try grapes.logging.logger("grenache"))
-      let workers = try await link.lookup(service, within: timeout).map(\.description)
-      guard let one = first ? workers.first : workers.randomElement() else {
-        throw CommandFailure(.unavailable, "nobody announces \(service).")
+      let timeout = try options.grapes.duration()
+      let link = try await options.link()
+      let progress = TerminalProgress(isWanted: !json)
+      var hasFound = false
+      for service in services {
+        progress.show("looking up \(service)")
+        defer { progress.clear() }
+        let workers = try await link.lookup(service, within: timeout).map(\.description)
+        progress.clear()
+        guard !workers.isEmpty else {
+          printError("nobody announces \(service).")
+          continue
+        }
+        hasFound = true
+        for line in try lines(workers) { printLine(line) }
       }
-      if json {
-        let data = try JSONSerialization.data(
-          withJSONObject: workers, options: .withoutEscapingSlashes)
-        printLine(String(decoding: data, as: UTF8.self))
-      } else {
-        for worker in all ? workers : [one] { printLine(worker) }
-      }
+      await link.close()
+      if !hasFound { throw ExitCode(CommandExit.unavailable.rawValue) }
     }
+  }
+
+  /// What is printed of workers, of whom there is at least one.
+  private func lines(_ workers: [String]) throws -> [String] {
+    if json {
+      let data = try JSONSerialization.data(
+        withJSONObject: workers, options: .withoutEscapingSlashes)
+      return [String(decoding: data, as: UTF8.self)]
+    }
+    var lines: [String] = []
+    if all { lines.append(workers.joined(separator: " ")) }
+    if first { lines += workers.prefix(1) }
+    if last { lines += workers.suffix(1) }
+    if random || lines.isEmpty { lines += [workers.randomElement()].compactMap(\.self) }
+    return lines
   }
 }

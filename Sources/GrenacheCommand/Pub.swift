@@ -11,7 +11,10 @@ import ServiceLifecycle
 struct Pub: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Publish the lines of standard input until it ends, or until SIGTERM.",
-    discussion: "Who subscribes gets each line as a text message.")
+    discussion: """
+      Who subscribes gets each line as a text message. A line may have \(InputLines.lineBytesMaxDefault) \
+      bytes; exit code 65 for a longer one.
+      """)
 
   @Argument(help: "The key.")
   var key: String
@@ -19,9 +22,11 @@ struct Pub: AsyncParsableCommand {
   var port: UInt16
   @Option(help: "What the messages are about.")
   var topic: String?
-  @Option(help: "What happens to slow subscribers: dropOldest, dropNewest or disconnect.")
+  @Option(
+    help: "What happens to slow subscribers: dropOldest, dropNewest or disconnect.",
+    completion: .list(SlowSubscriberPolicy.allCases.map(\.rawValue)))
   var slow = SlowSubscriberPolicy.dropOldest.rawValue
-  @Option(help: "The address to listen on.")
+  @Option(help: "The address to listen on.", completion: .list(["127.0.0.1", "::1", "::"]))
   var bind: String?
   @Option(help: "Wait for this many subscribers before the first line.")
   var waitFor = 0
@@ -99,21 +104,10 @@ private struct LinePublisher: Service {
   }
 
   private func publishLines() async throws {
-    while await pub.subscriberCount < waitFor { try await Task.sleep(for: .milliseconds(20)) }
-    for await line in InputLines.all() {
+    await pub.waitForSubscribers(waitFor)
+    // The next line is read when this one is in the queues: whoever writes faster has to wait.
+    for try await line in InputLines() {
       try await pub.publish(PubMessage(line, topic: topic))
     }
-  }
-}
-
-/// The lines of standard input, read on a thread of their own.
-enum InputLines {
-  static func all() -> AsyncStream<String> {
-    let (lines, continuation) = AsyncStream.makeStream(of: String.self)
-    Thread.detachNewThread {
-      while let line = readLine() { continuation.yield(line) }
-      continuation.finish()
-    }
-    return lines
   }
 }

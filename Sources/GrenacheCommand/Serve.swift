@@ -29,9 +29,11 @@ struct Serve: AsyncParsableCommand {
   var echo = false
   @Option(help: "Answer with what this command prints.")
   var exec: String?
-  @Option(help: "The address to listen on.")
+  @Option(help: "The address to listen on.", completion: .list(["127.0.0.1", "::1", "::"]))
   var bind: String?
-  @Option(help: "YAML file with who may call what.")
+  @Option(
+    help: "YAML file with who may call what.",
+    completion: .file(extensions: ["yaml", "yml"]))
   var accessPolicy: String?
   @Flag(help: "Do not announce.")
   var noAnnounce = false

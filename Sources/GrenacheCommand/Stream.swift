@@ -41,19 +41,13 @@ struct Stream: AsyncParsableCommand {
   }
 
   private static func send(to stream: RPCClientStream) async throws {
-    while let part = try await read(), !part.isEmpty { try await stream.write(part) }
-    await stream.finish()
-  }
-
-  /// Reads on a thread of its own: standard input may let itself be waited for.
-  private static func read() async throws -> [UInt8]? {
-    try await withCheckedThrowingContinuation { continuation in
-      Thread.detachNewThread {
-        continuation.resume(
-          with: Result {
-            try FileHandle.standardInput.read(upToCount: readBytes).map { Array($0) }
-          })
-      }
+    while true {
+      let part = try await BlockingReader.read(STDIN_FILENO, bytesMax: readBytes)
+      // Given up: what was sent so far is not the whole.
+      try Task.checkCancellation()
+      guard !part.isEmpty else { break }
+      try await stream.write(part)
     }
+    await stream.finish()
   }
 }

@@ -106,9 +106,10 @@ struct Inspect: AsyncParsableCommand {
     abstract: "Say what files of certificates, keys and revocation lists hold.",
     discussion: "PEM, DER or PKCS#12. Exit code 78 when one of them cannot be read.")
 
-  @Argument(help: "The files.")
+  @Argument(help: "The files.", completion: .file())
   var files: [String]
-  @Option(help: "File with the passphrase of what is encrypted, in its first line.")
+  @Option(
+    help: "File with the passphrase of what is encrypted, in its first line.", completion: .file())
   var passphraseFile: String?
 
   func run() async throws {

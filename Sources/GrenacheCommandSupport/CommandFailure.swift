@@ -8,10 +8,14 @@ internal import GrenacheTLS
 public enum CommandExit: Int32, Sendable {
   /// The options do not fit.
   case usage = 64
+  /// What was read from standard input cannot be used.
+  case data = 65
   /// What was asked for is not there: no worker, no grape.
   case unavailable = 69
   /// The other side answered with an error, or this side failed.
   case software = 70
+  /// A file cannot be made, or is there already.
+  case cannotCreate = 73
   /// A deadline passed; it may work later.
   case temporary = 75
   /// The other side is not trusted, or this side is not.
@@ -53,6 +57,9 @@ public func runCommand(
   } catch let error as AccessPolicyError {
     printError("error: \(error)")
     throw ExitCode(CommandExit.configuration.rawValue)
+  } catch let error as InputLines.Failure {
+    printError("error: \(error)")
+    throw ExitCode(CommandExit.data.rawValue)
   } catch {
     printError("error: \(error)")
     throw ExitCode(mapping(error).rawValue)

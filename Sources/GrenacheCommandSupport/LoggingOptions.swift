@@ -7,7 +7,9 @@ internal import UnixSignals
 /// The logging options of every command; logs go to standard error.
 public struct LoggingOptions: ParsableArguments, Sendable {
   /// From which level on.
-  @Option(help: "Log from this level on: trace, debug, info, notice, warning, error, critical.")
+  @Option(
+    help: "Log from this level on: trace, debug, info, notice, warning, error, critical.",
+    completion: .list(Logger.Level.allCases.map(\.rawValue)))
   public var logLevel: String = "info"
 
   /// As ArgumentParser wants it.

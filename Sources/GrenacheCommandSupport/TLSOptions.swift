@@ -5,29 +5,35 @@ public import GrenacheTLS
 /// The TLS options of every command.
 public struct TLSOptions: ParsableArguments, Sendable {
   /// A PEM file: the leaf and the chain above it.
-  @Option(help: "PEM file with the certificate and the chain above it.")
+  @Option(help: "PEM file with the certificate and the chain above it.", completion: .file())
   public var tlsCert: String?
   /// A PEM file: the key.
-  @Option(help: "PEM file with the certificate's key.")
+  @Option(help: "PEM file with the certificate's key.", completion: .file())
   public var tlsKey: String?
   /// A PEM file: the authorities.
-  @Option(help: "PEM file with the authorities that vouch for peers.")
+  @Option(help: "PEM file with the authorities that vouch for peers.", completion: .file())
   public var tlsCa: String?
   /// A directory by convention.
-  @Option(help: "Folder with cert.pem, key.pem, ca.pem, and crl.pem if there is one.")
+  @Option(
+    help: "Folder with cert.pem, key.pem, ca.pem, and crl.pem if there is one.",
+    completion: .directory)
   public var tlsDir: String?
   /// A PEM file: revocation lists, which are enforced.
-  @Option(help: "PEM file with revocation lists; peers are checked against them.")
+  @Option(
+    help: "PEM file with revocation lists; peers are checked against them.", completion: .file())
   public var tlsCrl: String?
   /// A DER file: the certificate's status.
-  @Option(help: "OCSP response (DER) about the certificate, to be stapled by servers.")
+  @Option(
+    help: "OCSP response (DER) about the certificate, to be stapled by servers.",
+    completion: .file())
   public var tlsStatus: String?
   /// A file with a passphrase.
-  @Option(help: "File with the passphrase of the key, in its first line.")
+  @Option(help: "File with the passphrase of the key, in its first line.", completion: .file())
   public var tlsPassphraseFile: String?
   /// A file with what session tickets are sealed with.
   @Option(
-    help: "File with 32 to 1024 random bytes: servers that share it resume one another's sessions.")
+    help: "File with 32 to 1024 random bytes: servers that share it resume one another's sessions.",
+    completion: .file())
   public var tlsSessionSecret: String?
   /// The system's authorities.
   @Flag(help: "Trust the authorities of the system, too.")
@@ -36,13 +42,17 @@ public struct TLSOptions: ParsableArguments, Sendable {
   @Flag(help: "Only TLS 1.3.")
   public var tlsModern = false
   /// Providers of OpenSSL.
-  @Option(help: "Load a provider of OpenSSL, pkcs11 for example; repeatable.")
+  @Option(
+    help: "Load a provider of OpenSSL, pkcs11 for example; repeatable.",
+    completion: .list(["default", "fips", "legacy", "pkcs11", "tpm2"]))
   public var opensslProvider: [String] = []
   /// FIPS.
   @Flag(help: "Compute with OpenSSL's FIPS provider only.")
   public var fips = false
   /// Secrets in a file.
-  @Option(help: "Append the keys of all connections to a file: whoever has it reads everything.")
+  @Option(
+    help: "Append the keys of all connections to a file: whoever has it reads everything.",
+    completion: .file())
   public var insecureKeyLog: String?
   /// No TLS.
   @Flag(help: "No TLS at all: nobody proves who they are. On loopback only.")

@@ -1,4 +1,4 @@
-internal import Glibc
+internal import CGrenacheLinux
 internal import Synchronization
 
 /// Several event loops, each on a thread of its own, handed out in turn.
@@ -24,9 +24,9 @@ public final class EventLoopGroup: Sendable {
 
   private static let sharedGroup = Result { try EventLoopGroup(count: coreCount) }
 
-  /// The number of cores that this process may use.
+  /// The number of cores that this process may run on, by its affinity.
   public static var coreCount: Int {
-    max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+    max(1, Int(grenache_core_count()))
   }
 
   /// The next loop in turn.

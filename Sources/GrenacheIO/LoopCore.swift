@@ -1,4 +1,5 @@
 internal import CGrenacheLinux
+internal import DequeModule
 internal import Glibc
 
 /// The state of one event loop, confined to its thread.
@@ -18,6 +19,7 @@ package final class LoopCore {
   /// Sources closed in this turn: events of the turn may still name them.
   private var closed: [EventSource] = []
   private var dirty: [EventSource] = []
+  private var patient = Deque<EventSource>()
   private var locals: [ObjectIdentifier: AnyObject] = [:]
 
   init(executor: LoopExecutor) throws(SystemCallError) {
@@ -60,6 +62,14 @@ package final class LoopCore {
     guard !source.isDirty else { return }
     source.isDirty = true
     dirty.append(source)
+  }
+
+  /// Puts `source` in line for a call of `turnEnded` that may take long: one source of the line gets
+  /// it at the end of each turn, after all others have had what they wait for.
+  package func waitInLine(_ source: EventSource) {
+    guard !source.isInLine else { return }
+    source.isInLine = true
+    patient.append(source)
   }
 
   /// Runs the jobs that wait on this thread; for worker pools, which start one and need its result.
@@ -108,7 +118,7 @@ package final class LoopCore {
   }
 
   private func waitMs() -> Int32 {
-    if executor.hasJobs || !dirty.isEmpty { return 0 }
+    if executor.hasJobs || !dirty.isEmpty || !patient.isEmpty { return 0 }
     guard let check = timers.nextCheck else { return -1 }
     let now = MonotonicTime.now()
     guard check > now else { return 0 }
@@ -120,7 +130,7 @@ package final class LoopCore {
     guard !due.isEmpty else { return }
     var firing: [LoopTimer] = []
     swap(&firing, &due)
-    for timer in firing { timer.fired(on: loop) }
+    for timer in firing { timer.fireIfDue(on: loop) }
     firing.removeAll(keepingCapacity: true)
     swap(&firing, &due)
   }
@@ -134,6 +144,15 @@ package final class LoopCore {
       index += 1
     }
     dirty.removeAll(keepingCapacity: true)
+    serveLine(loop)
     closed.removeAll(keepingCapacity: true)
+  }
+
+  private func serveLine(_ loop: isolated EventLoop) {
+    while let source = patient.popFirst() {
+      source.isInLine = false
+      if source.isClosed { continue }
+      return source.turnEnded(on: loop)
+    }
   }
 }

@@ -24,6 +24,7 @@ package class EventSource {
   package fileprivate(set) final var descriptor: Int32
   package final var isClosed: Bool { descriptor < 0 }
   final var isDirty = false
+  final var isInLine = false
   private final var interest: EventInterest = []
   private final var isRegistered = false
 
@@ -38,7 +39,8 @@ package class EventSource {
   /// Called on the loop when what the source waits for has happened.
   package func ready(_ events: ReadyEvents, on loop: isolated EventLoop) {}
 
-  /// Called at the end of a turn in which `markDirty` was called.
+  /// Called at the end of a turn in which `markDirty` was called, and when its place in the line has
+  /// come after `waitInLine`.
   package func turnEnded(on loop: isolated EventLoop) {}
 
   /// Changes what the source waits for.

@@ -6,7 +6,8 @@ package protocol StreamSocketDelegate: AnyObject {
   func socketReadable(on loop: isolated EventLoop)
   /// The backlog has been sent.
   func socketDrained(on loop: isolated EventLoop)
-  /// The end of a turn in which `markDirty` was called for the socket.
+  /// The end of a turn in which `markDirty` was called for the socket, or in which its place in the
+  /// line has come after `waitInLine`.
   func socketTurnEnded(on loop: isolated EventLoop)
   /// The socket failed while it was not being read.
   func socketFailed(_ error: SystemCallError, on loop: isolated EventLoop)
@@ -91,6 +92,14 @@ package final class StreamSocket: EventSource {
   /// Tells the peer that no more bytes follow; only with an empty backlog.
   package func shutDownWriting() {
     _ = shutdown(descriptor, Int32(SHUT_WR))
+  }
+
+  /// Closes the socket so that the peer sees that the connection was broken off, not ended.
+  package func reset(on loop: isolated EventLoop) {
+    var option = linger(l_onoff: 1, l_linger: 0)
+    _ = unsafe setsockopt(
+      descriptor, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
+    close(on: loop)
   }
 
   /// Closes the socket, drops the backlog and lets go of the delegate.

@@ -8,6 +8,8 @@ package class LoopTimer {
   fileprivate var next: LoopTimer?
   fileprivate var tick: UInt64 = 0
   fileprivate var slot = -1
+  /// Whether the deadline has passed and the loop has not come to it yet.
+  fileprivate var isDue = false
 
   package init() {}
 
@@ -16,6 +18,13 @@ package class LoopTimer {
 
   /// Called once on the loop when the deadline has passed.
   package func fired(on loop: isolated EventLoop) {}
+
+  /// Calls `fired`, unless the timer was cancelled or armed anew by one that was due with it.
+  final func fireIfDue(on loop: isolated EventLoop) {
+    guard isDue else { return }
+    isDue = false
+    fired(on: loop)
+  }
 
   /// Called when the timer has been armed.
   fileprivate func armed() {}
@@ -91,8 +100,9 @@ struct TimerWheel {
   }
 
   mutating func cancel(_ timer: LoopTimer) {
-    guard timer.isArmed else { return }
-    unlink(timer)
+    guard timer.isArmed || timer.isDue else { return }
+    timer.isDue = false
+    if timer.isArmed { unlink(timer) }
     timer.disarmed()
   }
 
@@ -134,6 +144,7 @@ struct TimerWheel {
       entry = timer.next
       if timer.tick <= target {
         unlink(timer)
+        timer.isDue = true
         due.append(timer)
       }
     }

@@ -273,11 +273,13 @@ public final class CertificateAuthority: Sendable {
 
 /// Writes small files.
 package enum FileWriter {
-  package static func makeDirectory(_ path: String) throws(CertificateAuthority.Failure) {
+  package static func makeDirectory(
+    _ path: String, mode: UInt32 = 0o755
+  ) throws(CertificateAuthority.Failure) {
     var prefix = path.hasPrefix("/") ? "/" : ""
     for part in path.split(separator: "/") {
       prefix += (prefix.isEmpty || prefix.hasSuffix("/") ? "" : "/") + part
-      guard unsafe mkdir(prefix, 0o755) == 0 || errno == EEXIST else {
+      guard unsafe mkdir(prefix, mode) == 0 || errno == EEXIST else {
         throw CertificateAuthority.Failure(
           description: "the folder \(prefix) cannot be made (error \(errno))")
       }
@@ -286,8 +288,10 @@ package enum FileWriter {
 
   /// Writes beside the target and renames, so that no reader ever sees half a file; from the start
   /// with its final mode, so that nobody else ever sees a key.
+  ///
+  /// - Parameter replacing: whether a file of that name is replaced; otherwise it is an error.
   package static func write(
-    _ text: String, to path: String, mode: UInt32
+    _ text: String, to path: String, mode: UInt32, replacing: Bool = true
   ) throws(CertificateAuthority.Failure) {
     let draft = "\(path).new"
     _ = unsafe unlink(draft)
@@ -307,9 +311,17 @@ package enum FileWriter {
       written += count
     }
     let isClosed = close(descriptor) == 0
-    guard written == bytes.count, isClosed, unsafe rename(draft, path) == 0 else {
-      throw CertificateAuthority.Failure(
-        description: "\(path) cannot be written (error \(errno))")
+    guard written == bytes.count, isClosed, put(draft, at: path, replacing) else {
+      let reason = errno == EEXIST ? "exists already" : "cannot be written (error \(errno))"
+      _ = unsafe unlink(draft)
+      throw CertificateAuthority.Failure(description: "\(path) \(reason)")
     }
+  }
+
+  /// Gives the draft its name, in one step: unlike `rename`, `link` replaces nothing.
+  private static func put(_ draft: String, at path: String, _ replacing: Bool) -> Bool {
+    if replacing { return unsafe rename(draft, path) == 0 }
+    guard unsafe link(draft, path) == 0 else { return false }
+    return unsafe unlink(draft) == 0
   }
 }

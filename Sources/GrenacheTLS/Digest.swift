@@ -12,6 +12,11 @@ package enum Digest {
     unsafe digest(bytes, EVP_sha256())
   }
 
+  /// SHA-512 (FIPS 180-4).
+  package static func sha512(_ bytes: [UInt8]) -> [UInt8] {
+    unsafe digest(bytes, EVP_sha512())
+  }
+
   private static func digest(_ bytes: [UInt8], _ algorithm: OpaquePointer?) -> [UInt8] {
     var result = [UInt8](repeating: 0, count: Int(EVP_MAX_MD_SIZE))
     var count: UInt32 = 0

@@ -34,6 +34,14 @@ package enum FileReader {
     }
   }
 
+  /// The same of a file with a secret, which nobody but its owner may be able to read or write.
+  package static func readSecret(_ path: String) throws(Failure) -> [UInt8] {
+    guard !isOpenToOthers(path) else {
+      throw Failure(reason: "is open to others than its owner: chmod 600 it, if it is still secret")
+    }
+    return try read(path)
+  }
+
   private static func reason(of code: Int32) -> String {
     switch code {
     case ENOENT: "does not exist"

@@ -1,39 +1,6 @@
 internal import GrenacheIO
 internal import GrenacheTLS
 
-/// What speaks over a byte stream. All calls are on the stream's loop.
-protocol ByteStreamDelegate: AnyObject {
-  /// The stream is ready: connected and, with TLS, both sides verified.
-  func streamOpened(on loop: isolated EventLoop)
-  /// Plaintext has come. `bytes` holds everything not consumed yet; the delegate returns how many
-  /// bytes from its start it is done with. Without consuming anything it is called again when more
-  /// has come, or when `resumeReading` asks for it.
-  func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int
-  /// The peer has closed its direction in order; what it sent has been handed over.
-  func streamEnded(on loop: isolated EventLoop)
-  /// Enough of the output has been sent for more to be welcome again.
-  func streamDrained(on loop: isolated EventLoop)
-  /// The stream is closed; nothing follows. `error` is `nil` when this side closed it.
-  func streamClosed(_ error: TransportError?, on loop: isolated EventLoop)
-}
-
-/// The limits of a byte stream.
-package struct ByteStreamLimits: Hashable, Sendable {
-  /// How long the TLS handshake may take, from the first byte possible to the last (default 5 s).
-  package var handshakeDeadline = Duration.seconds(5)
-  /// How long the peer may take for what the kernel was offered at once, at most 160 KiB
-  /// (default 30 s).
-  package var writeStallDeadline = Duration.seconds(30)
-  /// How long the peer may take to close its side after this side has closed (default 2 s).
-  package var closeDeadline = Duration.seconds(2)
-  /// With more output than this waiting, a server stops reading from the peer (default 1 MiB).
-  package var outputHighWaterBytes = 1 << 20
-  /// With less than this waiting, reading goes on (default 256 KiB).
-  package var outputLowWaterBytes = 256 << 10
-
-  package init() {}
-}
-
 /// A TCP connection, with TLS unless it was refused by a long name, confined to its loop.
 ///
 ///     handshaking → open → closing → closed
@@ -65,6 +32,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   private var leftover: [UInt8] = []
   /// How much of `output` has been encrypted already.
   private var sealedCount = 0
+  private var handshakeRecord = TLSRecordBounds()
   private var isInPass = false
   private var isPausedByDelegate = false
   private var isPausedByOutput = false
@@ -175,9 +143,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   // MARK: From the socket
 
   func socketReadable(on loop: isolated EventLoop) {
-    if state == .handshaking, side == .server, !buffers.mayStepHandshake(on: loop) {
-      return  // still readable in the next turn
-    }
+    if state == .handshaking, side == .server { return awaitHandshakeStep(on: loop) }
     do throws(TransportError) {
       if let engine {
         try readCiphertext(engine, on: loop)
@@ -202,9 +168,10 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   }
 
   func socketTurnEnded(on loop: isolated EventLoop) {
+    if state == .handshaking, side == .server { return takeHandshakeStep(on: loop) }
     if wantsRedelivery, state == .open {
-      wantsRedelivery = false
-      redeliver(on: loop)
+      if isHeldByOutput { flush(on: loop) }
+      if !isHeldByOutput { redeliver(on: loop) }
     }
     if state != .closed { flush(on: loop) }
   }
@@ -317,7 +284,8 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       leftover = []
       return
     }
-    if isPausedByDelegate {
+    if isPausedByDelegate || isHeldByOutput {
+      wantsRedelivery = !isPausedByDelegate
       keep(0..<count)
       return
     }
@@ -328,8 +296,14 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     var span = unsafe bytes.mutableSpan
     let consumed = delegate.streamReceived(&span, on: loop)
     isInPass = false
-    if state == .open { keep(min(max(consumed, 0), count)..<count) }
+    guard state == .open else { return }
+    keep(min(max(consumed, 0), count)..<count)
+    // What the delegate left because of its own output comes again when that has gone.
+    if isHeldByOutput, !leftover.isEmpty { wantsRedelivery = true }
   }
+
+  /// Whether a client does not take its replies: what it has asked for besides waits, read or not.
+  private var isHeldByOutput: Bool { side == .server && (isPausedByOutput || isOutputFull) }
 
   private func keep(_ range: Range<Int>) {
     if range.isEmpty {
@@ -340,11 +314,14 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   }
 
   private func redeliver(on loop: isolated EventLoop) {
+    wantsRedelivery = false
     if !leftover.isEmpty {
       buffers.beginPass(with: leftover)
       deliver(leftover.count, on: loop)
     }
-    if hasEnded, !isPausedByDelegate, state == .open { delegate?.streamEnded(on: loop) }
+    if hasEnded, !wantsRedelivery, !isPausedByDelegate, state == .open {
+      delegate?.streamEnded(on: loop)
+    }
   }
 
   private func inputEnded(on loop: isolated EventLoop) {
@@ -352,7 +329,8 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     case .open:
       hasEnded = true
       updateReading(on: loop)
-      if !isPausedByDelegate { delegate?.streamEnded(on: loop) }
+      if wantsRedelivery || isPausedByDelegate { return }
+      delegate?.streamEnded(on: loop)
     case .closing:
       // The peer has closed its direction only: it still gets everything, and close_notify.
       hasEnded = true
@@ -373,6 +351,49 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   }
 
   // MARK: The handshake
+
+  /// A step of a server's handshake costs more than many calls of established connections: it waits
+  /// in line until they have been served, and takes in no more than one record.
+  private func awaitHandshakeStep(on loop: isolated EventLoop) {
+    do {
+      try socket.setReading(false, on: loop)
+      loop.core.waitInLine(socket)
+    } catch {
+      end(TransportError(error, stage: .handshake, peer: remoteAddress), on: loop)
+    }
+  }
+
+  private func takeHandshakeStep(on loop: isolated EventLoop) {
+    do throws(TransportError) {
+      try readHandshakeRecord(on: loop)
+      if state == .handshaking || state == .open { updateReading(on: loop) }
+    } catch {
+      end(error, on: loop)
+    }
+  }
+
+  /// Reads what there is of one record, and goes on with it.
+  private func readHandshakeRecord(on loop: isolated EventLoop) throws(TransportError) {
+    defer { buffers.window.takeBack() }
+    var count = 0
+    reading: repeat {
+      let end = min(count + handshakeRecord.missingBytes, LoopBuffers.receiveBytes)
+      let room = unsafe UnsafeMutableRawBufferPointer(rebasing: buffers.ciphertext[count..<end])
+      switch unsafe try receive(into: room) {
+      case .bytes(let some):
+        unsafe handshakeRecord.advance(over: UnsafeRawBufferPointer(rebasing: room[..<some]))
+        count += some
+      case .endOfStream where count == 0:
+        guard let error = engine?.endOfInput() else { return }
+        throw TransportError(error, peer: remoteAddress)
+      case .wouldBlock, .endOfStream:
+        break reading
+      }
+    } while !handshakeRecord.isBetweenRecords && count < LoopBuffers.receiveBytes
+    guard count > 0 else { return }
+    unsafe buffers.window.lend(UnsafeRawBufferPointer(rebasing: buffers.ciphertext[..<count]))
+    stepHandshake(on: loop)
+  }
 
   private func stepHandshake(on loop: isolated EventLoop) {
     guard let engine, state == .handshaking else { return }
@@ -502,6 +523,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       isTellingDrained = true
       delegate?.streamDrained(on: loop)
       isTellingDrained = false
+      if wantsRedelivery { loop.core.markDirty(socket) }
     }
   }
 
@@ -537,7 +559,10 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     buffers.giveBack(&output)
     sealedCount = 0
     leftover = []
-    if lingers {
+    if engine == nil, error != nil {
+      // Without TLS only a reset tells a peer that what it has is not the whole.
+      socket.reset(on: loop)
+    } else if lingers {
       SocketLinger.close(socket, after: limits.closeDeadline, on: loop)
     } else {
       socket.close(on: loop)

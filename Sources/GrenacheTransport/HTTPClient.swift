@@ -33,11 +33,10 @@ package final class HTTPClient {
   private let context: TLSContext?
   private let configuration: HTTPClientConfiguration
   private var streamCount = 0
+  private var isClosed = false
+  /// Connections that have a request under way.
+  private var active: [ObjectIdentifier: HTTPClientConnection] = [:]
   private var pools: [Destination: Pool] = [:]
-  /// The connections with a request.
-  private var busy: [ObjectIdentifier: HTTPClientConnection] = [:]
-  /// How often everything has been closed: a request that began before is over.
-  private var closings = 0
 
   /// Connections to one destination.
   private struct Pool {
@@ -55,8 +54,8 @@ package final class HTTPClient {
 
   /// Sends `request` and returns the whole response, all by `deadline`.
   ///
-  /// A kept connection that turns out to be closed before any byte of the answer is replaced once,
-  /// provided that `isRetryable` says that the request may reach the server twice.
+  /// A kept connection that turns out to be closed before any byte of the answer is replaced by a new
+  /// one, provided that `isRetryable` says that the request may reach the server twice.
   ///
   /// - Parameter prepare: adds what is known only when a connection is there, such as the time left.
   package func send(
@@ -64,17 +63,9 @@ package final class HTTPClient {
     isRetryable: Bool, on loop: isolated EventLoop,
     prepare: ((inout HTTPClientRequest) -> Void)? = nil
   ) async throws(TransportError) -> HTTPClientResponse {
-    let closings = self.closings
     while true {
       let (connection, isReused) = try await connection(to: destination, by: deadline, on: loop)
-      guard closings == self.closings else {
-        connection.close(on: loop)
-        release(connection, to: destination, on: loop)
-        throw .closed("the client was closed", peer: nil)
-      }
-      let id = ObjectIdentifier(connection)
-      busy[id] = connection
-      defer { busy[id] = nil }
+      active[ObjectIdentifier(connection)] = connection
       var request = request
       prepare?(&request)
       do {
@@ -87,6 +78,8 @@ package final class HTTPClient {
         guard isReused, isRetryable, error.code == .connectionClosed,
           !connection.hasReceivedBytes
         else { throw error }
+        // The others have been kept as long: the next connection is a new one.
+        closeIdle(to: destination, on: loop)
       }
     }
   }
@@ -106,39 +99,47 @@ package final class HTTPClient {
     streamCount += 1
     var limit = deadline
     if let time = configuration.connectTimeout { limit = min(limit, .now() + time) }
-    do {
-      let exchange = try await HTTPClientExchange.open(
+    return HTTPClientStream(
+      try await HTTPClientExchange.open(
         request, to: destination, context: context, configuration: configuration, by: limit,
-        on: loop)
-      exchange.ended = { [weak self] in self?.streamCount -= 1 }
-      return HTTPClientStream(exchange, on: loop)
-    } catch {
-      streamCount -= 1
-      throw error
+        ended: { self.streamCount -= 1 }, on: loop),
+      on: loop)
+  }
+
+  /// Closes every connection; requests that are under way or wait for a connection fail. Streams
+  /// belong to those who have opened them.
+  package func close(on loop: isolated EventLoop) {
+    isClosed = true
+    for destination in pools.keys {
+      closeIdle(to: destination, on: loop)
+      for turn in pools[destination]?.waiting ?? [] { turn.fulfil((), on: loop) }
+    }
+    for connection in active.values { connection.abort(on: loop) }
+  }
+
+  private func closeIdle(to destination: Destination, on loop: isolated EventLoop) {
+    while let kept = pools[destination]?.idle.popLast() {
+      kept.close(on: loop)
+      connectionGone(to: destination, on: loop)
     }
   }
 
-  /// Closes every connection but those of streams; requests that are under way fail.
-  package func close(on loop: isolated EventLoop) {
-    closings += 1
-    for connection in busy.values { connection.close(on: loop) }
-    for (destination, pool) in pools {
-      for connection in pool.idle { connection.close(on: loop) }
-      // Those that are busy or being made leave by themselves, as do those who wait for one.
-      let count = pool.count - pool.idle.count
-      pools[destination] = count > 0 ? Pool(count: count) : nil
-      for turn in pool.waiting { turn.fulfil((), on: loop) }
+  /// Forgets the connections that have closed while nobody used them: a destination may never be
+  /// asked for again.
+  private func sweep(on loop: isolated EventLoop) {
+    for (destination, pool) in pools where !pool.idle.allSatisfy(\.isUsable) {
+      pools[destination]?.idle.removeAll { !$0.isUsable }
+      for _ in 0..<(pool.idle.count - (pools[destination]?.idle.count ?? 0)) {
+        connectionGone(to: destination, on: loop)
+      }
     }
   }
 
   private func connection(
     to destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(TransportError) -> (HTTPClientConnection, isReused: Bool) {
-    let closings = self.closings
     while true {
-      guard closings == self.closings else {
-        throw .closed("the client was closed", peer: nil)
-      }
+      if isClosed { throw .closed("this client has been closed", peer: nil) }
       while let kept = pools[destination]?.idle.popLast() {
         if kept.isUsable { return (kept, true) }
         connectionGone(to: destination, on: loop)
@@ -158,6 +159,7 @@ package final class HTTPClient {
   ) async throws(TransportError) -> HTTPClientConnection {
     var limit = deadline
     if let time = configuration.connectTimeout { limit = min(limit, .now() + time) }
+    sweep(on: loop)
     do {
       return try await HTTPClientConnection.open(
         to: destination, context: context, configuration: configuration, by: limit, on: loop)
@@ -198,11 +200,13 @@ package final class HTTPClient {
   private func release(
     _ connection: HTTPClientConnection, to destination: Destination, on loop: isolated EventLoop
   ) {
-    if connection.isUsable {
+    active[ObjectIdentifier(connection)] = nil
+    if connection.isUsable, !isClosed {
       connection.becomeIdle(on: loop)
       pools[destination]?.idle.append(connection)
       wakeNext(destination, on: loop)
     } else {
+      connection.close(on: loop)
       connectionGone(to: destination, on: loop)
     }
   }

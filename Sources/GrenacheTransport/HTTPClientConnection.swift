@@ -104,8 +104,13 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
 
   func close(on loop: isolated EventLoop) {
     keepsAlive = false
-    fail(.closed("the connection was closed on this side", peer: stream?.remoteAddress), on: loop)
     stream?.close(on: loop)
+  }
+
+  /// Breaks off what is under way.
+  func abort(on loop: isolated EventLoop) {
+    keepsAlive = false
+    stream?.fail(.closed("this client has been closed", peer: stream?.remoteAddress), on: loop)
   }
 
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
@@ -195,6 +200,7 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
     loop.core.cancel(idleTimer)
     failure = error ?? .closed("the connection is closed", peer: stream?.remoteAddress)
     if let failure { fail(failure, on: loop) }
+    stream = nil  // and with it what OpenSSL holds, even if nobody uses this connection again
   }
 
   private func fail(_ error: TransportError, on loop: isolated EventLoop) {

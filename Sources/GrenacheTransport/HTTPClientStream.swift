@@ -46,7 +46,7 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
   let body: HTTPBodyPipe
   let output: HTTPBodyOutput
   /// Called once when the connection is closed.
-  var ended: (() -> Void)?
+  private var ended: (() -> Void)?
 
   private let stream: ByteStream
   private let configuration: HTTPClientConfiguration
@@ -62,8 +62,10 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
   static let streamLook = Duration.seconds(1)
 
   private init(
-    _ method: HTTPMethod, stream: ByteStream, configuration: HTTPClientConfiguration
+    _ method: HTTPMethod, stream: ByteStream, configuration: HTTPClientConfiguration,
+    ended: @escaping () -> Void
   ) {
+    self.ended = ended
     self.stream = stream
     self.configuration = configuration
     output = HTTPBodyOutput(stream, isChunked: true)
@@ -75,18 +77,24 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
     body.source = self
   }
 
+  /// - Parameter ended: called once, when the connection is closed or none has come about.
   static func open(
     _ request: HTTPClientRequest, to destination: Destination, context: TLSContext?,
     configuration: HTTPClientConfiguration, by deadline: MonotonicTime,
-    on loop: isolated EventLoop
+    ended: @escaping () -> Void, on loop: isolated EventLoop
   ) async throws(TransportError) -> HTTPClientExchange {
-    let socket = try await Dialer.connect(to: destination.endpoint, by: deadline, on: loop)
-    let unattached = Unattached()
-    let stream = try Dialer.stream(
-      over: socket, to: destination, context: context, limits: configuration.stream,
-      delegate: unattached, on: loop)
+    let stream: ByteStream
+    do throws(TransportError) {
+      let socket = try await Dialer.connect(to: destination.endpoint, by: deadline, on: loop)
+      stream = try Dialer.stream(
+        over: socket, to: destination, context: context, limits: configuration.stream,
+        delegate: Unattached(), on: loop)
+    } catch {
+      ended()
+      throw error
+    }
     let exchange = HTTPClientExchange(
-      request.method, stream: stream, configuration: configuration)
+      request.method, stream: stream, configuration: configuration, ended: ended)
     stream.setDelegate(exchange)
     stream.start(on: loop)
     let outcome = await exchange.opening.wait(until: deadline, on: loop)
@@ -117,6 +125,9 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
   private func sendHead(
     of request: HTTPClientRequest, to destination: Destination, on loop: isolated EventLoop
   ) throws(TransportError) {
+    guard stream.isOpen else {
+      throw .closed("the server closed the connection", peer: stream.remoteAddress)
+    }
     // The connection serves this request alone; existing peers say so, too.
     var fields = request.fields
     fields.append("Connection", "close")
@@ -176,7 +187,8 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
       stream.fail(TransportError(error, peer: stream.remoteAddress), on: loop)
       return bytes.count
     }
-    return offset
+    // What comes behind the end answers nothing and is not kept.
+    return body.hasEnded ? bytes.count : offset
   }
 
   private func step(
@@ -243,6 +255,7 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
 
   /// A stream has to move.
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    guard stream.isOpen else { return }
     loop.core.arm(timer, after: Self.streamLook)
     let moved = received + output.written
     if moved != lastMoved.bytes {

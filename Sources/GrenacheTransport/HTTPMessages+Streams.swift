@@ -149,6 +149,7 @@ final class HTTPBodyOutput {
   func finish(on loop: isolated EventLoop) {
     guard case .open(let stream) = state else { return }
     state = .finished
+    drained(on: loop)  // whoever still waits to write learns that it is too late
     guard isChunked, !isSilent else { return }
     stream.output.appendHTTPLastChunk()
     stream.outputAppended(on: loop)

@@ -29,9 +29,13 @@ public struct HTTPServerConfiguration: Hashable, Sendable {
   /// How long a kept connection may be idle between requests, told to the client in whole seconds
   /// (default 60 s).
   public var idleTimeout = Duration.seconds(60)
+  /// How long a server that shuts down keeps an idle connection for a request that may be on its way
+  /// (default 1 s).
+  public var drainIdleTimeout = Duration.seconds(1)
   /// Whether connections that do not begin with a TLS handshake are served in the clear.
   package var acceptsInsecurePlaintextBesideTLS = false
-  /// Open connections of one server, all loops together; more are closed at once (default 20,000).
+  /// Open connections of one server, shared out evenly among its loops; what a loop gets beyond its
+  /// share is closed at once (default 20,000).
   public var connectionsMax = 20_000
   /// TLS handshakes at once on one loop; further connections wait for one to end, in the order in
   /// which they came (default 256).
@@ -41,4 +45,9 @@ public struct HTTPServerConfiguration: Hashable, Sendable {
 
   /// The defaults.
   public init() {}
+
+  /// At what rate a body has to come.
+  var bodyRate: ReceiptRate {
+    ReceiptRate(grace: bodyGrace, bytesPerSecondMin: bodyBytesPerSecondMin)
+  }
 }

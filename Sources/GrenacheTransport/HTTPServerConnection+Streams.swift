@@ -40,7 +40,10 @@ extension HTTPServerConnection: HTTPBodySource {
 
   /// The client has closed its direction: in the middle of the body nothing of it is whole.
   func streamingEnded(_ exchange: HTTPServerExchange, on loop: isolated EventLoop) {
-    guard !exchange.body.hasEnded else { return }
+    guard !exchange.body.hasEnded else {
+      hasClientEnded = true
+      return
+    }
     let peer = stream?.remoteAddress
     stream?.fail(.closed("the client closed in the middle of a body", peer: peer), on: loop)
   }
@@ -53,16 +56,17 @@ extension HTTPServerConnection: HTTPBodySource {
     } else if loop.core.now - exchange.lastMoved.at >= configuration.streamIdleTimeout {
       return endStreaming(.requestTimeout, exchange, on: loop)
     }
-    guard !exchange.body.hasEnded, !exchange.body.isFull else { return }
+    // Once the answer has begun, both sides have their reasons to be slow.
+    guard !exchange.body.hasEnded, !exchange.body.isFull, !exchange.hasStartedResponse
+    else { return }
     exchange.waited += Self.streamLook
-    guard exchange.waited > configuration.bodyGrace else { return }
-    let seconds = Double((exchange.waited - configuration.bodyGrace).wholeNanoseconds) / 1e9
-    let expected = seconds * Double(configuration.bodyBytesPerSecondMin)
-    if Double(exchange.received) < expected { endStreaming(.requestTimeout, exchange, on: loop) }
+    if configuration.bodyRate.isTooSlow(exchange.received, after: exchange.waited) {
+      endStreaming(.requestTimeout, exchange, on: loop)
+    }
   }
 
   /// Ends an exchange that breaks a limit: with a status if nothing has been answered yet.
-  private func endStreaming(
+  func endStreaming(
     _ status: HTTPStatus, _ exchange: HTTPServerExchange, on loop: isolated EventLoop
   ) {
     let error = TransportError(
@@ -108,6 +112,12 @@ extension HTTPServerConnection: HTTPBodySource {
       keepsAlive: exchange.keepsAlive && exchange.body.isComplete, isHead: exchange.isHead)
     respond(response, on: loop)
     exchange.answered(on: loop)
+  }
+
+  /// The handler has broken its answer off: the client is not to take it for the whole.
+  func abort(_ exchange: HTTPServerExchange, on loop: isolated EventLoop) {
+    guard case .streaming(let current) = state, current === exchange else { return }
+    stream?.fail(.closed("the handler broke its answer off", peer: stream?.remoteAddress), on: loop)
   }
 
   /// The handler has returned, and the answer with it.

@@ -40,6 +40,10 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   private var handler: UnsafeCurrentTask?
   /// Whether the client closes to cancel the request that is being answered.
   private var isCancelledByClosing = false
+  /// Whether the time for the first request runs since the connection has opened.
+  private var isFirstRequest = true
+  /// Whether the client has closed its direction behind a streamed request that is whole.
+  var hasClientEnded = false
   /// Whether a handshake is still counted as under way.
   private var owesHandshake: Bool
   lazy var timer = TargetTimer(self)
@@ -62,10 +66,11 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     if case .idle = state { true } else { false }
   }
 
-  /// Closes the connection, at once if it is idle, else after the answer.
+  /// Closes the connection after the answer of the request that is under way, or of one that may be
+  /// on its way while the connection is idle.
   func drain(on loop: isolated EventLoop) {
     switch state {
-    case .idle: stream?.close(on: loop)
+    case .idle: loop.core.arm(timer, after: configuration.drainIdleTimeout)
     case .head, .body, .responding, .streaming, .upgraded, .closed: break
     }
   }
@@ -77,21 +82,32 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   // MARK: From the stream
 
   func streamOpened(on loop: isolated EventLoop) {
-    loop.core.arm(timer, after: configuration.headDeadline)
+    loop.core.arm(
+      timer,
+      after: shard.isDraining ? configuration.drainIdleTimeout : configuration.headDeadline)
     handshakeEnded(on: loop)
   }
 
   func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int {
     var offset = 0
     do throws(HTTPError) {
-      while try step(&bytes, from: &offset, on: loop) {}
+      while stream?.isOutputFull != true, try step(&bytes, from: &offset, on: loop) {}
     } catch {
       refuse(error, on: loop)
       return bytes.count
     }
     // What a client sends before it is answered waits with TCP, but for what came with this read.
-    if case .responding = state, offset < bytes.count { stream?.pauseReading(on: loop) }
+    if offset < bytes.count, isRequestWhole { stream?.pauseReading(on: loop) }
     return offset
+  }
+
+  /// Whether what comes now belongs to the next request.
+  private var isRequestWhole: Bool {
+    switch state {
+    case .responding: true
+    case .streaming(let exchange): exchange.body.hasEnded
+    case .idle, .head, .body, .upgraded, .closed: false
+    }
   }
 
   func streamEnded(on loop: isolated EventLoop) {
@@ -163,7 +179,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     case .needBytes:
       if case .idle = state, offset < bytes.count {
         state = .head
-        loop.core.arm(timer, after: configuration.headDeadline)
+        if !isFirstRequest { loop.core.arm(timer, after: configuration.headDeadline) }
       }
       return false
     case .paused:
@@ -243,10 +259,8 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
 
   /// A body has to bring bytes: after the grace, at least the configured rate on the whole.
   private func bodyTimerFired(_ body: IncomingBody, on loop: isolated EventLoop) {
-    let elapsed = loop.core.now - body.startedAt - configuration.bodyGrace
-    let seconds = Double(elapsed.wholeNanoseconds) / 1e9
-    let expected = seconds * Double(configuration.bodyBytesPerSecondMin)
-    if Double(body.request.body.count) < max(1, expected) {
+    let elapsed = loop.core.now - body.startedAt
+    if configuration.bodyRate.isTooSlow(body.request.body.count, after: elapsed) {
       respondAndClose(.requestTimeout, on: loop)
     } else {
       loop.core.arm(timer, after: .seconds(1))
@@ -260,6 +274,8 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     guard case .responding(let keepsAlive, let isHead) = state, let stream else { return }
     let keeps = keepsAlive && !response.closesConnection && !shard.isDraining
     append(response, keepsAlive: keeps, isHead: isHead, on: loop)
+    // A large answer goes out at once, and may meet a connection that is broken.
+    guard case .responding = state else { return }
     guard keeps else {
       state = .closed
       loop.core.cancel(timer)
@@ -269,6 +285,13 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   }
 
   func startNextCycle(on loop: isolated EventLoop) {
+    guard !hasClientEnded else {
+      state = .closed
+      loop.core.cancel(timer)
+      stream?.close(on: loop)
+      return
+    }
+    isFirstRequest = false
     parser.startNextCycle()
     state = .idle
     loop.core.arm(timer, after: configuration.idleTimeout)
@@ -292,13 +315,15 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
         .internalServerError, contentLength: 0, date: shard.date(on: loop), connection: connection)
       return stream.outputAppended(on: loop)
     }
-    if !isHead { stream.output.append(contentsOf: response.body) }
+    if !isHead, !response.status.hasNoBody { stream.output.append(contentsOf: response.body) }
     stream.outputAppended(on: loop)
   }
 
   private func refuse(_ error: HTTPError, on loop: isolated EventLoop) {
     shard.requestRefused(error, from: stream?.remoteAddress)
-    respondAndClose(HTTPStatus(code: error.statusHint), on: loop)
+    let status = HTTPStatus(code: error.statusHint)
+    if case .streaming(let exchange) = state { return endStreaming(status, exchange, on: loop) }
+    respondAndClose(status, on: loop)
   }
 
   func respondAndClose(_ status: HTTPStatus, on loop: isolated EventLoop) {

@@ -123,7 +123,7 @@ final class HTTPServerExchange {
   }
 
   fileprivate func abort(on loop: isolated EventLoop) {
-    connection?.abort(on: loop)
+    connection?.abort(self, on: loop)
   }
 }
 

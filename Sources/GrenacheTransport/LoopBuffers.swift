@@ -14,9 +14,6 @@ final class LoopBuffers {
   static let plaintextBytes = receiveBytes + (20 << 10)
   /// How much plaintext is gathered before it is encrypted.
   static let sealBytes = 128 << 10
-  /// How many handshakes may take a step in one turn, so that established connections keep their
-  /// latency: a step costs some hundred microseconds.
-  static let handshakeStepsPerTurn = 1
   /// How many output buffers a loop keeps for reuse.
   static let pooledOutputsMax = 64
 
@@ -24,8 +21,6 @@ final class LoopBuffers {
   let ciphertext: UnsafeMutableRawBufferPointer
   private(set) var plaintext: UnsafeMutableRawBufferPointer
   private var outputs: [[UInt8]] = []
-  private var handshakeTurn = MonotonicTime(nanoseconds: 0)
-  private var handshakeSteps = 0
   /// Sockets of this loop that wait for their peer to close.
   var lingeringCount = 0
   private var registries: [ObjectIdentifier: TLSStreamRegistry] = [:]
@@ -83,16 +78,5 @@ final class LoopBuffers {
     guard let registry = registries[ObjectIdentifier(context)] else { return }
     registry.remove(stream)
     if registry.isEmpty { registries[ObjectIdentifier(context)] = nil }
-  }
-
-  /// Whether one more handshake may take a step in this turn.
-  func mayStepHandshake(on loop: isolated EventLoop) -> Bool {
-    if handshakeTurn != loop.core.now {
-      handshakeTurn = loop.core.now
-      handshakeSteps = 0
-    }
-    guard handshakeSteps < Self.handshakeStepsPerTurn else { return false }
-    handshakeSteps += 1
-    return true
   }
 }

@@ -82,6 +82,14 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   private var failure: TransportError?
   private let masks: MaskingKeys?
   private var isPaused = false
+  /// When the message began that has not ended, and what had been received before.
+  private var messageBegan = (at: MonotonicTime(nanoseconds: 0), bytes: 0)
+  private var isWatchingMessage = false
+  /// Whether a message has ended since the last look.
+  private var hasMessageEnded = false
+  private var receivedBytes = 0
+  private let messageRate: ReceiptRate
+  private lazy var messageTimer = TargetTimer(self)
   private lazy var closeTimer = TargetTimer(self)
   private lazy var keepAliveTimer = TargetTimer(self)
 
@@ -105,6 +113,7 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
       reader = WebSocketReader(role: role, limits: limits)
     }
     controlFrames = ControlFrameBudget(limits: limits)
+    messageRate = limits.messageRate
     masks = role == .client ? MaskingKeys.of(loop) : nil
     keepAlive = WebSocketKeepAlive(options)
     lastReceipt = loop.core.now
@@ -210,6 +219,9 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
       perform(closing.violationFound(error.closeCode), reason: error.message, on: loop)
       offset = bytes.count
     }
+    let before = receivedBytes
+    receivedBytes &+= offset - start
+    if reader.isInMessage || isWatchingMessage { watchMessage(since: before, on: loop) }
     handler?.passEnded(of: self, on: loop)
     // Behind a close frame nothing counts, and nothing of it is kept.
     return closing.isDone ? bytes.count : offset
@@ -229,6 +241,7 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   func streamClosed(_ error: TransportError?, on loop: isolated EventLoop) {
     loop.core.cancel(closeTimer)
     loop.core.cancel(keepAliveTimer)
+    if isWatchingMessage { loop.core.cancel(messageTimer) }
     let handler = self.handler
     self.handler = nil
     let reported = closing.isDone ? failure : failure ?? error
@@ -238,6 +251,7 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
 
   package func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
     if timer === keepAliveTimer { return lookForPeer(on: loop) }
+    if isWatchingMessage, timer === messageTimer { return lookForMessage(on: loop) }
     // The close frame may still be on its way behind other output, which has a deadline of its own.
     if stream.pendingOutputBytes > 0 { return loop.core.arm(closeTimer, after: closeDeadline) }
     stream.fail(
@@ -267,6 +281,37 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     }
   }
 
+  /// What has come of a message is memory that its sender holds: the rest has to follow.
+  private func watchMessage(since bytes: Int, on loop: isolated EventLoop) {
+    guard reader.isInMessage else {
+      isWatchingMessage = false
+      return loop.core.cancel(messageTimer)
+    }
+    guard !isWatchingMessage || hasMessageEnded else { return }
+    isWatchingMessage = true
+    beginMessage(since: bytes, on: loop)
+  }
+
+  private func beginMessage(since bytes: Int, on loop: isolated EventLoop) {
+    hasMessageEnded = false
+    messageBegan = (loop.core.now, bytes)
+    loop.core.arm(messageTimer, after: messageRate.grace)
+  }
+
+  private func lookForMessage(on loop: isolated EventLoop) {
+    guard isOpen else { return }
+    // While this side does not read, nobody is slow.
+    if isPaused || stream.isOutputFull { return beginMessage(since: receivedBytes, on: loop) }
+    let received = receivedBytes &- messageBegan.bytes
+    guard messageRate.isTooSlow(received, after: loop.core.now - messageBegan.at) else {
+      return loop.core.arm(messageTimer, after: .seconds(1))
+    }
+    let violation = WebSocketError.messageTooSlow
+    failure = failure ?? TransportError(violation, peer: remoteAddress)
+    perform(
+      closing.violationFound(.policyViolation), reason: violation.message, on: loop)
+  }
+
   // MARK: Frames
 
   @inline(__always)
@@ -276,9 +321,11 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     while !isPaused {
       switch try reader.next(&bytes, from: &offset) {
       case .message(let kind, let range):
+        hasMessageEnded = true
         handler?.received(kind, bytes.span.extracting(range), from: self, on: loop)
       case .assembledMessage(let kind):
         let message = reader.takeMessage()
+        hasMessageEnded = true
         handler?.received(kind, message.span, from: self, on: loop)
       case .ping(let range):
         try controlFrames.spend(at: loop.core.now - MonotonicTime(nanoseconds: 0))

@@ -1,4 +1,5 @@
 import Foundation
+import GrenacheCommandSupport
 import TestSupport
 import Testing
 
@@ -28,6 +29,40 @@ struct PubSubCommandTests {
     #expect(sub.output == "one\ntwo", "\(sub.errors)")
     #expect(sub.status == 0)
     #expect(await grape.terminate() == 0)
+  }
+
+  @Test("a line of the limit is published; one byte more ends the publisher with 65, and says why")
+  func longLines() async throws {
+    let options = ["--insecure-plaintext"]
+    let grape = try RunningCommand(
+      Programs.grape, ["--dp", "0", "--aph", "0", "--bn", "", "--json"] + options)
+    let api = member("api", of: await grape.firstLine())
+    let pub = try RunningCommand(
+      Programs.grenache,
+      ["pub", "news", "--port", "0", "--json", "--wait-for", "1", "--grape", api] + options)
+    #expect(member("key", of: await pub.firstLine()) == "news")
+    let sub = try RunningCommand(
+      Programs.grenache, ["sub", "news", "--count", "1", "--grape", api] + options)
+    let line = String(repeating: "x", count: InputLines.lineBytesMaxDefault)
+    // More than the pipe holds: it is written when the subscriber is there.
+    pub.write(line + "\n")
+    #expect(await sub.firstLine() == line, "\(sub.errors)")
+    pub.write(line + "x\n")
+    let ended = await pub.end()
+    #expect(ended.status == 65)
+    #expect(ended.errors.contains("line 2 of the input has more than 262144 bytes"))
+    _ = await grape.terminate()
+  }
+
+  @Test("SIGTERM ends a publisher that waits for a line, and one that waits for subscribers")
+  func terminated() async throws {
+    for options in [[], ["--wait-for", "1"]] {
+      let pub = try RunningCommand(
+        Programs.grenache,
+        ["pub", "news", "--port", "0", "--json", "--no-announce", "--insecure-plaintext"] + options)
+      _ = await pub.firstLine()
+      #expect(await pub.terminate() == 0, "\(pub.errors)")
+    }
   }
 
   @Test("a Python subscriber in the clear", .enabled(if: Programs.hasPython))

@@ -77,6 +77,13 @@ final class RunningCommand: Sendable {
     return ""
   }
 
+  /// Writes to the program's standard input; what the pipe does not take waits until it does.
+  func write(_ text: String) {
+    // A program that has ended reads nothing: its status says so.
+    _ = signal(SIGPIPE, SIG_IGN)
+    try? input.fileHandleForWriting.write(contentsOf: Data(text.utf8))
+  }
+
   func closeInput() {
     try? input.fileHandleForWriting.close()
   }

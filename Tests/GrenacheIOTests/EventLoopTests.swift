@@ -1,3 +1,4 @@
+import Glibc
 import Synchronization
 import Testing
 
@@ -60,6 +61,54 @@ struct EventLoopTests {
     let outcome = await one.wait(until: start + .milliseconds(20), on: loop)
     guard case .timedOut = outcome else { return ([false, other.isArmed], false) }
     return ([true, other.isArmed], MonotonicTime.now() < start + .milliseconds(20))
+  }
+}
+
+@Suite("The line for long work")
+struct LoopLineTests {
+  /// Notes when its turn comes, and has another served before the next of the line.
+  private final class Source: EventSource {
+    private let name: String
+    private let log: Log
+    private let follower: Source?
+
+    init(_ name: String, _ log: Log, follower: Source? = nil) {
+      self.name = name
+      self.log = log
+      self.follower = follower
+      super.init(descriptor: open("/dev/null", O_RDONLY | O_CLOEXEC))
+    }
+
+    override func turnEnded(on loop: isolated EventLoop) {
+      log.names.append(name)
+      if let follower { loop.core.markDirty(follower) }
+      if name == log.last { log.ended.fulfil(log.names, on: loop) }
+    }
+  }
+
+  private final class Log {
+    var names: [String] = []
+    let last: String
+    let ended = LoopPromise<[String]>()
+    init(last: String) { self.last = last }
+  }
+
+  @Test("one of the line has each turn, after all that is short; who has closed loses its place")
+  func line() async throws {
+    let loop = try EventLoopGroup.shared().next()
+    #expect(await Self.serve(on: loop) == ["short", "a", "short", "c", "short", "d"])
+  }
+
+  private static func serve(on loop: isolated EventLoop) async -> [String] {
+    let log = Log(last: "d")
+    let short = Source("short", log)
+    let line = ["a", "b", "c", "d"].map { Source($0, log, follower: short) }
+    for source in line + line { loop.core.waitInLine(source) }
+    loop.core.markDirty(short)
+    line[1].closeDescriptor(on: loop)
+    guard case .value(let names) = await log.ended.wait(until: .now() + .seconds(5), on: loop)
+    else { return [] }
+    return names
   }
 }
 

@@ -73,6 +73,50 @@ struct TimerWheelTests {
     #expect(!timer.isArmed)
   }
 
+  @Test("a timer that is due is cancelled or armed anew by one that was due with it")
+  func dueTogether() async throws {
+    let loop = try EventLoopGroup.shared().next()
+    #expect(await Self.fireTogether(on: loop) == ["first"])
+  }
+
+  private final class Log {
+    var fired: [String] = []
+    let ended = LoopPromise<[String]>()
+  }
+
+  /// Notes that it fires; the one that has others to deal with cancels one and arms one anew.
+  private final class Named: LoopTimer {
+    let name: String
+    let log: Log
+    let others: [Named]
+
+    init(_ name: String, _ log: Log, others: [Named] = []) {
+      self.name = name
+      self.log = log
+      self.others = others
+    }
+
+    override func fired(on loop: isolated EventLoop) {
+      log.fired.append(name)
+      guard others.count == 2 else { return }
+      loop.core.cancel(others[0])
+      loop.core.arm(others[1], after: .seconds(60))
+      log.ended.fulfil(log.fired, on: loop)
+    }
+  }
+
+  private static func fireTogether(on loop: isolated EventLoop) async -> [String] {
+    let log = Log()
+    let others = [Named("cancelled", log), Named("later", log)]
+    let first = Named("first", log, others: others)
+    // Of one tick, the one that was armed last comes first.
+    let deadline = MonotonicTime.now() + .milliseconds(20)
+    for timer in others + [first] { loop.core.arm(timer, at: deadline) }
+    _ = await log.ended.wait(until: .now() + .seconds(5), on: loop)
+    loop.core.cancel(others[1])
+    return log.fired
+  }
+
   @Test("the wheel keeps its timers alive and lets go of them when they are cancelled")
   func lifetime() {
     var wheel = TimerWheel(now: MonotonicTime(nanoseconds: 0))

@@ -10,12 +10,12 @@ import Testing
 @testable import Grenache
 
 /// A grape's API that answers as a test says and counts what it is asked.
-private struct FakeGrape: Sendable {
+struct FakeGrape: Sendable {
   typealias Answer = @Sendable (_ path: String, _ count: Int) async -> (status: Int, body: String)
 
   static func with<Result>(
     _ tls: TLSConfiguration, answer: @escaping Answer,
-    _ body: (Endpoint, _ asked: @Sendable () -> Int) async throws -> Result
+    _ body: (Endpoint, _ asked: @escaping @Sendable () -> Int) async throws -> Result
   ) async throws -> Result {
     let asked = Mutex(0)
     let server = try await HTTPServer(
@@ -58,7 +58,7 @@ struct LinkTests {
 
   private func withGrape<Result>(
     answer: @escaping FakeGrape.Answer,
-    _ body: (Endpoint, _ asked: @Sendable () -> Int) async throws -> Result
+    _ body: (Endpoint, _ asked: @escaping @Sendable () -> Int) async throws -> Result
   ) async throws -> Result {
     try await FakeGrape.with(try authority.host(), answer: answer, body)
   }

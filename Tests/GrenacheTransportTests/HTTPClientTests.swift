@@ -33,6 +33,11 @@ private struct ClientProbe: Sendable {
       request, bound, destination, isRetryable, by: .now() + time, on: bound.loop)
   }
 
+  func close() async {
+    let bound = bound
+    await bound.loop.run { loop in bound.get(on: loop).close(on: loop) }
+  }
+
   private static func send(
     _ request: HTTPClientRequest, _ bound: LoopBound<HTTPClient>, _ destination: Destination,
     _ isRetryable: Bool, by deadline: MonotonicTime, on loop: isolated EventLoop
@@ -142,6 +147,56 @@ struct HTTPClientTests {
       let error = await #expect(throws: TransportError.self) { try await client.send() }
       #expect(error?.code == .connectionClosed)
       #expect(await server.counts.requests == 2)
+    }
+  }
+
+  @Test("P34 of several kept connections that are dead, one costs a request its second attempt")
+  func allStale() async throws {
+    try await withScript([.says(Self.ok), .saysAndCloses(""), .saysAndCloses(""), .says(Self.ok)]) {
+      server in
+      let client = try await ClientProbe(to: server.address)
+      _ = try await client.send(isRetryable: true)
+      let error = await #expect(throws: TransportError.self) {
+        try await client.send(isRetryable: true)
+      }
+      #expect(error?.code == .connectionClosed)
+      #expect(await server.counts.requests == 3)
+    }
+  }
+
+  @Test("an answer that closes the connection has this side close it, whatever the server does")
+  func closesBehindAnswer() async throws {
+    let closing = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+    try await withScript([.says(closing), .says(closing)]) { server in
+      let client = try await ClientProbe(to: server.address)
+      for _ in 0..<2 { _ = try await client.send() }
+      // The server closes a connection when it reads the client's end.
+      while await server.openConnections > 0 { await Task.yield() }
+    }
+  }
+
+  @Test("what waits for a connection, or is under way, fails when the client is closed")
+  func close() async throws {
+    try await withScript([.saysNothing]) { server in
+      let client = try await ClientProbe(to: server.address) { $0.connectionsPerDestinationMax = 1 }
+      let errors = await withTaskGroup(of: TransportError.Code?.self) { group in
+        for _ in 0..<3 {
+          group.addTask {
+            do throws(TransportError) {
+              _ = try await client.send(within: .seconds(30))
+              return nil
+            } catch {
+              return error.code
+            }
+          }
+        }
+        while await server.counts.requests == 0 { await Task.yield() }
+        await client.close()
+        return await group.reduce(into: []) { $0.append($1) }
+      }
+      #expect(errors == [.connectionClosed, .connectionClosed, .connectionClosed])
+      let late = await #expect(throws: TransportError.self) { try await client.send() }
+      #expect(late?.code == .connectionClosed)
     }
   }
 

@@ -28,6 +28,16 @@ struct ScriptedServer: Sendable {
     }
   }
 
+  /// The connections that the client has not closed.
+  var openConnections: Int {
+    get async {
+      let state = state
+      return await state.loop.run { loop in
+        state.get(on: loop).sockets.count { !$0.isClosed }
+      }
+    }
+  }
+
   func stop() async {
     let state = state
     await state.loop.run { loop in state.get(on: loop).stop(on: loop) }

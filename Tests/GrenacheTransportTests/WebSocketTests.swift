@@ -185,6 +185,30 @@ struct WebSocketTests {
     }
   }
 
+  @Test("P8 a message that does not come on is refused with 1008; one that takes its time is not")
+  func slowMessage() async throws {
+    try await withServer(
+      configure: { configuration in
+        configuration.webSocket.messageGrace = .milliseconds(400)
+        configuration.webSocket.messageBytesPerSecondMin = 1 << 10
+      },
+      openWebSocket: { _, _ in EchoHandler() }
+    ) { server in
+      let whole = frame(2, [UInt8](repeating: 7, count: 3_000))
+      let connection = try await RawConnection(to: server.localAddress)
+      await connection.send(Array(upgrade.utf8) + whole.prefix(2_000))
+      _ = await connection.receivedToEnd(within: .milliseconds(1_200))
+      await connection.send(Array(whole.dropFirst(2_000)))
+      let echoed = await connection.received { bytes, _ in bytes.count > 3_000 }
+      #expect(!echoed.isEnded)
+      await connection.send([0x82, 0xfe, 0x0b])
+      await connection.send([0xb8, 0, 0, 0, 0])  // 3,000 bytes of which none follows
+      let end = await connection.receivedToEnd()
+      #expect(end.isEnded)
+      #expect(end.bytes.firstRange(of: [0x03, 0xf0]) != nil)
+    }
+  }
+
   @Test("P11 a peer that sends and does not read is not read from either, and loses nothing")
   func backPressure() async throws {
     let size = 256 << 10

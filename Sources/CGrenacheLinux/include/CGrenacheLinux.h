@@ -19,6 +19,9 @@ void grenache_name_thread(const char *name);
 /* The system's text for an errno: in `buffer`, or static. */
 const char *grenache_error_text(int code, char *buffer, size_t size);
 
+/* The cores that this process may run on. */
+int grenache_core_count(void);
+
 /* The event loop that the calling thread runs; NULL on every other thread. */
 extern _Thread_local void *grenache_thread_loop;
 static inline void *grenache_current_loop(void) { return grenache_thread_loop; }

@@ -24,6 +24,33 @@ enum GrapeMessages {
     return body
   }
 
+  /// `{"rid":"…","data":{"v":"…",…}}`
+  static func put(_ data: [UInt8], rid: String) -> [UInt8] {
+    opening(rid) + data + [UInt8(ascii: "}")]
+  }
+
+  /// `{"rid":"…","data":"<target>"}`; with a salt `{"rid":"…","data":{"hash":"<target>","salt":"…"}}`
+  static func get(_ target: ItemTarget, salt: String, rid: String) -> [UInt8] {
+    guard !salt.isEmpty else { return opening(rid) + Array("\"\(target)\"}".utf8) }
+    var body = opening(rid) + Array("{\"hash\":\"\(target)\",\"salt\":".utf8)
+    body.appendJSONString(salt)
+    return body + Array("}}".utf8)
+  }
+
+  /// What a put is answered with.
+  enum PutAnswer: Hashable {
+    case stored(ItemTarget)
+    /// The grape knows no other node.
+    case nobodyElse
+  }
+
+  static func putAnswer(_ answer: [UInt8]) throws(GrenacheError) -> PutAnswer {
+    guard let text = decode(String.self, answer) else { throw refusal(answer) }
+    if text == "No nodes to query" { return .nobodyElse }
+    guard let target = ItemTarget(text) else { throw refusal(answer) }
+    return .stored(target)
+  }
+
   /// Whether a withdrawal was understood: existing grapes know none.
   static func isWithdrawn(_ answer: [UInt8]) throws(GrenacheError) -> Bool {
     if decode(Int.self, answer) != nil { return true }
@@ -79,7 +106,7 @@ enum GrapeMessages {
   /// Whether the answer is an error of the grape: a text.
   static func isError(_ answer: [UInt8]) -> Bool { decode(String.self, answer) != nil }
 
-  private static func refusal(_ answer: [UInt8]) -> GrenacheError {
+  static func refusal(_ answer: [UInt8]) -> GrenacheError {
     if let text = decode(String.self, answer) {
       return GrenacheError(.grapeRefused, "the grape answered \(text)")
     }

@@ -149,8 +149,11 @@ package final class LinkCore {
 
   /// Asks the grapes one after the other until one answers with something that `read` understands, or
   /// says no.
-  private func ask<Answer>(
-    _ path: String, _ body: [UInt8], by deadline: MonotonicTime? = nil,
+  ///
+  /// - Parameter isRepeatable: whether to ask twice does no harm; otherwise nobody else is asked once a
+  ///   grape may have heard it.
+  func ask<Answer>(
+    _ path: String, _ body: [UInt8], isRepeatable: Bool = true, by deadline: MonotonicTime? = nil,
     on loop: isolated EventLoop, read: ([UInt8]) throws(GrenacheError) -> Answer
   ) async throws(GrenacheError) -> Answer {
     let grapes = configuration.grapes
@@ -160,7 +163,9 @@ package final class LinkCore {
       let index = (first + step) % grapes.count
       let attempt = MonotonicTime.now() + configuration.attemptTimeout
       let limit = min(attempt, deadline ?? attempt)
-      switch await ask(grapes[index], path, body, by: limit, on: loop, read: read) {
+      let outcome = await ask(
+        grapes[index], path, body, isRepeatable: isRepeatable, by: limit, on: loop, read: read)
+      switch outcome {
       case .answered(let answer):
         preferredGrape = index
         return answer
@@ -177,36 +182,62 @@ package final class LinkCore {
     throw failure
   }
 
+  /// The same, for what its caller reads.
+  func ask(
+    _ path: String, _ body: [UInt8], isRepeatable: Bool = true, by deadline: MonotonicTime? = nil,
+    on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> [UInt8] {
+    try await ask(path, body, isRepeatable: isRepeatable, by: deadline, on: loop) {
+      answer throws(GrenacheError) in answer
+    }
+  }
+
   private func ask<Answer>(
-    _ grape: Endpoint, _ path: String, _ body: [UInt8], by deadline: MonotonicTime,
-    on loop: isolated EventLoop, read: ([UInt8]) throws(GrenacheError) -> Answer
+    _ grape: Endpoint, _ path: String, _ body: [UInt8], isRepeatable: Bool,
+    by deadline: MonotonicTime, on loop: isolated EventLoop,
+    read: ([UInt8]) throws(GrenacheError) -> Answer
   ) async -> Attempt<Answer> {
     let destination = Destination(grape, verification: .name(grape.host))
     let request = HTTPClientRequest(.post, path, fields: GrapeMessages.fields, body: body)
     let response: HTTPClientResponse
     do throws(TransportError) {
-      // Looking up and announcing twice does no harm.
       response = try await client.send(
-        request, to: destination, by: deadline, isRetryable: true, on: loop)
+        request, to: destination, by: deadline, isRetryable: isRepeatable, on: loop)
     } catch {
-      let message = "grape \(grape) cannot be asked"
-      return error.code == .cancelled
-        ? .refused(GrenacheError(.cancelled, message, cause: error))
-        : .failed(GrenacheError(.grapeUnreachable, message, cause: error))
+      if error.code == .cancelled {
+        return .refused(
+          GrenacheError(.cancelled, "grape \(grape) was not waited for", cause: error))
+      }
+      guard isRepeatable || error.stage != .transfer else {
+        let message = "grape \(grape) may have heard it, and has not answered"
+        return .refused(GrenacheError(.connectionLost, message, cause: error))
+      }
+      return .failed(
+        GrenacheError(.grapeUnreachable, "grape \(grape) cannot be asked", cause: error))
     }
     let status = response.status.code
     guard (200..<300).contains(status) else {
       let text = String(decoding: response.body.prefix(200), as: UTF8.self)
       let error = GrenacheError(
-        status == 403 ? .notPermitted : .grapeRefused,
-        "grape \(grape) answered \(status): \(text)")
-      return status < 500 ? .refused(error) : .failed(error)
+        Self.refusal(status, of: path), "grape \(grape) answered \(status): \(text)")
+      return status >= 500 && isRepeatable ? .failed(error) : .refused(error)
     }
     do throws(GrenacheError) {
       return .answered(try read(response.body))
     } catch {
       // An error of the grape's own is an answer; what is no answer at all says nothing of the others.
-      return GrapeMessages.isError(response.body) ? .refused(error) : .failed(error)
+      let isAnswer = GrapeMessages.isError(response.body) || !isRepeatable
+      return isAnswer ? .refused(error) : .failed(error)
+    }
+  }
+
+  /// What a status says; a put has two of its own, the error numbers of BEP 44.
+  private static func refusal(_ status: Int, of path: String) -> GrenacheError.Code {
+    switch (path, status) {
+    case ("/put", 301): .compareAndSwapFailed
+    case ("/put", 302): .sequenceNotGreater
+    case (_, 403): .notPermitted
+    default: .grapeRefused
     }
   }
 }

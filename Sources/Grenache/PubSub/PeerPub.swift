@@ -76,6 +76,7 @@ public final class PeerPub: Service {
   private let logger: Logger
   private let shards: [LoopBound<PubShard>]
   private let group: EventLoopGroup
+  private let audience: PubAudience
 
   /// A publisher of `key`; with a link, it is announced while it runs. Without a group it has a loop of
   /// its own.
@@ -91,10 +92,14 @@ public final class PeerPub: Service {
     self.group = group
     let epoch = UUIDText.random()
     var shards: [LoopBound<PubShard>] = []
+    let audience = PubAudience()
+    self.audience = audience
     for loop in group.loops {
       shards.append(
         await loop.run { loop in
-          LoopBound(PubShard(key: key, epoch: epoch, configuration, logger: logger), on: loop)
+          LoopBound(
+            PubShard(
+              key: key, epoch: epoch, configuration, audience: audience, logger: logger), on: loop)
         })
     }
     self.shards = shards
@@ -124,13 +129,12 @@ public final class PeerPub: Service {
 
   /// The subscribers that are connected.
   public var subscriberCount: Int {
-    get async {
-      var count = 0
-      for shard in shards {
-        count += await shard.loop.run { loop in shard.get(on: loop).count }
-      }
-      return count
-    }
+    get async { audience.count }
+  }
+
+  /// Waits until so many subscribers are connected at the same time, or until the task is cancelled.
+  public func waitForSubscribers(_ count: Int) async {
+    await audience.wait(for: count)
   }
 
   /// Messages that subscribers did not get because they did not keep up.

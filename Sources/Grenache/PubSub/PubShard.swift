@@ -16,16 +16,20 @@ final class PubShard {
   private(set) var dropped = 0
   private var subscribers: [ObjectIdentifier: Subscriber] = [:]
 
-  init(key: String, epoch: String, _ configuration: PeerPubConfiguration, logger: Logger) {
+  private let audience: PubAudience
+
+  init(
+    key: String, epoch: String, _ configuration: PeerPubConfiguration, audience: PubAudience,
+    logger: Logger
+  ) {
     self.key = key
+    self.audience = audience
     self.epoch = "\(epoch).\(UUIDText.random().prefix(8))"
     self.configuration = configuration
     self.logger = logger
     ring = ReplayRing(
       messagesMax: configuration.replayMessagesMax, bytesMax: configuration.replayBytesMax)
   }
-
-  var count: Int { subscribers.count }
 
   /// What is held for the subscriber that is furthest behind.
   var heldBytesMax: Int { subscribers.values.map(\.heldBytes).max() ?? 0 }
@@ -41,11 +45,15 @@ final class PubShard {
   }
 
   func add(_ subscriber: Subscriber) {
-    subscribers[ObjectIdentifier(subscriber)] = subscriber
+    guard subscribers.updateValue(subscriber, forKey: ObjectIdentifier(subscriber)) == nil else {
+      return
+    }
+    audience.change(by: 1)
   }
 
   func remove(_ subscriber: Subscriber) {
-    subscribers[ObjectIdentifier(subscriber)] = nil
+    guard subscribers.removeValue(forKey: ObjectIdentifier(subscriber)) != nil else { return }
+    audience.change(by: -1)
   }
 
   func abort(on loop: isolated EventLoop) {

@@ -199,7 +199,9 @@ struct HTTPBodyDecoder: Sendable {
         index += 1
         return true
       }
-      index += window[index] == backslash ? 2 : 1
+      if window[index] == backslash { index += 1 }
+      guard index < end, HTTPCharacters.isFieldValue(window[index]) else { return false }
+      index += 1
     }
     return false
   }

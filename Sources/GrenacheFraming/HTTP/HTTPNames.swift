@@ -84,7 +84,7 @@ package struct HTTPStatus: Hashable, Sendable, CustomStringConvertible {
   }
 
   /// Whether a response with this status never has a body (RFC 9112 §6.3, rule 1).
-  var hasNoBody: Bool { code / 100 == 1 || code == 204 || code == 304 }
+  package var hasNoBody: Bool { code / 100 == 1 || code == 204 || code == 304 }
 }
 
 /// Field lines that somebody keeps: names and values in the order in which they came.

@@ -35,11 +35,15 @@ extension [UInt8] {
     }
   }
 
-  /// A response's head, with the fields that every response of a server has.
+  /// A response's head, with the fields that every response of a server has; without
+  /// `Content-Length` for a status that has no body (RFC 9110 §8.6).
   package mutating func appendHTTPResponseHead(
     _ status: HTTPStatus, fields: HTTPFields, contentLength: Int, date: [UInt8],
     connection: HTTPConnectionField
   ) throws(HTTPError) {
+    guard status.code / 100 != 1 else {
+      throw HTTPError(500, "RFC 9110 §15.2", "an interim status for an answer", origin: .local)
+    }
     let start = count
     do throws(HTTPError) {
       appendHTTPStatusLine(status)
@@ -48,7 +52,8 @@ extension [UInt8] {
       removeLast(count - start)
       throw error
     }
-    appendHTTPCommonFields(contentLength: contentLength, date: date, connection: connection)
+    appendHTTPCommonFields(
+      contentLength: status.hasNoBody ? nil : contentLength, date: date, connection: connection)
   }
 
   /// The same without fields of the caller, which cannot fail.
@@ -86,7 +91,7 @@ extension [UInt8] {
   }
 
   private mutating func appendHTTPCommonFields(
-    contentLength: Int, date: [UInt8], connection: HTTPConnectionField
+    contentLength: Int?, date: [UInt8], connection: HTTPConnectionField
   ) {
     append(contentsOf: "Date: ".utf8)
     append(contentsOf: date)
@@ -97,7 +102,7 @@ extension [UInt8] {
     } else {
       append(contentsOf: "\r\nConnection: close\r\n".utf8)
     }
-    appendHTTPLength(contentLength)
+    if let contentLength { appendHTTPLength(contentLength) }
     append(contentsOf: "\r\n".utf8)
   }
 

@@ -76,10 +76,12 @@ package final class MessageInflater {
     _ output: inout [UInt8]
   ) throws(CompressionError) -> Bool {
     var start = range.lowerBound
+    var isNew = false
     while true {
       let room = min(budget.stepBytesMax, inflateStepBytes(for: range.upperBound - start))
       let step = stream.inflate(bytes, start..<range.upperBound, into: &output, room: room)
       start += step.consumed
+      if step.consumed > 0 { isNew = false }
       try budget.note(consumed: step.consumed, produced: step.produced)
       switch step.status {
       case .progress:
@@ -89,8 +91,12 @@ package final class MessageInflater {
         return start == range.upperBound && stream.isBetweenBlocks
       case .end:
         // A final block ends a stream, not the message (§7.2.3.4).
-        guard step.consumed > 0 else { throw CompressionError(.invalid, "an empty stream") }
+        // (One that ends without a byte had them all taken in by the step before.)
+        guard step.consumed > 0 || !isNew else {
+          throw CompressionError(.invalid, "an empty stream")
+        }
         stream.reset()
+        isNew = true
         if start == range.upperBound { return true }
       case .memory:
         throw .outOfMemory

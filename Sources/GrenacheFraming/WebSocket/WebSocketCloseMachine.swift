@@ -58,8 +58,8 @@ package struct WebSocketCloseMachine: Sendable {
 /// How many control frames a peer may send in a time (each costs an answer or at least a look).
 package struct ControlFrameBudget: Sendable {
   private let limits: WebSocketLimits
-  private var windowStart = Duration.zero
-  private var count = 0
+  /// When those came that still count, the oldest first.
+  private var receipts: [Duration] = []
 
   package init(limits: WebSocketLimits) {
     self.limits = limits
@@ -69,13 +69,11 @@ package struct ControlFrameBudget: Sendable {
   ///
   /// - Throws: `WebSocketError` with 1008 for one too many.
   package mutating func spend(at now: Duration) throws(WebSocketError) {
-    if now - windowStart >= limits.controlWindow {
-      windowStart = now
-      count = 0
-    }
-    count += 1
-    guard count <= limits.controlFramesMax else {
+    let expired = receipts.prefix { now - $0 >= limits.controlWindow }.count
+    receipts.removeFirst(expired)
+    guard receipts.count < limits.controlFramesMax else {
       throw WebSocketError(.policyViolation, "§5.5", "too many control frames")
     }
+    receipts.append(now)
   }
 }

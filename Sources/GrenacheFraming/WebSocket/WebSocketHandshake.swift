@@ -29,7 +29,7 @@ package enum WebSocketServerHandshake {
     guard method == .get else { return .reject(.badRequest, []) }
     guard let version = fields["Sec-WebSocket-Version"], versions.contains(version) else {
       let fields: HTTPFields = [
-        ("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket"), ("Connection", "Upgrade"),
       ]
       return .reject(.upgradeRequired, fields)
     }

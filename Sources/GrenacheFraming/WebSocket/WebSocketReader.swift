@@ -11,6 +11,12 @@ package enum WebSocketStep: Hashable, Sendable {
   case needBytes
 }
 
+extension WebSocketError {
+  /// A message of which less came than `WebSocketLimits` asks for.
+  package static let messageTooSlow = WebSocketError(
+    .policyViolation, "§10.4", "a message that comes too slowly")
+}
+
 /// Reads frames and puts messages together (RFC 6455 §5), for both roles.
 ///
 /// `next` is given a window with every byte that is not consumed, unmasks payloads in place, and moves
@@ -51,6 +57,9 @@ package struct WebSocketReader {
     self.limits = limits
     self.inflater = inflater
   }
+
+  /// Whether a message has begun that has not ended.
+  package var isInMessage: Bool { assembly != nil }
 
   /// The message of the last `assembledMessage`; its storage is given away.
   package mutating func takeMessage() -> [UInt8] {

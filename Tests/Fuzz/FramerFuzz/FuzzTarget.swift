@@ -13,6 +13,8 @@ enum FuzzTarget: String {
   case gzip
   case envelope
   case krpc
+  case certificate
+  case policy
 
   func run(_ input: FuzzInput) {
     switch self {
@@ -24,6 +26,8 @@ enum FuzzTarget: String {
     case .gzip: fuzzGzip(input)
     case .envelope: fuzzEnvelope(input)
     case .krpc: fuzzKRPC(input)
+    case .certificate: fuzzCertificate(input)
+    case .policy: fuzzPolicy(input)
     }
   }
 

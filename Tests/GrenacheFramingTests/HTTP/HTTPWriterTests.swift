@@ -31,6 +31,25 @@ struct HTTPWriterTests {
     #expect(String(decoding: output, as: UTF8.self) == text + "Content-Length: 10\r\n\r\n")
   }
 
+  @Test("RFC 9110 §8.6 a status without a body has no length either", arguments: [204, 304])
+  func noLength(_ code: Int) throws {
+    var output: [UInt8] = []
+    try output.appendHTTPResponseHead(
+      HTTPStatus(code: code), fields: [], contentLength: 0, date: Array("D".utf8),
+      connection: Self.connection)
+    #expect(!String(decoding: output, as: UTF8.self).contains("Content-Length"))
+  }
+
+  @Test("RFC 9110 §15.2 an interim status is no answer")
+  func interim() {
+    var output: [UInt8] = [1]
+    #expect(throws: HTTPError.self) {
+      try output.appendHTTPResponseHead(
+        HTTPStatus(code: 103), fields: [], contentLength: 0, date: [], connection: Self.connection)
+    }
+    #expect(output == [1])
+  }
+
   @Test(
     "no field of a caller can split a message",
     arguments: [("X\r\n", "y"), ("X", "y\r\nZ: 1"), ("X", "y\0"), ("X:", "y"), ("", "y")])

@@ -46,7 +46,8 @@ struct TransferCodingTests {
     "what is no extension, §7.1.1",
     arguments: [
       " ", ";", ";;a", ";a;", ";=b", ";a=", ";a=b c", ";a=\"b", ";a=\"b\\\"", ";a b", " a", "a=b",
-      ";a=\"b\"c", ";a=\u{7f}", ";\u{0}", ",a", ";a=(b)",
+      ";a=\"b\"c", ";a=\"\\\r\"",
+      ";a=\"\\\0\"", ";a=\"\\\u{7f}\"", ";a=\"b\\", ";a=\u{7f}", ";\u{0}", ",a", ";a=(b)",
     ])
   func noExtensions(_ text: String) {
     #expect(body("1\(text)\r\nx\r\n0\r\n\r\n") == "POST / keep !400")

@@ -116,6 +116,17 @@ struct WebSocketLimitTests {
     #expect(throws: WebSocketError.self) { try budget.spend(at: .seconds(9)) }
     try budget.spend(at: .seconds(20))
   }
+
+  @Test("P10 whatever the window begins with: no ten seconds hold more than the limit")
+  func controlWindow() throws {
+    var budget = ControlFrameBudget(limits: WebSocketLimits(controlFramesMax: 3))
+    try budget.spend(at: .seconds(1))
+    for _ in 0..<2 { try budget.spend(at: .seconds(10)) }
+    try budget.spend(at: .seconds(11))
+    #expect(throws: WebSocketError.self) { try budget.spend(at: .seconds(12)) }
+    for _ in 0..<2 { try budget.spend(at: .seconds(20)) }
+    #expect(throws: WebSocketError.self) { try budget.spend(at: .seconds(20)) }
+  }
 }
 
 @Suite("RFC 6455 §8.1 UTF-8")

@@ -1,0 +1,89 @@
+import ArgumentParser
+import Foundation
+import Grenache
+import GrenacheCommandSupport
+
+/// `grenache put TEXT`
+struct Put: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Store a text in the DHT (BEP 44) and print where.",
+    discussion: """
+      An immutable item is found by the hash of its text. A mutable one is found by the public key and \
+      the salt, and may be replaced by whoever has the key of grenache keygen. Several words are one \
+      text, with spaces between them; a single '-' is standard input.
+      """)
+
+  @Argument(help: "The text.")
+  var words: [String]
+  @Flag(name: .shortAndLong, help: "Store a mutable item, signed with the key.")
+  var mutable = false
+  @Option(name: .shortAndLong, help: "Tells items of one key from each other.")
+  var salt: String?
+  @Option(
+    name: .shortAndLong,
+    help: """
+      The sequence number, greater than that of what is stored; by default the microseconds since 1970.
+      """)
+  var number: Int64?
+  @Option(
+    name: .shortAndLong, help: "Store it only if what is stored has this sequence number.")
+  var cas: Int64?
+  @OptionGroup var key: KeyFileOptions
+  @Flag(name: .shortAndLong, help: "Print a JSON object.")
+  var json = false
+  @OptionGroup var options: GrapeToolOptions
+
+  func run() async throws {
+    try await runCommand(mapping: commandExit) {
+      let timeout = try options.grapes.duration()
+      let text = words == ["-"] ? try await Self.standardInput() : words.joined(separator: " ")
+      guard mutable || (salt == nil && number == nil && cas == nil) else {
+        throw CommandFailure(.usage, "--salt, --number and --cas belong to --mutable.")
+      }
+      let pair = mutable ? try ItemKeyPair(file: try key.existing()) : nil
+      let link = try await options.link()
+      let progress = TerminalProgress(isWanted: !json)
+      progress.show("storing \(text.utf8.count) bytes")
+      defer { progress.clear() }
+      let sequence = number ?? Self.microseconds()
+      let target: ItemTarget
+      if let pair {
+        target = try await link.put(
+          text, signedBy: pair, salt: salt ?? "", sequence: sequence, compareAndSwap: cas,
+          within: timeout)
+      } else {
+        target = try await link.put(text, within: timeout)
+      }
+      progress.clear()
+      printLine(
+        json
+          ? JSONLine.object([
+            "target": "\(target)", "number": mutable ? Int(sequence) : NSNull(),
+          ]) : "\(target)")
+      await link.close()
+    }
+  }
+
+  /// Two puts of one person come one after the other: the later one has the greater number.
+  private static func microseconds() -> Int64 {
+    Int64(Date().timeIntervalSince1970 * 1e6)
+  }
+
+  /// All of it, as it is: one byte more than a value may have is read to find out.
+  private static func standardInput() async throws -> String {
+    let bytesMax = StoredItem.valueBytesMax
+    var bytes: [UInt8] = []
+    while bytes.count <= bytesMax {
+      let part = try await BlockingReader.read(STDIN_FILENO, bytesMax: bytesMax + 1 - bytes.count)
+      if part.isEmpty { break }
+      bytes += part
+    }
+    guard bytes.count <= bytesMax else {
+      throw CommandFailure(.data, "the input has more than the \(bytesMax) bytes of a value.")
+    }
+    guard let text = String(validating: bytes, as: UTF8.self) else {
+      throw CommandFailure(.data, "the input is no text in UTF-8, and only texts can be stored.")
+    }
+    return text
+  }
+}

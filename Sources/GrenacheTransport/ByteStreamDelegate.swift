@@ -1,0 +1,34 @@
+internal import GrenacheIO
+
+/// What speaks over a byte stream. All calls are on the stream's loop.
+protocol ByteStreamDelegate: AnyObject {
+  /// The stream is ready: connected and, with TLS, both sides verified.
+  func streamOpened(on loop: isolated EventLoop)
+  /// Plaintext has come. `bytes` holds everything not consumed yet; the delegate returns how many
+  /// bytes from its start it is done with. Without consuming anything it is called again when more
+  /// has come, or when `resumeReading` asks for it.
+  func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int
+  /// The peer has closed its direction in order; what it sent has been handed over.
+  func streamEnded(on loop: isolated EventLoop)
+  /// Enough of the output has been sent for more to be welcome again.
+  func streamDrained(on loop: isolated EventLoop)
+  /// The stream is closed; nothing follows. `error` is `nil` when this side closed it.
+  func streamClosed(_ error: TransportError?, on loop: isolated EventLoop)
+}
+
+/// The limits of a byte stream.
+package struct ByteStreamLimits: Hashable, Sendable {
+  /// How long the TLS handshake may take, from the first byte possible to the last (default 5 s).
+  package var handshakeDeadline = Duration.seconds(5)
+  /// How long the peer may take for what the kernel was offered at once, at most 160 KiB
+  /// (default 30 s).
+  package var writeStallDeadline = Duration.seconds(30)
+  /// How long the peer may take to close its side after this side has closed (default 2 s).
+  package var closeDeadline = Duration.seconds(2)
+  /// With more output than this waiting, a server stops reading from the peer (default 1 MiB).
+  package var outputHighWaterBytes = 1 << 20
+  /// With less than this waiting, reading goes on (default 256 KiB).
+  package var outputLowWaterBytes = 256 << 10
+
+  package init() {}
+}
