@@ -186,7 +186,8 @@ final class SimulatedClient {
       let reply: (SimulatedReply) -> Void = { reply in
         switch reply {
         case .result: finish(nil)
-        case .fault(let text): finish(GrenacheError(RPCFault.code(of: text), text))
+        case .fault(let text):
+          finish(GrenacheError(RPCFault.code(of: text, isExtended: true), text))
         case .closed(inOrder: true): finish(GrenacheError(.workerUnreachable, "it shuts down"))
         case .closed(inOrder: false): finish(GrenacheError(.connectionLost, "it broke"))
         }

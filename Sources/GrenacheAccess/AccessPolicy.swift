@@ -14,7 +14,7 @@ public struct AccessPolicy: Hashable, Sendable {
     case put
     /// Calling a service.
     case call
-    /// Publishing under a key.
+    /// Publishing under a key, which subscribers look at.
     case publish
     /// Subscribing to a key.
     case subscribe

@@ -6,6 +6,8 @@ import Synchronization
 struct ShellCommand {
   /// What one command may print; a command that prints more is ended.
   static let outputBytesMax = 1 << 20
+  /// How long a command, and what it has started, may take to end once it is asked to.
+  static let endTime = 2.0
 
   private let command: String
 
@@ -46,20 +48,59 @@ struct ShellCommand {
   }
 }
 
-/// A process that another thread may end.
+/// A process and what it has started, which another thread may end.
 private final class RunningProcess: Sendable {
-  private let process: Mutex<Process>
+  private enum State {
+    case idle
+    /// The process leads a group of that number, of which are those that it starts.
+    case running(pid_t)
+    case over
+  }
+  private struct Shared {
+    var process: Process
+    var state = State.idle
+  }
+  private let shared: Mutex<Shared>
 
   init(_ process: sending Process) {
-    self.process = Mutex(process)
+    shared = Mutex(Shared(process: process))
   }
 
+  /// Asks all of them to end, and ends them when they do not; a process that has not begun will not.
   func terminate() {
-    process.withLock { if $0.isRunning { $0.terminate() } }
+    let isRunning = shared.withLock { shared in
+      if case .idle = shared.state { shared.state = .over }
+      return Self.signal(SIGTERM, shared.state)
+    }
+    guard isRunning else { return }
+    Thread.detachNewThread {
+      Thread.sleep(forTimeInterval: ShellCommand.endTime)
+      self.kill()
+    }
+  }
+
+  private func kill() {
+    shared.withLock { _ = Self.signal(SIGKILL, $0.state) }
+  }
+
+  private static func signal(_ signal: Int32, _ state: State) -> Bool {
+    guard case .running(let group) = state else { return false }
+    _ = Foundation.kill(-group, signal)
+    return true
+  }
+
+  private func start() throws {
+    try shared.withLock { shared in
+      guard case .idle = shared.state else { throw CancellationError() }
+      try shared.process.run()
+      shared.state = .running(shared.process.processIdentifier)
+    }
   }
 
   func finish(input: [UInt8], stdin: Pipe, stdout: Pipe) throws -> (Int32, Data) {
-    try process.withLock { try $0.run() }
+    try start()
+    // From then on the number may be another one's.
+    defer { shared.withLock { $0.state = .over } }
     let writer = stdin.fileHandleForWriting
     Thread.detachNewThread {
       // A command that does not read its input closes it: that is no error.
@@ -70,11 +111,11 @@ private final class RunningProcess: Sendable {
     while let part = try stdout.fileHandleForReading.read(upToCount: 64 << 10), !part.isEmpty {
       output += part
       guard output.count <= ShellCommand.outputBytesMax else {
-        terminate()
+        kill()
         throw RPCFault("ERR_EXEC: the command printed more than a reply may hold")
       }
     }
-    let ended = process.withLock { $0 }
+    let ended = shared.withLock { $0.process }
     ended.waitUntilExit()
     return (ended.terminationStatus, output)
   }

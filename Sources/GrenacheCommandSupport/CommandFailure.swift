@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import Foundation
+internal import Glibc
 internal import GrenacheAccess
 internal import GrenacheTLS
 
@@ -67,10 +68,31 @@ public func runCommand(
 
 /// Prints a line on standard error.
 public func printError(_ text: String) {
-  FileHandle.standardError.write(Data((text + "\n").utf8))
+  _ = writeLine(text, to: STDERR_FILENO)
 }
 
-/// Prints a line on standard output, at once.
+/// Prints a line on standard output, at once. Where nobody reads it any more the process ends: quietly, as
+/// others do whose reader has seen enough.
 public func printLine(_ text: String) {
-  FileHandle.standardOutput.write(Data((text + "\n").utf8))
+  let error = writeLine(text, to: STDOUT_FILENO)
+  guard error != 0 else { return }
+  if error == EPIPE { exit(0) }
+  printError("error: standard output cannot be written (error \(error))")
+  exit(CommandExit.software.rawValue)
+}
+
+/// - Returns: the number of the error that was in the way, 0 for none.
+private func writeLine(_ text: String, to descriptor: Int32) -> Int32 {
+  var bytes = Array((text + "\n").utf8)[...]
+  while !bytes.isEmpty {
+    let count = unsafe bytes.withUnsafeBytes { bytes in
+      unsafe Glibc.write(descriptor, bytes.baseAddress, bytes.count)
+    }
+    if count >= 0 {
+      bytes = bytes.dropFirst(count)
+    } else if errno != EINTR {
+      return errno
+    }
+  }
+  return 0
 }

@@ -56,13 +56,18 @@ package final class HTTPClient {
   ///
   /// A kept connection that turns out to be closed before any byte of the answer is replaced by a new
   /// one, provided that `isRetryable` says that the request may reach the server twice.
+  ///
+  /// - Parameter prepare: adds what is known only when a connection is there, such as the time left.
   package func send(
     _ request: HTTPClientRequest, to destination: Destination, by deadline: MonotonicTime,
-    isRetryable: Bool, on loop: isolated EventLoop
+    isRetryable: Bool, on loop: isolated EventLoop,
+    prepare: ((inout HTTPClientRequest) -> Void)? = nil
   ) async throws(TransportError) -> HTTPClientResponse {
     while true {
       let (connection, isReused) = try await connection(to: destination, by: deadline, on: loop)
       active[ObjectIdentifier(connection)] = connection
+      var request = request
+      prepare?(&request)
       do {
         let response = try await connection.send(request, by: deadline, on: loop)
         release(connection, to: destination, on: loop)

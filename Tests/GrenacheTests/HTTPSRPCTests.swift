@@ -5,11 +5,13 @@ import GrenacheFraming
 import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
+import Logging
+import Synchronization
 import TestSupport
 import Testing
 
 /// Sends requests as they are to a worker, over mutual TLS or in the clear.
-private struct RawHTTP: Sendable {
+struct RawHTTP: Sendable {
   private let client: LoopBound<HTTPClient>
   private let destination: Destination
 
@@ -303,6 +305,63 @@ struct HTTPSRPCTests {
   }
 }
 
+@Suite("Calls over HTTPS that may have been carried out", .timeLimit(.minutes(1)))
+struct HTTPSRetryTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  /// Two workers that never answer, and who of them has been called.
+  private func withFleet(
+    configureServer: (inout PeerRPCServerConfiguration) -> Void = { _ in },
+    _ body: (WorkerFleet, _ begun: Tally, _ called: @Sendable () -> [Int]) async throws -> Void
+  ) async throws {
+    let begun = Tally()
+    let called = Mutex<[Int]>([])
+    let services = (0..<2).map { index in
+      RPCService(raw: "rpc_test") { request in
+        called.withLock { $0.append(index) }
+        await begun.add()
+        try await Task.sleep(for: .seconds(60))
+        return request.payload
+      }
+    }
+    let fleet = try await WorkerFleet(
+      services, authority: authority, configureServer: configureServer,
+      configure: { $0.transport = .https })
+    try await body(fleet, begun) { called.withLock { $0 } }
+    await fleet.stop()
+  }
+
+  private func error(_ fleet: WorkerFleet) async -> GrenacheError? {
+    await #expect(throws: GrenacheError.self) {
+      try await fleet.client.requestRaw("rpc_test", Array("1".utf8), within: .seconds(15))
+    }
+  }
+
+  @Test("a worker that dies in the middle of a call: the call is not sent to another one")
+  func crash() async throws {
+    try await withFleet { fleet, begun, called in
+      async let failure = error(fleet)
+      await begun.reaches(1)
+      // Without close_notify: as TLS sees it, the stream has been cut off.
+      await fleet.workers[try #require(called().first)].stop()
+      let error = await failure
+      #expect(error?.code == .connectionLost)
+      #expect(called().count == 1)
+    }
+  }
+
+  @Test("503 for a handler that takes too long: the call is not sent to another worker")
+  func unavailable() async throws {
+    try await withFleet(configureServer: { $0.transport.handlerDeadline = .milliseconds(300) }) {
+      fleet, _, called in
+      #expect(await error(fleet)?.code == .invalidReply)
+      #expect(called().count == 1)
+    }
+  }
+}
+
 @Suite("Streams over HTTPS", .timeLimit(.minutes(1)))
 struct RPCStreamTests {
   let authority: TestAuthority
@@ -410,6 +469,73 @@ struct RPCStreamTests {
         try await client.requestRaw("rpc_test", [0x31], to: worker)
       }
       #expect(answer?.message.hasPrefix("ERR_STREAM_ONLY") == true)
+    }
+  }
+
+  @Test("a caller that goes away in the middle of a stream makes no line at the level of errors")
+  func quietLeave() async throws {
+    let log = LogRecorder()
+    let (begun, failed) = (Tally(), Tally())
+    let service = RPCService(stream: "rpc_test") { _, stream in
+      await begun.add()
+      do {
+        for try await _ in stream.incoming {}
+      } catch {
+        await failed.add()
+        throw error
+      }
+    }
+    var configuration = PeerRPCServerConfiguration(port: 0, tls: try authority.worker("rpc_test"))
+    configuration.host = "127.0.0.1"
+    configuration.drainDeadline = .seconds(10)
+    let server = PeerRPCServer(configuration, services: [service], logger: log.logger)
+    let client = try await directClient(try authority.client())
+    let (addresses, listening) = AsyncStream.makeStream(of: Endpoint.self)
+    let running = Task { try await server.run { listening.yield(Endpoint($0)) } }
+    var iterator = addresses.makeAsyncIterator()
+    let worker = try #require(await iterator.next())
+    try await client.stream("rpc_test", to: worker) { stream in
+      try await stream.write([1])
+      await begun.reaches(1)
+    }
+    await failed.reaches(1)
+    running.cancel()
+    try await running.value
+    let end = ContinuousClock.now + .seconds(10)
+    while log.level(of: "a call was cancelled") == nil, ContinuousClock.now < end {
+      await Task.yield()
+    }
+    #expect(log.level(of: "a call was cancelled") == .debug)
+    #expect(log.level(of: "a handler failed") == nil)
+  }
+
+  @Test("streams count among the calls that a service answers at once")
+  func overloaded() async throws {
+    let (begun, ended) = (Tally(), Tally())
+    var service = RPCService(stream: "rpc_test") { _, stream in
+      await begun.add()
+      do { for try await _ in stream.incoming {} } catch {}
+      await ended.add()
+    }
+    service.callsInFlightMax = 1
+    try await withWorker(service) { worker, client in
+      try await client.stream("rpc_test", to: worker) { stream in
+        try await stream.write([1])
+        await begun.reaches(1)
+        let error = await code {
+          try await client.stream("rpc_test", to: worker) { second in
+            await second.finish()
+            _ = try await second.incoming()
+          }
+        }
+        #expect(error?.code == .overloaded)
+        #expect(await begun.value == 1)
+        await stream.finish()
+        for try await _ in try await stream.incoming() {}
+      }
+      await ended.reaches(1)
+      try await client.stream("rpc_test", to: worker) { try await $0.write([1]) }
+      await begun.reaches(2)
     }
   }
 

@@ -152,6 +152,56 @@ struct HostilePeerTests {
     #expect(calls.withLock { $0 } == 0)
   }
 
+  @Test(
+    "P20 a certificate for the address proves nothing where a lookup has named the address",
+    arguments: [RPCTransport.wss, .https], [false, true])
+  func impostorFound(_ transport: RPCTransport, _ acceptsByAddress: Bool) async throws {
+    let calls = Mutex(0)
+    let service = RPCService(
+      raw: "rpc_test",
+      { request in
+        calls.withLock { $0 += 1 }
+        return request.payload
+      }, stream: { _, _ in calls.withLock { $0 += 1 } })
+    let payload = hello
+    let authority = authority
+    try await withServer([service], tls: try authority.host(services: ["other"])) { worker in
+      let grape = try await FixedGrape(tls: try authority.host())
+      grape.answer([worker])
+      let link = try await Link(
+        LinkConfiguration(grapes: [grape.endpoint], tls: try authority.client()),
+        logger: quietLogger)
+      var configuration = PeerRPCClientConfiguration()
+      configuration.transport = transport
+      configuration.acceptsWorkersByAddress = acceptsByAddress
+      let client = await PeerRPCClient(link: link, configuration: configuration)
+      let attempts: [@Sendable () async throws -> Void] = [
+        { _ = try await client.requestRaw("rpc_test", payload) },
+        { _ = try await client.map("rpc_test", payload)[0].result.get() },
+        {
+          try await client.stream("rpc_test") { stream in
+            await stream.finish()
+            for try await _ in try await stream.incoming() {}
+          }
+        },
+      ]
+      for attempt in attempts {
+        if acceptsByAddress {
+          try await attempt()
+        } else {
+          let error = await #expect(throws: GrenacheError.self) { try await attempt() }
+          #expect(error?.code == .workerNotTrusted)
+          #expect(error?.cause?.tls?.expectedNames == ["URI:grenache:rpc_test"])
+        }
+      }
+      #expect(calls.withLock { $0 } == (acceptsByAddress ? 3 : 0))
+      // Who names the worker means the address.
+      _ = try await client.requestRaw("rpc_test", payload, to: worker)
+      await client.close()
+      await grape.stop()
+    }
+  }
+
   @Test("a worker that closes in the middle of a frame, while others go on")
   func midFrame() async throws {
     let context = try TLSContext(authority.worker("rpc_test"))
@@ -207,6 +257,43 @@ struct HostilePeerTests {
       break
     }
     #expect(received < 30)
+    await server.shutDown(within: .zero)
+  }
+
+  @Test("a connection that has closed makes room for another one, though others are open")
+  func replacedConnection() async throws {
+    let context = try TLSContext(authority.worker("rpc_test"))
+    let server = try await HTTPServer(
+      on: .loopback(port: 0), context: context, configuration: HTTPServerConfiguration(),
+      handlers: HTTPServerHandlers(
+        respond: { _ in HTTPServerResponse(.notFound) },
+        openWebSocket: { request, _ in PortHandler(request.remoteAddress.port) }),
+      group: EventLoopGroup(count: 1), logger: quietLogger)
+    let worker = Endpoint(server.localAddress)
+    let client = try await directClient(try authority.client()) {
+      $0.connectionsPerWorkerMax = 2
+      $0.callsPerConnection = 1
+    }
+    let hang = Array("\"hang\"".utf8)
+    let hanging = Task { try await client.requestRaw("rpc_test", hang, to: worker) }
+    /// The ports of this side from which calls have come, until there are so many.
+    @Sendable func ports(_ count: Int) async throws -> Set<[UInt8]> {
+      var ports: Set<[UInt8]> = []
+      let end = ContinuousClock.now + .seconds(20)
+      while ports.count < count, ContinuousClock.now < end {
+        let answer = try await client.requestRaw("rpc_test", Array("\"port\"".utf8), to: worker)
+        ports.insert(answer.result)
+      }
+      return ports
+    }
+    let before = try await ports(2)
+    let error = await #expect(throws: GrenacheError.self) {
+      try await client.requestRaw("rpc_test", Array("\"close\"".utf8), to: worker)
+    }
+    #expect(error?.code == .connectionLost)
+    #expect(try await ports(2).subtracting(before).count == 1)
+    hanging.cancel()
+    await client.close()
     await server.shutDown(within: .zero)
   }
 
@@ -311,6 +398,31 @@ private final class StalledHandler: WebSocketHandler, LoopTimerTarget {
   ) {
     self.connection = nil
     tell(count)
+  }
+}
+
+/// Answers with the port of the caller, not at all, or by closing, as the call says.
+private final class PortHandler: WebSocketHandler {
+  private let port: UInt16
+
+  init(_ port: UInt16) { self.port = port }
+
+  func received(
+    _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
+    on loop: isolated EventLoop
+  ) {
+    guard let envelope = RPCRequestEnvelope(payload, checksUTF8: false) else { return }
+    switch String(decoding: envelope.payload.bytes(in: payload), as: UTF8.self) {
+    case "\"port\"":
+      var reply: [UInt8] = []
+      RPCReplyEnvelope.append(
+        rid: envelope.rid.bytes(in: payload), result: Array("\(port)".utf8), to: &reply)
+      connection.send(.text, reply.span, on: loop)
+    case "\"close\"":
+      connection.close(.normal, on: loop)
+    default:
+      break
+    }
   }
 }
 

@@ -107,6 +107,38 @@ struct LinkTests {
     }
   }
 
+  @Test(
+    "a grape that is broken is passed over, and not asked first from then on",
+    arguments: [(200, "hello"), (200, ""), (200, "{}"), (500, "boom"), (503, "")])
+  func brokenGrape(_ status: Int, _ body: String) async throws {
+    try await withGrape(answer: { _, _ in (status, body) }) { broken, askedBroken in
+      try await withGrape(answer: { path, _ in
+        (200, path == "/lookup" ? #"["10.0.0.1:5"]"# : "1")
+      }) { grape, _ in
+        let link = try await link([broken, grape])
+        #expect(try await link.lookup("rpc_test").count == 1)
+        #expect(try await link.announce("rpc_test", port: 5) == 1)
+        #expect(try await link.withdraw("rpc_test", port: 5))
+        #expect(askedBroken() == 1)
+      }
+    }
+  }
+
+  @Test(
+    "what a grape refuses is not asked of the next one",
+    arguments: [
+      (200, #""ERR_GRAPE_GENERIC""#), (403, "no"), (413, "ERR_GRAPE_PAYLOAD_SIZE"),
+    ])
+  func refusal(_ status: Int, _ body: String) async throws {
+    try await withGrape(answer: { _, _ in (status, body) }) { refusing, _ in
+      try await withGrape(answer: { _, _ in (200, "1") }) { grape, asked in
+        let link = try await link([refusing, grape])
+        await #expect(throws: GrenacheError.self) { try await link.announce("rpc_test", port: 5) }
+        #expect(asked() == 0)
+      }
+    }
+  }
+
   @Test("a grape that does not answer costs the time of one attempt, then the next is asked")
   func slowGrape() async throws {
     try await withGrape(answer: { _, _ in
@@ -166,6 +198,25 @@ struct LinkTests {
       let link = try await link([grape])
       let found = try await link.lookup("rpc_test")
       #expect(found == [Endpoint(host: "10.0.0.1", port: 5), Endpoint(host: "::1", port: 7)])
+    }
+  }
+
+  @Test("names are no workers: a grape does not choose what this side's resolver is asked for")
+  func names() async throws {
+    let body = #"["localhost:5","evil.example.org:5","127.1:6","10.0.0.1:5"]"#
+    try await withGrape(answer: { _, _ in (200, body) }) { grape, _ in
+      let link = try await link([grape])
+      #expect(try await link.lookup("rpc_test") == [Endpoint(host: "10.0.0.1", port: 5)])
+    }
+  }
+
+  @Test("as many workers as the limit are taken, the others left out", arguments: [100, 101])
+  func manyWorkers(_ count: Int) async throws {
+    let workers = (1...count).map { Endpoint(host: "10.0.0.1", port: UInt16($0)) }
+    let body = "[\(workers.map { "\"\($0)\"" }.joined(separator: ","))]"
+    try await withGrape(answer: { _, _ in (200, body) }) { grape, _ in
+      let link = try await link([grape])
+      #expect(try await link.lookup("rpc_test") == Array(workers.prefix(100)))
     }
   }
 

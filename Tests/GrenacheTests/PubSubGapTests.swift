@@ -128,6 +128,33 @@ struct PubSubGapTests {
     await grape.stop()
   }
 
+  @Test("of a publisher that lookups lack for a while nothing is lost")
+  func missingForAWhile() async throws {
+    let grape = try await FixedGrape(tls: try authority.host())
+    let news = try await RunningPub(
+      "news", PeerPubConfiguration(port: 0, tls: try authority.worker("news")))
+    grape.answer([news.endpoint])
+    let sub = try await subscriber(grape.endpoint, try authority.client())
+    let heard = try await events(of: sub, 3) {
+      try await news.subscribers(1)
+      try await news.pub.publish(PubMessage("one"))
+      grape.answer([])
+      let lookups = grape.lookups
+      while grape.lookups < lookups + 2 { await Task.yield() }
+      await news.pub.abortSubscribers()
+      try await news.pub.publish(PubMessage("two"))
+      try await news.subscribers(1)
+      try await news.pub.publish(PubMessage("three"))
+      try await Task.sleep(for: .seconds(30))
+    }
+    let texts = heard.map { event in
+      if case .message(let message, _) = event { message.text } else { "gap" }
+    }
+    #expect(texts == ["one", "two", "three"])
+    await news.stop()
+    await grape.stop()
+  }
+
   @Test("a publisher that vanishes for good leaves a gap")
   func vanished() async throws {
     let grape = try await FixedGrape(tls: try authority.host())

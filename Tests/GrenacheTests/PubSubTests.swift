@@ -90,6 +90,196 @@ struct PubSubTests {
     await grape.stop()
   }
 
+  @Test(
+    "P20 a publisher whose certificate covers its address and not the key is not listened to",
+    arguments: [false, true])
+  func impostor(_ acceptsByAddress: Bool) async throws {
+    let impostor = try await RunningPub(
+      "news", PeerPubConfiguration(port: 0, tls: try authority.host(services: ["other"])))
+    let news = try await RunningPub("news", try secure())
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([impostor.endpoint, news.endpoint])
+    let sub = try await subscriber(grape) { $0.acceptsPublishersByAddress = acceptsByAddress }
+    _ = try await events(of: sub, 50) {
+      try await news.subscribers(1)
+      if acceptsByAddress { try await impostor.subscribers(1) }
+      for number in 0..<50 {
+        try await news.pub.publish(PubMessage("\(number)"))
+        #expect(await impostor.pub.subscriberCount == (acceptsByAddress ? 1 : 0))
+      }
+    }
+    await impostor.stop()
+    await news.stop()
+    await grape.stop()
+  }
+
+  @Test("what a publisher still says to a subscriber that is gone touches nobody")
+  func late() async throws {
+    let news = try await RunningPub("news", try secure())
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([news.endpoint])
+    let said = Flag()
+    let saying = Task {
+      var count = 0
+      while !said.isSet {
+        try await news.pub.publish(PubMessage(String(repeating: "x", count: 1_000)))
+        count += 1
+      }
+      return count
+    }
+    for _ in 0..<20 {
+      // Gone with the end of the statement, while messages are on their way to it.
+      _ = try await events(of: try await subscriber(grape), 3) {}
+    }
+    said.set()
+    #expect(try await saying.value > 0)
+    await news.stop()
+    await grape.stop()
+  }
+
+  @Test("P26 a policy decides who may publish, and a change counts from the next message on")
+  func publishers() async throws {
+    func policy(_ keys: String) -> AccessPolicy {
+      AccessPolicy([
+        .init("news", allow: [.publish], on: .patterns([keys]), to: [.uri("grenache:news")])
+      ])
+    }
+    let news = try await RunningPub("news", try secure())
+    let other = try await RunningPub(
+      "news", PeerPubConfiguration(port: 0, tls: try authority.worker("*")))
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([other.endpoint, news.endpoint])
+    let access = AccessControl(policy("news"))
+    let sub = try await subscriber(grape) { $0.access = access }
+    let running = Task { await sub.run() }
+    var heard = sub.makeAsyncIterator()
+    try await news.subscribers(1)
+    try await news.pub.publish(PubMessage("first"))
+    guard case .message(let first, _)? = await heard.next() else { throw CancellationError() }
+    #expect(first.text == "first")
+    // Its certificate covers every key, and the rule is about another one.
+    #expect(await other.pub.subscriberCount == 0)
+    access.policy = policy("others")
+    try await news.pub.publish(PubMessage("second"))
+    try await news.subscribers(0)
+    access.policy = policy("news")
+    try await news.subscribers(1)
+    try await news.pub.publish(PubMessage("third"))
+    while let event = await heard.next() {
+      if case .message(let message, _) = event, message.text == "third" { break }
+    }
+    running.cancel()
+    await running.value
+    await news.stop()
+    await other.stop()
+    await grape.stop()
+  }
+
+  @Test("a message that no subscriber's queue can hold is refused; one byte less is delivered")
+  func largest() async throws {
+    var configuration = try secure()
+    configuration.queueBytesMax = 100_000
+    let news = try await RunningPub("news", configuration)
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([news.endpoint])
+    // The longest number, the topic, and what is around the text.
+    let room = 100_000 - #"[18446744073709551615,"t",""]"#.utf8.count
+    let escaped = String(repeating: "\n", count: room / 2)
+    let heard = try await events(of: try await subscriber(grape), 3) {
+      try await news.subscribers(1)
+      for text in [String(repeating: "x", count: room + 1), escaped + "xx"] {
+        let error = await #expect(throws: GrenacheError.self) {
+          try await news.pub.publish(PubMessage(text, topic: "t"))
+        }
+        #expect(error?.code == .invalidPayload)
+      }
+      let bytes = 100_000 - PubWire.binaryHeadBytes
+      await #expect(throws: GrenacheError.self) {
+        try await news.pub.publish(PubMessage(bytes: [UInt8](repeating: 0, count: bytes + 1)))
+      }
+      try await news.pub.publish(PubMessage(String(repeating: "x", count: room), topic: "t"))
+      try await news.pub.publish(PubMessage(escaped, topic: "t"))
+      try await news.pub.publish(PubMessage(bytes: [UInt8](repeating: 0, count: bytes)))
+    }
+    let counts = heard.map { event in
+      if case .message(let message, _) = event { message.text.utf8.count } else { -1 }
+    }
+    #expect(counts == [room, escaped.utf8.count, 100_000 - PubWire.binaryHeadBytes])
+    await news.stop()
+    await grape.stop()
+  }
+
+  @Test("topics are bounded on both sides", arguments: [255, 256])
+  func topicBytes(_ count: Int) async throws {
+    let isRight = count == 255
+    let topic = String(repeating: "t", count: count)
+    let grape = try await FixedGrape(tls: try authority.host())
+    do {
+      _ = try await subscriber(grape) { $0.topics = ["a", topic] }
+      #expect(isRight)
+    } catch let error as GrenacheError {
+      #expect(!isRight && error.code == .invalidConfiguration)
+    }
+    let news = try await RunningPub("news", try secure())
+    let raw = try await RawSubscriber(
+      to: news.endpoint, tls: try authority.client(), subprotocols: PubWire.offeredSubprotocols)
+    await raw.say("{\"subscribe\":{\"topics\":[\"a\",\"\(topic)\"]}}")
+    // An opening, or the connection closes.
+    #expect(await raw.heard(1).count == (isRight ? 1 : 0))
+    await news.stop()
+    await grape.stop()
+  }
+
+  @Test(
+    "a subscriber that takes nothing holds so many events, or bytes, and names what it missed",
+    arguments: [(3, 1 << 20), (100, 3_000)])
+  func buffer(_ eventsMax: Int, _ bytesMax: Int) async throws {
+    let grape = try await FixedGrape(tls: try authority.host())
+    let link = try await Link(
+      LinkConfiguration(grapes: [grape.endpoint], tls: try authority.client()),
+      logger: quietLogger)
+    var configuration = PeerSubConfiguration()
+    configuration.bufferMax = eventsMax
+    configuration.bufferBytesMax = bytesMax
+    let (one, two) = (Endpoint(host: "10.0.0.1", port: 1), Endpoint(host: "10.0.0.2", port: 1))
+    let settings = configuration
+    let core = await link.loop.run { loop in
+      LoopBound(SubCore("news", link: link, settings), on: loop)
+    }
+    @Sendable func message(_ number: UInt64) -> PubMessage {
+      var message = PubMessage(String(repeating: "x", count: 1_000))
+      message.number = number
+      return message
+    }
+    // Three fill it by either limit: what comes then is missed.
+    await link.loop.run { loop in
+      let core = core.get(on: loop)
+      for number in 1...6 as ClosedRange<UInt64> {
+        #expect(core.hasRoom == (number <= 3))
+        core.add(.message(message(number), from: one), on: loop)
+      }
+      for _ in 0..<1_000 { core.add(.gap(nil, from: two), on: loop) }
+      core.add(.gap(8...9, from: one), on: loop)
+    }
+    var heard: [SubscriptionEvent] = []
+    while heard.count < 5 {
+      guard let event = await Self.next(core, on: core.loop) else { break }
+      heard.append(event)
+    }
+    let numbers = 1...3 as ClosedRange<UInt64>
+    let taken = numbers.map { SubscriptionEvent.message(message($0), from: one) }
+    #expect(Array(heard.prefix(3)) == taken)
+    #expect(Set(heard.suffix(2)) == [.gap(4...9, from: one), .gap(nil, from: two)])
+    await link.loop.run { loop in #expect(core.get(on: loop).hasRoom) }
+    await grape.stop()
+  }
+
+  private static func next(
+    _ core: LoopBound<SubCore>, on loop: isolated EventLoop
+  ) async -> SubscriptionEvent? {
+    await core.get(on: loop).next(on: loop)
+  }
+
   @Test("P37 subscribers come back by themselves to a publisher that starts again, told of the gap")
   func reconnect() async throws {
     let first = try await RunningPub("news", try secure())

@@ -120,6 +120,57 @@ struct RPCRequestTests {
     }
   }
 
+  @Test("P32 a call with an earlier deadline than those before it is cancelled at its own")
+  func earlierDeadline() async throws {
+    let (begun, cancelled) = (Tally(), Tally())
+    let service = Self.waiting(begun: begun, cancelled: cancelled)
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      // A peer that says how long it waits, and then says nothing any more.
+      let peer = try await SilentPeer(to: worker, tls: try authority.client())
+      await peer.say(#"["1","rpc_test",1,{"t":50000}]"#)
+      await begun.reaches(1)
+      await peer.say(#"["2","rpc_test",1,{"t":300}]"#)
+      let start = ContinuousClock.now
+      await cancelled.reaches(1)
+      #expect(ContinuousClock.now - start < .seconds(10))
+    }
+  }
+
+  @Test("P32 over HTTPS, too, a handler's task is cancelled at the deadline, and says so")
+  func cancelledHandler() async throws {
+    let service = Self.waiting(begun: Tally(), cancelled: Tally())
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      let raw = try await RawHTTP(to: worker, tls: try authority.client())
+      let start = ContinuousClock.now
+      let answer = try await raw.post("[1,\"rpc_test\",1]", [("Grenache-Timeout", "300")])
+      #expect(ContinuousClock.now - start < .seconds(8))
+      #expect(answer == "[1,\"ERR_DEADLINE_EXCEEDED: rpc_test\",null]")
+    }
+  }
+
+  @Test("P32 over HTTPS the time that a worker is told does not count the wait for a connection")
+  func timeLeftOfWaiting() async throws {
+    let left = Mutex<[Duration]>([])
+    let service = RPCService(raw: "rpc_test") { request in
+      if let time = request.timeLeft { left.withLock { $0.append(time) } }
+      try await Task.sleep(for: .seconds(1))
+      return request.payload
+    }
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      let client = try await directClient(try authority.client()) {
+        $0.transport = .https
+        $0.httpConnectionsPerWorkerMax = 1
+      }
+      async let first = client.requestRaw("rpc_test", one, to: worker, within: .seconds(20))
+      async let second = client.requestRaw("rpc_test", one, to: worker, within: .seconds(20))
+      _ = try await (first, second)
+    }
+    let times = left.withLock { $0 }
+    #expect(times.count == 2)
+    // What the second is told lacks the second that it waited for the first.
+    #expect(try #require(times.min()) < .milliseconds(19_100))
+  }
+
   @Test("P33 a caller that vanishes cancels its handlers, and a cancelled call leaves others alone")
   func vanished() async throws {
     let (begun, cancelled) = (Tally(), Tally())
@@ -217,6 +268,55 @@ struct RPCRequestTests {
     }
   }
 
+  @Test(
+    "a handler's own error is not one by which the server says that a call was not begun",
+    arguments: [RPCTransport.wss, .https],
+    ["ERR_OVERLOADED: no seats", "ERR_SHUTTING_DOWN", "ERR_OVERLOADED_SEATS"])
+  func handlersError(_ transport: RPCTransport, _ message: String) async throws {
+    let calls = Tally()
+    let service = RPCService(raw: "rpc_test") { _ in
+      await calls.add()
+      throw RPCFault(message)
+    }
+    let fleet = try await WorkerFleet(
+      [service, service], authority: authority, configure: { $0.transport = transport })
+    let error = await Self.error {
+      _ = try await fleet.client.requestRaw("rpc_test", one, options: .idempotent)
+    }
+    #expect(error?.code == .remoteError)
+    #expect(error?.message.hasSuffix(message) == true)
+    #expect(await calls.value == 1)
+    await fleet.stop()
+  }
+
+  @Test(
+    "an error's code counts up to the colon or the end, and only where the extension was agreed on",
+    arguments: [
+      ("ERR_OVERLOADED", GrenacheError.Code.overloaded), ("ERR_OVERLOADED: x", .overloaded),
+      ("ERR_SHUTTING_DOWN: x", .workerUnreachable), ("ERR_NOT_PERMITTED: x", .notPermitted),
+      ("ERR_DEADLINE_EXCEEDED", .deadlineExceeded), ("ERR_OVERLOADED_X: x", .remoteError),
+      ("ERR_OVERLOADED x", .remoteError), ("", .remoteError), (":", .remoteError),
+    ])
+  func errorCodes(_ message: String, _ code: GrenacheError.Code) {
+    #expect(RPCFault.code(of: message, isExtended: true) == code)
+    #expect(RPCFault.code(of: message, isExtended: false) == .remoteError)
+  }
+
+  @Test("without the extension what an error begins with means nothing")
+  func plainErrors() async throws {
+    var full = RPCService(raw: "rpc_test") { $0.payload }
+    full.callsInFlightMax = 0
+    try await withServer([full], tls: try authority.worker("rpc_test")) { worker in
+      let client = try await directClient(try authority.client()) {
+        $0.webSocketOptions.subprotocols = []
+      }
+      let error = await Self.error {
+        _ = try await client.requestRaw("rpc_test", one, to: worker)
+      }
+      #expect(error?.code == .remoteError)
+    }
+  }
+
   @Test("a call that one worker turns away goes to another")
   func elsewhere() async throws {
     var full = RPCService(raw: "rpc_test") { $0.payload }
@@ -286,6 +386,33 @@ struct RPCRequestTests {
       }
     }
     #expect(try await fleet.client.map("rpc_test", one, limit: 2).count == 2)
+    await fleet.stop()
+  }
+}
+
+@Suite("Calls of many workers at once", .timeLimit(.minutes(1)))
+struct MapTests {
+  @Test("map calls no more workers at the same time than its limit", arguments: [1, 2, 5])
+  func concurrency(_ limit: Int) async throws {
+    let now = Mutex(0)
+    let most = Mutex(0)
+    let service = RPCService(raw: "rpc_test") { request in
+      let count = now.withLock { value in
+        value += 1
+        return value
+      }
+      most.withLock { $0 = max($0, count) }
+      try await Task.sleep(for: .milliseconds(50))
+      now.withLock { $0 -= 1 }
+      return request.payload
+    }
+    let fleet = try await WorkerFleet(
+      [service, service, service, service], authority: try TestAuthority(),
+      configure: { $0.mapConcurrencyMax = limit })
+    let results = try await fleet.client.map("rpc_test", [0x31])
+    #expect(Set(results.map(\.worker)) == Set(fleet.workers.map(\.endpoint)))
+    for each in results { #expect(try each.result.get().result == [0x31]) }
+    #expect(most.withLock { $0 } <= limit)
     await fleet.stop()
   }
 }

@@ -4,6 +4,7 @@ import GrenacheFraming
 import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
+import Logging
 import Synchronization
 import TestSupport
 
@@ -110,6 +111,70 @@ struct WorkerFleet: Sendable {
     await client.close()
     for worker in workers { await worker.stop() }
     await grape.stop()
+  }
+}
+
+/// A peer that speaks the extension, says what a test wants and hears nothing.
+struct SilentPeer: Sendable {
+  private let connection: LoopBound<WebSocketConnection>
+
+  private final class Handler: WebSocketHandler {
+    func received(
+      _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
+      on loop: isolated EventLoop
+    ) {}
+  }
+
+  init(to worker: Endpoint, tls: TLSConfiguration) async throws {
+    connection = try await Self.connect(
+      worker, try TLSContext(tls), on: EventLoopGroup.shared().next())
+  }
+
+  private static func connect(
+    _ worker: Endpoint, _ context: TLSContext, on loop: isolated EventLoop
+  ) async throws -> LoopBound<WebSocketConnection> {
+    let connection = try await WebSocketClient.connect(
+      to: Destination(worker, verification: .service("rpc_test")), context: context,
+      limits: WebSocketLimits(),
+      options: WebSocketOptions(subprotocols: RPCCallContext.offeredSubprotocols),
+      handler: Handler(), by: .now() + .seconds(10), on: loop)
+    return LoopBound(connection, on: loop)
+  }
+
+  func say(_ text: String) async {
+    let connection = connection
+    await connection.loop.run { loop in
+      connection.get(on: loop).send(.text, Array(text.utf8).span, on: loop)
+    }
+  }
+}
+
+/// Keeps what is logged.
+final class LogRecorder: Sendable {
+  private let seen = Mutex<[String: Logger.Level]>([:])
+
+  /// At which level a message has been logged, if it has.
+  func level(of message: String) -> Logger.Level? { seen.withLock { $0[message] } }
+
+  var logger: Logger {
+    var logger = Logger(label: "test") { _ in Handler(recorder: self) }
+    logger.logLevel = .trace
+    return logger
+  }
+
+  private struct Handler: LogHandler {
+    let recorder: LogRecorder
+    var logLevel = Logger.Level.trace
+    var metadata: Logger.Metadata = [:]
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+      get { metadata[key] }
+      set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+      recorder.seen.withLock { $0[event.message.description] = event.level }
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 internal import Foundation
 internal import GrenacheFraming
+internal import GrenacheIO
 internal import GrenacheTransport
 
 /// What a link says to a grape's HTTP API and what it hears: JSON both ways.
@@ -64,15 +65,26 @@ enum GrapeMessages {
     Array("{\"rid\":\"\(rid)\",\"data\":".utf8)
   }
 
-  /// The addresses that a lookup answers with; a text is the grape's error.
-  static func endpoints(in answer: [UInt8]) throws(GrenacheError) -> [Endpoint] {
+  /// The IP addresses that a lookup answers with, up to a number; a text is the grape's error.
+  ///
+  /// A name would have this side ask its resolver for whatever a grape likes: no grape gives names.
+  static func endpoints(
+    in answer: [UInt8], max: Int
+  ) throws(GrenacheError) -> [Endpoint] {
     guard let texts = decode([String].self, answer) else { throw refusal(answer) }
-    return texts.compactMap(Endpoint.init)
+    return addresses(in: texts, max: max)
+  }
+
+  private static func addresses(in texts: [String], max: Int) -> [Endpoint] {
+    let found = texts.lazy.compactMap(Endpoint.init).filter { endpoint in
+      SocketAddress(ip: endpoint.host, port: endpoint.port) != nil
+    }
+    return Array(found.prefix(max))
   }
 
   /// `{"key":"<key>","peers":["<ip:port>",…]}`: what a grape tells somebody who watches `key`; `nil`
   /// for anything else.
-  static func announcers(of key: String, in message: [UInt8]) -> [Endpoint]? {
+  static func announcers(of key: String, in message: [UInt8], max: Int) -> [Endpoint]? {
     struct Change: Decodable {
       var key: String
       var peers: [String]
@@ -80,7 +92,7 @@ enum GrapeMessages {
     guard JSONScanner.isOneValue(message.span), let change = decode(Change.self, message),
       change.key == key
     else { return nil }
-    return change.peers.compactMap(Endpoint.init)
+    return addresses(in: change.peers, max: max)
   }
 
   /// The count that an announcement answers with; a text is the grape's error.
@@ -90,6 +102,9 @@ enum GrapeMessages {
     if decode(String.self, answer) == "No nodes to query" { return 0 }
     throw refusal(answer)
   }
+
+  /// Whether the answer is an error of the grape: a text.
+  static func isError(_ answer: [UInt8]) -> Bool { decode(String.self, answer) != nil }
 
   static func refusal(_ answer: [UInt8]) -> GrenacheError {
     if let text = decode(String.self, answer) {

@@ -37,6 +37,8 @@ final class KeyFollower {
   }
 
   var isUnused: Bool { observers.isEmpty }
+  /// How many of them are taken.
+  var workersMax: Int { link.configuration.workersMax }
 
   func add(_ observer: any KeyObserver, on loop: isolated EventLoop) {
     observers[ObjectIdentifier(observer)] = observer
@@ -144,7 +146,8 @@ final class KeyWatch: WebSocketHandler {
     _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
     on loop: isolated EventLoop
   ) {
-    guard let announcers = GrapeMessages.announcers(of: key, in: payload.copy()) else {
+    let heard = GrapeMessages.announcers(of: key, in: payload.copy(), max: follower.workersMax)
+    guard let announcers = heard else {
       return answered.fulfil(false, on: loop)
     }
     guard !ended.isOver else { return }

@@ -14,6 +14,9 @@ public struct LinkConfiguration: Sendable {
   /// How much older a result may be for calls while it is looked up anew, or cannot be (default
   /// 120 s, after which a grape forgets, too).
   public var staleAge = Duration.seconds(120)
+  /// Workers that are taken from one lookup; what a grape gives beyond them is left out (default 100: as
+  /// many as grapes give).
+  public var workersMax = 100
   /// Services whose lookups are kept (default 2,500).
   public var cacheEntriesMax = 2_500
   /// Lookups of different services that may be under way at once (default 1,000).

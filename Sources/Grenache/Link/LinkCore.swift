@@ -78,8 +78,10 @@ package final class LinkCore {
     let result: Result<[Endpoint], GrenacheError>
     do throws(GrenacheError) {
       let body = GrapeMessages.lookup(service, rid: UUIDText.random())
-      let answer = try await ask("/lookup", body, on: loop)
-      let endpoints = try GrapeMessages.endpoints(in: answer)
+      let workersMax = configuration.workersMax
+      let endpoints = try await ask("/lookup", body, on: loop) { answer throws(GrenacheError) in
+        try GrapeMessages.endpoints(in: answer, max: workersMax)
+      }
       cache.store(endpoints, of: service, at: .now())
       result = .success(endpoints)
     } catch {
@@ -112,16 +114,16 @@ package final class LinkCore {
     _ service: String, port: UInt16, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> Int {
     let body = GrapeMessages.announce(service, port: port, rid: UUIDText.random())
-    let answer = try await ask("/announce", body, by: deadline, on: loop)
-    return try GrapeMessages.storedCount(in: answer)
+    return try await ask(
+      "/announce", body, by: deadline, on: loop, read: GrapeMessages.storedCount)
   }
 
   func withdraw(
     _ service: String, port: UInt16, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> Bool {
     let body = GrapeMessages.announce(service, port: port, rid: UUIDText.random())
-    let answer = try await ask("/withdraw", body, by: deadline, on: loop)
-    return try GrapeMessages.isWithdrawn(answer)
+    return try await ask(
+      "/withdraw", body, by: deadline, on: loop, read: GrapeMessages.isWithdrawn)
   }
 
   func close(on loop: isolated EventLoop) {
@@ -136,14 +138,24 @@ package final class LinkCore {
     return Array(grapes[preferredGrape...] + grapes[..<preferredGrape])
   }
 
-  /// Asks the grapes one after the other until one answers.
+  /// How it went to ask one grape.
+  private enum Attempt<Answer> {
+    case answered(Answer)
+    /// It says no, and the next one would, too.
+    case refused(GrenacheError)
+    /// The next one may do better.
+    case failed(GrenacheError)
+  }
+
+  /// Asks the grapes one after the other until one answers with something that `read` understands, or
+  /// says no.
   ///
   /// - Parameter isRepeatable: whether to ask twice does no harm; otherwise nobody else is asked once a
   ///   grape may have heard it.
-  func ask(
+  func ask<Answer>(
     _ path: String, _ body: [UInt8], isRepeatable: Bool = true, by deadline: MonotonicTime? = nil,
-    on loop: isolated EventLoop
-  ) async throws(GrenacheError) -> [UInt8] {
+    on loop: isolated EventLoop, read: ([UInt8]) throws(GrenacheError) -> Answer
+  ) async throws(GrenacheError) -> Answer {
     let grapes = configuration.grapes
     let first = preferredGrape
     var failure = GrenacheError(.grapeUnreachable, "no grape answered")
@@ -151,17 +163,16 @@ package final class LinkCore {
       let index = (first + step) % grapes.count
       let attempt = MonotonicTime.now() + configuration.attemptTimeout
       let limit = min(attempt, deadline ?? attempt)
-      do throws(GrenacheError) {
-        let answer = try await ask(
-          grapes[index], path, body, isRepeatable: isRepeatable, by: limit, on: loop)
+      let outcome = await ask(
+        grapes[index], path, body, isRepeatable: isRepeatable, by: limit, on: loop, read: read)
+      switch outcome {
+      case .answered(let answer):
         preferredGrape = index
         return answer
-      } catch {
+      case .refused(let error):
+        throw error
+      case .failed(let error):
         failure = error
-        switch error.code {
-        case .grapeUnreachable: break
-        default: throw error
-        }
         if let deadline, deadline <= .now() {
           throw GrenacheError(
             .deadlineExceeded, "no grape answered in time", cause: error.cause)
@@ -171,32 +182,53 @@ package final class LinkCore {
     throw failure
   }
 
-  private func ask(
-    _ grape: Endpoint, _ path: String, _ body: [UInt8], isRepeatable: Bool,
-    by deadline: MonotonicTime, on loop: isolated EventLoop
+  /// The same, for what its caller reads.
+  func ask(
+    _ path: String, _ body: [UInt8], isRepeatable: Bool = true, by deadline: MonotonicTime? = nil,
+    on loop: isolated EventLoop
   ) async throws(GrenacheError) -> [UInt8] {
+    try await ask(path, body, isRepeatable: isRepeatable, by: deadline, on: loop) {
+      answer throws(GrenacheError) in answer
+    }
+  }
+
+  private func ask<Answer>(
+    _ grape: Endpoint, _ path: String, _ body: [UInt8], isRepeatable: Bool,
+    by deadline: MonotonicTime, on loop: isolated EventLoop,
+    read: ([UInt8]) throws(GrenacheError) -> Answer
+  ) async -> Attempt<Answer> {
     let destination = Destination(grape, verification: .name(grape.host))
     let request = HTTPClientRequest(.post, path, fields: GrapeMessages.fields, body: body)
     let response: HTTPClientResponse
-    do {
+    do throws(TransportError) {
       response = try await client.send(
         request, to: destination, by: deadline, isRetryable: isRepeatable, on: loop)
     } catch {
       if error.code == .cancelled {
-        throw GrenacheError(.cancelled, "grape \(grape) was not waited for", cause: error)
+        return .refused(
+          GrenacheError(.cancelled, "grape \(grape) was not waited for", cause: error))
       }
       guard isRepeatable || error.stage != .transfer else {
-        throw GrenacheError(
-          .connectionLost, "grape \(grape) may have heard it, and has not answered", cause: error)
+        let message = "grape \(grape) may have heard it, and has not answered"
+        return .refused(GrenacheError(.connectionLost, message, cause: error))
       }
-      throw GrenacheError(.grapeUnreachable, "grape \(grape) cannot be asked", cause: error)
+      return .failed(
+        GrenacheError(.grapeUnreachable, "grape \(grape) cannot be asked", cause: error))
     }
-    guard (200..<300).contains(response.status.code) else {
+    let status = response.status.code
+    guard (200..<300).contains(status) else {
       let text = String(decoding: response.body.prefix(200), as: UTF8.self)
-      let code = Self.refusal(response.status.code, of: path)
-      throw GrenacheError(code, "grape \(grape) answered \(response.status.code): \(text)")
+      let error = GrenacheError(
+        Self.refusal(status, of: path), "grape \(grape) answered \(status): \(text)")
+      return status >= 500 && isRepeatable ? .failed(error) : .refused(error)
     }
-    return response.body
+    do throws(GrenacheError) {
+      return .answered(try read(response.body))
+    } catch {
+      // An error of the grape's own is an answer; what is no answer at all says nothing of the others.
+      let isAnswer = GrapeMessages.isError(response.body) || !isRepeatable
+      return isAnswer ? .refused(error) : .failed(error)
+    }
   }
 
   /// What a status says; a put has two of its own, the error numbers of BEP 44.

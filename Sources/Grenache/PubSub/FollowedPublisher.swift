@@ -1,3 +1,4 @@
+internal import GrenacheAccess
 internal import GrenacheFraming
 internal import GrenacheIO
 internal import GrenacheTLS
@@ -7,7 +8,8 @@ internal import GrenacheTransport
 /// connect again.
 final class FollowedPublisher: WebSocketHandler {
   private let endpoint: Endpoint
-  private unowned let core: SubCore
+  /// Its connection may outlive everybody else's use of the subscriber: until `stop`, both hold each other.
+  private let core: SubCore
   private var connection: WebSocketConnection?
   private var task: Task<Void, Never>?
   private var isStopped = false
@@ -17,6 +19,8 @@ final class FollowedPublisher: WebSocketHandler {
   private var cursor: PublisherCursor
   /// Whether what was said meanwhile is missing and nobody can say what it was.
   private var mayMiss = false
+  /// The version of the policy that the connection has been admitted by.
+  private var accessVersion = 0
 
   init(_ endpoint: Endpoint, core: SubCore) {
     self.endpoint = endpoint
@@ -34,6 +38,10 @@ final class FollowedPublisher: WebSocketHandler {
     isStopped = true
     task?.cancel()
     connection?.close(.normal, on: loop)
+  }
+
+  func pause(on loop: isolated EventLoop) {
+    connection?.pauseReading(on: loop)
   }
 
   func resume(on loop: isolated EventLoop) {
@@ -78,10 +86,14 @@ final class FollowedPublisher: WebSocketHandler {
 
   private func connect(on loop: isolated EventLoop) async -> Bool {
     let settings = core.configuration
-    let verification = settings.verification ?? .service(core.key, address: endpoint.host)
-    guard
+    // Nobody vouches for what a lookup has found: who answers it could name an address of their own.
+    let address = settings.acceptsPublishersByAddress ? endpoint.host : nil
+    let verification = settings.verification ?? .service(core.key, address: address)
+    accessVersion = settings.access?.version ?? 0
+    guard settings.access == nil || core.link.context != nil,
       let made = try? await WebSocketClient.connect(
-        to: Destination(endpoint, verification: verification), context: core.link.context,
+        to: Destination(endpoint, verification: admission(verification)),
+        context: core.link.context,
         limits: settings.webSocket,
         options: WebSocketOptions(subprotocols: PubWire.offeredSubprotocols), handler: self,
         by: loop.core.now + settings.connectTimeout, on: loop)
@@ -92,6 +104,29 @@ final class FollowedPublisher: WebSocketHandler {
     }
     if connection == nil { opened(made, on: loop) }
     return true
+  }
+
+  /// Who may be there and may publish: whoever may not gets no byte.
+  private func admission(_ verification: PeerVerification) -> PeerVerification {
+    guard let access = core.configuration.access else { return verification }
+    let key = core.key
+    return .all([
+      verification,
+      .custom("one who may publish \(key)") { peer in
+        access.decide(.publish, on: key, by: peer).isAllowed
+      },
+    ])
+  }
+
+  /// Whether the publisher may still publish, after a change of the policy, too; else it is left.
+  private func isAdmitted(_ connection: WebSocketConnection, on loop: isolated EventLoop) -> Bool {
+    guard let access = core.configuration.access, access.version != accessVersion else {
+      return true
+    }
+    accessVersion = access.version
+    if access.decide(.publish, on: core.key, by: connection.identity).isAllowed { return true }
+    connection.close(.policyViolation, reason: "not permitted", on: loop)
+    return false
   }
 
   private func opened(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
@@ -119,7 +154,7 @@ final class FollowedPublisher: WebSocketHandler {
     _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
     on loop: isolated EventLoop
   ) {
-    guard !isStopped else { return }
+    guard !isStopped, connection.isOpen, isAdmitted(connection, on: loop) else { return }
     if self.connection == nil { opened(connection, on: loop) }
     guard isExtended else {
       let message = kind == .text ? PubMessage(payload.string()) : PubMessage(bytes: payload.copy())
@@ -163,6 +198,6 @@ final class FollowedPublisher: WebSocketHandler {
   }
 
   private func add(_ event: SubscriptionEvent, on loop: isolated EventLoop) {
-    if !core.add(event, on: loop) { connection?.pauseReading(on: loop) }
+    core.add(event, on: loop)
   }
 }

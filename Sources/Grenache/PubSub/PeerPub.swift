@@ -112,16 +112,15 @@ public final class PeerPub: Service {
   /// only kept for those that come back.
   ///
   /// - Throws: `GrenacheError`: `invalidPayload` for a topic of more than `PubMessage.topicBytesMax`
-  ///   bytes, and for a message that no subscriber's queue has room for.
+  ///   bytes, and for a message that would have more than `queueBytesMax` as subscribers get it: it would
+  ///   reach nobody.
   public func publish(_ message: PubMessage) async throws(GrenacheError) {
-    guard (message.topic?.utf8.count ?? 0) <= PubMessage.topicBytesMax else {
+    guard PubMessage.isTopic(message.topic ?? "") else {
       throw GrenacheError(.invalidPayload, "a topic of more than \(PubMessage.topicBytesMax) bytes")
     }
-    // With its number and topic, and with what JSON escapes, a message may be a little longer.
-    let bytes = PubWire.payload(message, number: .max).count
-    guard bytes <= configuration.queueBytesMax else {
+    guard PubWire.fits(message, bytesMax: configuration.queueBytesMax) else {
       throw GrenacheError(
-        .invalidPayload, "a message of \(bytes) bytes: more than a subscriber's queue takes")
+        .invalidPayload, "a message of more than \(configuration.queueBytesMax) bytes")
     }
     for shard in shards {
       await shard.loop.run { loop in shard.get(on: loop).publish(message, on: loop) }

@@ -1,3 +1,4 @@
+public import GrenacheAccess
 internal import GrenacheIO
 public import GrenacheTLS
 public import GrenacheTransport
@@ -7,8 +8,12 @@ public import ServiceLifecycle
 public struct PeerSubConfiguration: Sendable {
   /// Only messages about these; `nil` for all. Existing publishers know no topics and send everything.
   public var topics: [String]?
-  /// Events that may wait to be taken; then publishers are no longer read from (default 1,024).
+  /// Events that may wait to be taken; then publishers are no longer read from, and what comes all the
+  /// same is told as a gap (default 1,024).
   public var bufferMax = 1_024
+  /// Bytes that those events may have before it is the same; the last of them may go beyond (default
+  /// 4 MiB).
+  public var bufferBytesMax = 4 << 20
   /// The mean time between two lookups of the publishers, each 25 % sooner or later, where the grape
   /// does not tell of changes by itself (default 5 s).
   public var lookupInterval = Duration.seconds(5)
@@ -23,9 +28,15 @@ public struct PeerSubConfiguration: Sendable {
   public var reconnectDelayMax = Duration.seconds(5)
   /// What a message may hold.
   public var webSocket = WebSocketLimits()
-  /// Who may publish, other than by default: the certificate names the key by a URI `grenache:<key>`,
-  /// or the address by an IP or DNS name.
+  /// Who may publish, other than by default: the certificate names the key by a URI `grenache:<key>`.
   public var verification: PeerVerification?
+  /// Whether publishers may prove themselves by their address alone, for fleets whose certificates name
+  /// no keys (default `false`). Then everybody with a certificate for an address of their own (a grape,
+  /// any other host of the fleet) can answer a lookup with that address and is listened to.
+  public var acceptsPublishersByAddress = false
+  /// Who of those may publish: their identity must have the right `publish` on the key (default: all of
+  /// them). A change counts from the next message on; without TLS nobody has a right.
+  public var access: AccessControl?
 
   /// The defaults.
   public init() {}
@@ -48,7 +59,7 @@ public enum SubscriptionEvent: Hashable, Sendable {
 ///       if case .message(let message, _) = event { print(message.text) }
 ///     }
 ///
-/// At most `bufferMax` events wait; a subscriber that is too slow for that meets its publishers' limits,
+/// At most `bufferMax` events, of `bufferBytesMax` bytes, wait; a subscriber that is too slow for that meets its publishers' limits,
 /// who tell it what it has lost, if they are of this package.
 public final class PeerSub: AsyncSequence, Service {
   /// What it hears.
@@ -64,9 +75,13 @@ public final class PeerSub: AsyncSequence, Service {
   public init(
     _ key: String, link: Link, configuration: PeerSubConfiguration = PeerSubConfiguration()
   ) async throws {
-    guard configuration.bufferMax > 0 else {
+    guard configuration.bufferMax > 0, configuration.bufferBytesMax > 0 else {
       throw GrenacheError(
         .invalidConfiguration, "a subscriber needs a buffer of one event at least")
+    }
+    guard configuration.topics?.allSatisfy({ PubMessage.isTopic($0) }) ?? true else {
+      throw GrenacheError(
+        .invalidConfiguration, "a topic has \(PubMessage.topicBytesMax) bytes at most")
     }
     self.key = key
     self.link = link
@@ -81,7 +96,10 @@ public final class PeerSub: AsyncSequence, Service {
   public func run() async {
     let core = core
     await core.loop.run { loop in core.get(on: loop).follow(on: loop) }
-    try? await gracefulShutdown()
+    let access = configuration.access.flatMap {
+      FileReloader($0, role: "subscriber", logger: link.logger)
+    }
+    await FileReloader.runUntilShutdown([access].compactMap(\.self))
     await core.loop.run { loop in core.get(on: loop).stop(on: loop) }
   }
 

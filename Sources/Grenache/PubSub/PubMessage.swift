@@ -18,6 +18,9 @@ public struct PubMessage: Hashable, Sendable {
   /// Bytes that a topic may have.
   public static let topicBytesMax = 255
 
+  /// Whether a topic is no longer than one may be.
+  static func isTopic(_ topic: String) -> Bool { topic.utf8.count <= topicBytesMax }
+
   /// A text.
   public init(_ text: String, topic: String? = nil) {
     content = .text(text)

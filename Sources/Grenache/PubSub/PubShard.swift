@@ -147,7 +147,8 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
     if self.connection == nil { opened(connection, on: loop) }
     guard isExtended, !isSubscribed else { return }
     guard kind == .text, let opening = PubWire.subscribe(from: payload.copy()),
-      (opening.topics?.count ?? 0) <= shard.configuration.topicsMax
+      (opening.topics?.count ?? 0) <= shard.configuration.topicsMax,
+      opening.topics?.allSatisfy({ PubMessage.isTopic($0) }) ?? true
     else { return connection.close(.policyViolation, reason: "no subscription", on: loop) }
     subscribe(opening, on: loop)
   }

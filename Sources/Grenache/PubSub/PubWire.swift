@@ -84,6 +84,19 @@ enum PubWire {
     }
   }
 
+  /// Whether the message, as subscribers get it, has so many bytes at most, whatever its number.
+  static func fits(_ message: PubMessage, bytesMax: Int) -> Bool {
+    let content =
+      switch message.content {
+      case .text(let text): text.utf8.count
+      case .bytes(let bytes): bytes.count
+      }
+    // What a byte may become in a JSON string, and what is around it.
+    let room = 64 + 6 * PubMessage.topicBytesMax
+    if content <= (bytesMax - room) / 6 { return true }
+    return content <= bytesMax && payload(message, number: .max).count <= bytesMax
+  }
+
   /// A message from a publisher that counts; `nil` for what is none.
   static func message(_ kind: WebSocketMessageKind, _ payload: Span<UInt8>) -> PubMessage? {
     kind == .text ? textMessage(payload) : binaryMessage(payload)

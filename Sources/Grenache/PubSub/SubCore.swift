@@ -4,10 +4,16 @@ internal import GrenacheTransport
 
 /// The state of a subscriber, confined to its link's loop.
 final class SubCore: KeyObserver {
+  /// Publishers whose gaps are kept while there is no room.
+  static let missedMax = 1_000
+
   let key: String
   let link: Link
   let configuration: PeerSubConfiguration
   private var events: Deque<SubscriptionEvent> = []
+  private var eventBytes = 0
+  /// What came while there was no room, by publisher: a gap behind what waits.
+  private var missed: [Endpoint: ClosedRange<UInt64>?] = [:]
   private var reader: LoopPromise<Void>?
   private var publishers: [Endpoint: FollowedPublisher] = [:]
   private var announced: Set<Endpoint> = []
@@ -67,15 +73,33 @@ final class SubCore: KeyObserver {
 
   // MARK: Events
 
-  /// - Returns: whether there is room for more.
-  func add(_ event: SubscriptionEvent, on loop: isolated EventLoop) -> Bool {
-    events.append(event)
+  /// Takes an event; without room it becomes a part of a gap that is told when there is some.
+  func add(_ event: SubscriptionEvent, on loop: isolated EventLoop) {
+    guard !isFull else { return miss(event) }
+    append(event)
     wake(on: loop)
-    if events.count >= configuration.bufferMax { isFull = true }
-    return !isFull
+    guard events.count >= configuration.bufferMax || eventBytes >= configuration.bufferBytesMax
+    else { return }
+    isFull = true
+    for publisher in publishers.values { publisher.pause(on: loop) }
   }
 
   var hasRoom: Bool { !isFull }
+
+  private func append(_ event: SubscriptionEvent) {
+    events.append(event)
+    eventBytes += event.byteCount
+  }
+
+  private func miss(_ event: SubscriptionEvent) {
+    let (endpoint, numbers) = event.lost
+    guard let known = missed[endpoint] else {
+      // Of publishers that come and go meanwhile, the last ones are not told of.
+      if missed.count < Self.missedMax { missed.updateValue(numbers, forKey: endpoint) }
+      return
+    }
+    missed.updateValue(joined(known, numbers), forKey: endpoint)
+  }
 
   func next(on loop: isolated EventLoop) async -> SubscriptionEvent? {
     while events.isEmpty {
@@ -86,8 +110,13 @@ final class SubCore: KeyObserver {
       if case .cancelled = await promise.wait(until: far, on: loop) { return nil }
     }
     let event = events.removeFirst()
-    if isFull, events.count <= configuration.bufferMax / 2 {
+    eventBytes -= event.byteCount
+    if isFull, events.count <= configuration.bufferMax / 2,
+      eventBytes <= configuration.bufferBytesMax / 2
+    {
       isFull = false
+      for (endpoint, numbers) in missed { append(.gap(numbers, from: endpoint)) }
+      missed = [:]
       for publisher in publishers.values { publisher.resume(on: loop) }
     }
     return event
@@ -98,4 +127,33 @@ final class SubCore: KeyObserver {
     self.reader = nil
     reader?.fulfil((), on: loop)
   }
+}
+
+extension SubscriptionEvent {
+  /// What it costs to keep it, about.
+  fileprivate var byteCount: Int {
+    guard case .message(let message, _) = self else { return 64 }
+    let content =
+      switch message.content {
+      case .text(let text): text.utf8.count
+      case .bytes(let bytes): bytes.count
+      }
+    return 64 + content + (message.topic?.utf8.count ?? 0)
+  }
+
+  /// What is missing without it, of whose messages.
+  fileprivate var lost: (Endpoint, ClosedRange<UInt64>?) {
+    switch self {
+    case .message(let message, let from): (from, message.number.map { $0...$0 })
+    case .gap(let numbers, let from): (from, numbers)
+    }
+  }
+}
+
+/// Both and what is between them; `nil` where one of them is not known.
+private func joined(
+  _ first: ClosedRange<UInt64>?, _ second: ClosedRange<UInt64>?
+) -> ClosedRange<UInt64>? {
+  guard let first, let second else { return nil }
+  return min(first.lowerBound, second.lowerBound)...max(first.upperBound, second.upperBound)
 }

@@ -9,8 +9,9 @@ public struct RPCMapResult: Sendable {
 }
 
 extension PeerRPCClient {
-  /// Calls every worker of `service`, or `limit` of them drawn by chance, at the same time, and gives
-  /// what each answered: one that fails fails for itself alone.
+  /// Calls every worker of `service`, or `limit` of them drawn by chance, up to
+  /// `mapConcurrencyMax` at the same time, and gives what each answered: one that fails fails for itself
+  /// alone.
   ///
   /// - Returns: one result for each worker that was called, in no particular order.
   /// - Throws: `GrenacheError` when nobody can be called: the lookup's, `serviceNotFound`,
@@ -33,20 +34,25 @@ extension PeerRPCClient {
       workers.shuffle()
       workers.removeLast(workers.count - max(limit, 0))
     }
-    let left = end - clock.now
     return await withTaskGroup(of: RPCMapResult.self) { group in
-      for worker in workers {
+      var results: [RPCMapResult] = []
+      for (index, worker) in workers.enumerated() {
+        if index >= max(1, configuration.mapConcurrencyMax), let result = await group.next() {
+          results.append(result)
+        }
         group.addTask {
           do throws(GrenacheError) {
             let reply = try await self.requestRaw(
-              service, payload, to: worker, within: left, options: options)
+              service, payload, to: worker, isFound: true, within: end - clock.now,
+              options: options)
             return RPCMapResult(worker: worker, result: .success(reply))
           } catch {
             return RPCMapResult(worker: worker, result: .failure(error))
           }
         }
       }
-      return await group.reduce(into: []) { $0.append($1) }
+      for await result in group { results.append(result) }
+      return results
     }
   }
 }

@@ -16,6 +16,8 @@ public struct PeerRPCClientConfiguration: Sendable {
   public var callsPerConnection = 64
   /// Calls in flight at once, all workers together (default 100,000).
   public var callsInFlightMax = 100_000
+  /// Calls of one `map` at once (default 32).
+  public var mapConcurrencyMax = 32
   /// Workers of one service that are kept connected while there are more; existing peers call it
   /// `maxActiveKeyDests` (default 5).
   public var activeWorkersMax = 5
@@ -36,6 +38,9 @@ public struct PeerRPCClientConfiguration: Sendable {
   public var httpConnectionsPerWorkerMax = 64
   /// Whether calls over HTTPS and their replies are compressed, `grc-compress: gzip` (default not).
   public var compressesHTTP = false
+  /// Bytes that a call may have as it is sent, its envelope included (default 1 MiB: what workers take
+  /// unless they are told otherwise). A larger one would cost the connection and every call on it.
+  public var callBytesMax = 1 << 20
   /// What a reply over HTTPS may hold.
   public var http = HTTPLimits()
   /// What a reply may hold.
@@ -45,8 +50,14 @@ public struct PeerRPCClientConfiguration: Sendable {
   public var webSocketOptions = WebSocketOptions(
     subprotocols: RPCCallContext.offeredSubprotocols)
   /// Who may answer for a service, other than by default: its certificate names the service by a
-  /// URI `grenache:<service>` or the address by an IP or DNS name.
+  /// URI `grenache:<service>`; of a worker that a call names by its address, the address by an IP or DNS
+  /// name will do as well.
   public var verification: PeerVerification?
+  /// Whether workers that a lookup finds may prove themselves by their address alone, for fleets whose
+  /// certificates name no services (default `false`). Then everybody with a certificate for an address
+  /// of their own (a grape, any other host of the fleet) can answer a lookup with that address and is
+  /// sent every call.
+  public var acceptsWorkersByAddress = false
 
   /// The defaults.
   public init() {}
@@ -113,10 +124,20 @@ public final class PeerRPCClient: Sendable {
   ///   - payload: one JSON value.
   ///   - worker: the one worker to call; without it, that of `options`.
   ///   - timeout: how long the call may take; without it, the time of `options`.
-  /// - Throws: `GrenacheError`; `invalidPayload` when the payload is not one JSON value.
+  /// - Throws: `GrenacheError`; `invalidPayload` when the payload is not one JSON value, or the call is
+  ///   larger than `callBytesMax`.
   public func requestRaw(
     _ service: String, _ payload: [UInt8], to worker: Endpoint? = nil,
     within timeout: Duration? = nil, options: RPCCallOptions = RPCCallOptions()
+  ) async throws(GrenacheError) -> RPCReply {
+    try await requestRaw(
+      service, payload, to: worker, isFound: false, within: timeout, options: options)
+  }
+
+  /// - Parameter isFound: whether a lookup has found `worker`, so that its address proves nothing.
+  func requestRaw(
+    _ service: String, _ payload: [UInt8], to worker: Endpoint?, isFound: Bool,
+    within timeout: Duration?, options: RPCCallOptions
   ) async throws(GrenacheError) -> RPCReply {
     guard JSONScanner.isOneValue(payload.span) else {
       throw GrenacheError(.invalidPayload, "the payload of \(service) is not one JSON value")
@@ -128,13 +149,14 @@ public final class PeerRPCClient: Sendable {
     var options = options
     if let worker { options.worker = worker }
     let time = timeout ?? options.timeout ?? configuration.callTimeout
-    let call = RPCCall(
+    var call = RPCCall(
       service: service, payload: payload, deadline: .now() + time, options: options)
+    call.isWorkerFound = isFound
     let core = core
     return try await Self.request(call, core: core, on: core.loop)
   }
 
-  /// Closes the connections; calls in flight fail with `connectionLost`.
+  /// Closes the connections; calls that have been sent fail with `connectionLost`, and are not sent again.
   public func close() async {
     let core = core
     await core.loop.run { loop in core.get(on: loop).close(on: loop) }

@@ -9,6 +9,7 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
 
   private let worker: Endpoint
   private let idleTimeout: Duration
+  private let callBytesMax: Int
   private var webSocket: WebSocketConnection?
   private var calls: [UInt64: Call] = [:]
   private var lastID: UInt64 = 0
@@ -21,9 +22,10 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
   private var lastUse = MonotonicTime(nanoseconds: 0)
   private lazy var idleTimer = TargetTimer(self)
 
-  init(worker: Endpoint, idleTimeout: Duration) {
+  init(worker: Endpoint, idleTimeout: Duration, callBytesMax: Int) {
     self.worker = worker
     self.idleTimeout = idleTimeout
+    self.callBytesMax = callBytesMax
   }
 
   var callsInFlight: Int { calls.count + waitingForRoom.count }
@@ -55,9 +57,6 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     }
     lastID &+= 1
     let id = lastID
-    let promise = Call()
-    calls[id] = promise
-    lastUse = loop.core.now
     var message: [UInt8] = []
     if isExtended {
       let timeout = deadline.millisecondsLeft(at: loop.core.now)
@@ -71,6 +70,10 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
       RPCRequestEnvelope.append(
         rid: id, service: call.service, payload: call.payload, to: &message)
     }
+    try call.checkSize(message.count, callBytesMax)
+    let promise = Call()
+    calls[id] = promise
+    lastUse = loop.core.now
     webSocket.send(.text, message.span, on: loop)
     let outcome = await promise.wait(until: deadline, on: loop)
     calls[id] = nil
@@ -135,8 +138,8 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
       let id = envelope.ridNumber(in: payload), let call = calls[id]
     else { return }
     if let message = envelope.errorMessage(in: payload) {
-      call.fulfil(.failure(GrenacheError(RPCFault.code(of: message), message)), on: loop)
-      return
+      let code = RPCFault.code(of: message, isExtended: isExtended)
+      return call.fulfil(.failure(GrenacheError(code, message)), on: loop)
     }
     let reply = RPCReply(
       result: envelope.result.bytes(in: payload), identity: connection.identity,

@@ -14,6 +14,8 @@ final class RPCClientCore {
   private var workers: [WorkerKey: RPCWorker] = [:]
   private var groups: [String: RPCWorkerGroup<RPCWorker>] = [:]
   private var callsInFlight = 0
+  /// How often the client has been closed: a call that began before is not sent again.
+  private var closings = 0
   private var retries: RetryBudget
   private var generator = FastGenerator()
 
@@ -30,6 +32,8 @@ final class RPCClientCore {
   private struct WorkerKey: Hashable {
     var endpoint: Endpoint
     var service: String
+    /// Whether the caller has named the address, which then is a proof as well.
+    var isNamed: Bool
   }
 
   // MARK: Operations
@@ -44,24 +48,26 @@ final class RPCClientCore {
     defer { callsInFlight -= 1 }
     retries.deposit()
     if let worker = call.options.worker {
-      return try await self.worker(at: worker, call.service).call(call, by: call.limit, on: loop)
+      let named = self.worker(at: worker, call.service, isNamed: !call.isWorkerFound)
+      return try await named.call(call, by: call.limit, on: loop)
     }
     if let delay = call.options.hedgeDelay, call.options.isIdempotent {
       return try await hedge(call, after: delay, on: loop)
     }
+    let closings = closings
     // Most calls need one attempt, and nothing but that.
     let group = try await group(for: call.service, worker: nil, by: call.deadline, on: loop)
     guard
       let choice = group.choose(avoiding: [], at: loop.core.now, using: &generator)
-    else { return try await attempts(call, plan(call), on: loop) }
+    else { return try await attempts(call, plan(call), since: closings, on: loop) }
     choice.warmUp?.warmUp(on: loop)
     let worker = choice.worker
     do throws(GrenacheError) {
       return try await worker.call(call, by: call.limit, on: loop)
     } catch {
       let plan = plan(call, tried: [worker])
-      if let failure = failed(error, worker, plan) { throw failure }
-      return try await attempts(call, plan, on: loop)
+      if let failure = failed(error, worker, plan, since: closings) { throw failure }
+      return try await attempts(call, plan, since: closings, on: loop)
     }
   }
 
@@ -69,6 +75,7 @@ final class RPCClientCore {
     _ service: String, _ action: String?, to worker: Endpoint?, by deadline: MonotonicTime,
     on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCClientStream {
+    let closings = closings
     var group = try await group(for: service, worker: worker, by: deadline, on: loop)
     var fields = HTTPFields()
     if let action { fields.append(RPCHTTPHead.actionField, action) }
@@ -82,7 +89,7 @@ final class RPCClientCore {
           let stream = try await worker.openStream(service, fields, by: deadline, on: loop)
           return RPCClientStream(stream, worker: worker.endpoint, replyDeadline: deadline)
         } catch {
-          if let failure = failed(error, worker, plan) { throw failure }
+          if let failure = failed(error, worker, plan, since: closings) { throw failure }
         }
       case .lookUp:
         link.core(on: loop).forget(service)
@@ -96,6 +103,7 @@ final class RPCClientCore {
   }
 
   func close(on loop: isolated EventLoop) {
+    closings += 1
     for worker in workers.values { worker.close(on: loop) }
     workers = [:]
     groups = [:]
@@ -111,15 +119,20 @@ final class RPCClientCore {
     return RPCCallPlan(call.service, limits, tried: tried)
   }
 
+  /// What the call fails with, or `nil` if its plan goes on: not for a call that began before the client
+  /// was closed.
   private func failed(
-    _ error: GrenacheError, _ worker: RPCWorker, _ plan: RPCCallPlan<RPCWorker>
+    _ error: GrenacheError, _ worker: RPCWorker, _ plan: RPCCallPlan<RPCWorker>,
+    since closings: Int
   ) -> GrenacheError? {
-    plan.failed(error, at: worker, budget: &retries, now: .now(), using: &generator)
+    guard closings == self.closings else { return error }
+    return plan.failed(error, at: worker, budget: &retries, now: .now(), using: &generator)
   }
 
   /// Sends the call to one worker after the other, as its plan says.
   private func attempts(
-    _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, on loop: isolated EventLoop
+    _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, since closings: Int,
+    on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
     let service = call.service
     var group = try await group(for: service, worker: nil, by: call.deadline, on: loop)
@@ -130,7 +143,7 @@ final class RPCClientCore {
         do throws(GrenacheError) {
           return try await worker.call(call, by: call.limit, on: loop)
         } catch {
-          if let failure = failed(error, worker, plan) { throw failure }
+          if let failure = failed(error, worker, plan, since: closings) { throw failure }
         }
       case .lookUp:
         link.core(on: loop).forget(service)
@@ -170,10 +183,12 @@ final class RPCClientCore {
     _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, in race: RPCRace, on loop: isolated EventLoop
   ) {
     race.runners += 1
+    let closings = closings
     race.tasks.append(
       Task {
         do throws(GrenacheError) {
-          race.ended(.success(try await attempts(call, plan, on: loop)), on: loop)
+          let reply = try await attempts(call, plan, since: closings, on: loop)
+          race.ended(.success(reply), on: loop)
         } catch {
           race.ended(.failure(error), on: loop)
         }
@@ -189,7 +204,7 @@ final class RPCClientCore {
   ) async throws(GrenacheError) -> RPCWorkerGroup<RPCWorker> {
     if let worker {
       let group = RPCWorkerGroup<RPCWorker>(warmMax: 1)
-      group.update([worker]) { self.worker(at: $0, service) }
+      group.update([worker]) { self.worker(at: $0, service, isNamed: true) }
       return group
     }
     let link = link.core(on: loop)
@@ -210,15 +225,18 @@ final class RPCClientCore {
       if groups.count >= Self.workersMax { groups = [:] }
       groups[service] = group
     }
-    group.update(found) { self.worker(at: $0, service) }
+    group.update(found) { self.worker(at: $0, service, isNamed: false) }
     return group
   }
 
-  private func worker(at endpoint: Endpoint, _ service: String) -> RPCWorker {
-    let key = WorkerKey(endpoint: endpoint, service: service)
+  private func worker(
+    at endpoint: Endpoint, _ service: String, isNamed: Bool
+  ) -> RPCWorker {
+    let key = WorkerKey(endpoint: endpoint, service: service, isNamed: isNamed)
     if let known = workers[key] { return known }
-    let verification =
-      configuration.verification ?? .service(service, address: endpoint.host)
+    // Nobody vouches for what a lookup has found: who answers it could name an address of their own.
+    let address = isNamed || configuration.acceptsWorkersByAddress ? endpoint.host : nil
+    let verification = configuration.verification ?? .service(service, address: address)
     let made = RPCWorker(
       Destination(endpoint, verification: verification), context: link.context, http: http,
       configuration: configuration)

@@ -9,11 +9,20 @@ struct RPCCall: Sendable {
   var payload: [UInt8]
   var deadline: MonotonicTime
   var options: RPCCallOptions
+  /// Whether the worker of the options is one that a lookup has found.
+  var isWorkerFound = false
 
   /// When an attempt that begins now has to be over.
   var limit: MonotonicTime {
     guard let time = options.attemptTimeout else { return deadline }
     return min(deadline, .now() + time)
+  }
+
+  /// - Throws: `invalidPayload` for a call that is larger, as it would be sent, than one may be.
+  func checkSize(_ bytes: Int, _ bytesMax: Int) throws(GrenacheError) {
+    guard bytes > bytesMax else { return }
+    throw GrenacheError(
+      .invalidPayload, "the call of \(service) has \(bytes) bytes, more than \(bytesMax)")
   }
 }
 
@@ -112,7 +121,7 @@ final class RPCWorker: RPCCandidate {
   ) async throws(GrenacheError) -> RPCClientConnection {
     if let best = leastBusy {
       if best.callsInFlight >= configuration.callsPerConnection, connecting == 0,
-        connections.count < configuration.connectionsPerWorkerMax
+        connections.count(where: \.isOpen) < configuration.connectionsPerWorkerMax
       {
         startConnecting(on: loop)
       }
@@ -158,7 +167,8 @@ final class RPCWorker: RPCCandidate {
     by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async -> TransportError? {
     let connection = RPCClientConnection(
-      worker: destination.endpoint, idleTimeout: configuration.idleTimeout)
+      worker: destination.endpoint, idleTimeout: configuration.idleTimeout,
+      callBytesMax: configuration.callBytesMax)
     do throws(TransportError) {
       let webSocket = try await WebSocketClient.connect(
         to: destination, context: context, limits: configuration.webSocket,

@@ -45,7 +45,7 @@ public struct RPCClientStream: Sendable {
     } catch {
       throw GrenacheError(streaming: error)
     }
-    if head.status == .ok, head.fields[RPCStreamFields.reply] != RPCStreamFields.error {
+    if head.status == .ok, head.fields[RPCReplyField.name] != RPCReplyField.error {
       return RPCByteStream(stream.body)
     }
     let body = try await collect()
@@ -55,7 +55,7 @@ public struct RPCClientStream: Sendable {
       let text = String(decoding: body.prefix(200), as: UTF8.self)
       throw GrenacheError(.invalidReply, "\(worker) answered \(head.status): \(text)")
     }
-    throw GrenacheError(RPCFault.code(of: message), message)
+    throw GrenacheError(RPCFault.code(of: message, isExtended: true), message)
   }
 
   func close() async {

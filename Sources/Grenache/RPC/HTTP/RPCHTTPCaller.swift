@@ -8,6 +8,7 @@ final class RPCHTTPCaller {
   private let client: HTTPClient
   private let compresses: Bool
   private let bodyBytesMax: Int
+  private let callBytesMax: Int
   private var lastID: UInt64 = 0
 
   init(context: TLSContext?, configuration: PeerRPCClientConfiguration) {
@@ -20,6 +21,7 @@ final class RPCHTTPCaller {
     client = HTTPClient(context: context, configuration: settings)
     compresses = configuration.compressesHTTP
     bodyBytesMax = configuration.http.bodyBytesMax
+    callBytesMax = configuration.callBytesMax
   }
 
   func close(on loop: isolated EventLoop) {
@@ -34,11 +36,16 @@ final class RPCHTTPCaller {
   ) async throws(GrenacheError) -> RPCReply {
     lastID &+= 1
     let id = lastID
-    let request = try request(id, call, by: deadline)
+    let request = try request(id, call)
     let response: HTTPClientResponse
     do {
       response = try await client.send(
-        request, to: destination, by: deadline, isRetryable: call.options.isIdempotent, on: loop)
+        request, to: destination, by: deadline, isRetryable: call.options.isIdempotent, on: loop
+      ) { request in
+        // Not before: the wait for a connection is not the worker's to have.
+        request.fields.append(
+          RPCCallContext.timeoutField, "\(deadline.millisecondsLeft(at: .now()))")
+      }
     } catch {
       throw GrenacheError(
         calling: call.service, at: destination.endpoint, isLate: deadline <= .now(), error)
@@ -48,11 +55,12 @@ final class RPCHTTPCaller {
 
   /// The request as existing peers make it; `Content-Type` is theirs, too.
   private func request(
-    _ id: UInt64, _ call: RPCCall, by deadline: MonotonicTime
+    _ id: UInt64, _ call: RPCCall
   ) throws(GrenacheError) -> HTTPClientRequest {
     var body: [UInt8] = []
     RPCRequestEnvelope.append(
       rid: id, service: call.service, payload: call.payload, to: &body)
+    try call.checkSize(body.count, callBytesMax)
     var fields: HTTPFields = [
       (RPCHTTPHead.compressionField, compresses ? "gzip" : "none"), ("Accept", "*/*"),
     ]
@@ -65,15 +73,12 @@ final class RPCHTTPCaller {
     } else {
       fields.append("Content-Type", "text/plain;charset=UTF-8")
     }
-    Self.append(call.options, by: deadline, to: &fields)
+    Self.append(call.options, to: &fields)
     return HTTPClientRequest(.post, "/", fields: fields, body: body)
   }
 
   /// What existing servers pay no attention to (`docs/wire-extensions.md`).
-  private static func append(
-    _ options: RPCCallOptions, by deadline: MonotonicTime, to fields: inout HTTPFields
-  ) {
-    fields.append(RPCCallContext.timeoutField, "\(deadline.millisecondsLeft(at: .now()))")
+  private static func append(_ options: RPCCallOptions, to fields: inout HTTPFields) {
     guard !options.metadata.isEmpty else { return }
     var metadata: [UInt8] = []
     RPCCallContext.append(metadata: options.metadata, to: &metadata)
@@ -85,9 +90,9 @@ final class RPCHTTPCaller {
   ) throws(GrenacheError) -> RPCReply {
     guard response.status == .ok else {
       let text = String(decoding: response.body.prefix(200), as: UTF8.self)
-      throw GrenacheError(
-        response.status == .serviceUnavailable ? .workerUnreachable : .invalidReply,
-        "\(worker) answered \(response.status): \(text)")
+      // Of a call that any of them answers it is not known whether it was carried out: servers say 503
+      // of a handler that takes too long.
+      throw GrenacheError(.invalidReply, "\(worker) answered \(response.status): \(text)")
     }
     var body = response.body
     if RPCHTTPCall.isGzip(body) {
@@ -103,7 +108,8 @@ final class RPCHTTPCaller {
       throw GrenacheError(.invalidReply, "\(worker) answered something else than was asked")
     }
     if let message = envelope.errorMessage(in: body.span) {
-      throw GrenacheError(RPCFault.code(of: message), message)
+      let isExtended = response.fields[RPCReplyField.name] == RPCReplyField.error
+      throw GrenacheError(RPCFault.code(of: message, isExtended: isExtended), message)
     }
     return RPCReply(
       result: envelope.result.bytes(in: body.span), identity: response.identity,
@@ -151,7 +157,10 @@ extension GrenacheError {
     case .protocolViolated:
       self.init(.invalidReply, "\(worker) does not answer as HTTP does", cause: error)
     default:
-      if error.tls != nil {
+      // With TLS 1.3 a worker refuses this side's certificate when the handshake is over for this side:
+      // it has looked at nothing that came behind it. Whatever else TLS says later says nothing of that.
+      let isRefused = error.tls?.code == .refusedByPeer
+      if error.tls != nil, !isSent || isRefused {
         self.init(.workerNotTrusted, "\(worker) cannot be trusted with \(service)", cause: error)
       } else if isSent {
         self.init(

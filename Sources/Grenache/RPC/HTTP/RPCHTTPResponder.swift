@@ -7,6 +7,8 @@ struct RPCHTTPResponder: Sendable {
   let dispatcher: RPCDispatcher
   /// What a compressed body may grow to.
   let bodyBytesMax: Int
+  /// What a reply may have before it is compressed.
+  let replyBytesMax: Int
 
   func respond(to request: HTTPServerRequest) async -> HTTPServerResponse {
     let head: RPCHTTPHead
@@ -21,8 +23,12 @@ struct RPCHTTPResponder: Sendable {
     } catch {
       return Self.refusal(error.status, error.message)
     }
-    let outcome = await answer(call, head, request)
-    return response(Self.reply(call.rid, outcome), isGzip: head.wantsGzip)
+    let outcome = await answer(call, head, request).bounded(by: replyBytesMax, rid: call.rid)
+    var response = response(Self.reply(call.rid, outcome), isGzip: head.wantsGzip)
+    if case .fault = outcome, response.status == .ok {
+      response.fields.append(RPCReplyField.name, RPCReplyField.error)
+    }
+    return response
   }
 
   private func answer(
@@ -32,8 +38,27 @@ struct RPCHTTPResponder: Sendable {
       return .fault(RPCDispatcher.notFound(call.service))
     }
     if let denial = denial(service, request) { return .fault(denial) }
-    return await dispatcher.run(
-      service, rpcRequest(service, head, request, payload: call.payload))
+    let call = rpcRequest(service, head, request, payload: call.payload)
+    guard let deadline = call.deadline, let loop = Self.loop(#isolation) else {
+      return await dispatcher.run(service, call)
+    }
+    return await Self.run(service, call, by: deadline, dispatcher, on: loop)
+  }
+
+  /// The loop of the connection, on which requests are answered.
+  private static func loop(_ actor: (any Actor)?) -> EventLoop? { actor as? EventLoop }
+
+  /// Runs the handler, whose task is cancelled at the deadline.
+  private static func run(
+    _ service: RPCService, _ call: RPCRequest, by deadline: MonotonicTime,
+    _ dispatcher: RPCDispatcher, on loop: isolated EventLoop
+  ) async -> RPCOutcome {
+    let late = RPCOutcome.fault("\(RPCFault.deadlineCode): \(service.name)")
+    guard deadline > loop.core.now else { return late }
+    let limit = RPCTaskDeadline(deadline, on: loop)
+    let outcome = await dispatcher.run(service, call)
+    limit.end(on: loop)
+    return limit.hasPassed ? late : outcome
   }
 
   /// The handler that takes `request` as a stream, if it is one, or its service takes no others.
@@ -50,11 +75,14 @@ struct RPCHTTPResponder: Sendable {
     let call = rpcRequest(service, head, request, payload: Array("null".utf8))
     return { [dispatcher] _, body, writer in
       let stream = RPCServerStream(RPCByteStream(body), writer, rid: named.rid)
+      guard service.load.enter(service.callsInFlightMax) else {
+        return await stream.fail(dispatcher.shed(service.name))
+      }
+      defer { service.load.leave() }
       do {
         try await handler(call, stream)
       } catch {
-        let message = dispatcher.message(for: error, of: service.name)
-        await stream.fail(message)
+        await stream.fail(dispatcher.message(for: error, of: service.name))
       }
     }
   }

@@ -73,15 +73,16 @@ public struct RPCServerStream: Sendable {
   func fail(_ message: String) async {
     let isWhole = await writer.respond(
       HTTPServerResponse(
-        .ok, fields: [(RPCStreamFields.reply, RPCStreamFields.error)],
+        .ok, fields: [(RPCReplyField.name, RPCReplyField.error)],
         body: RPCHTTPResponder.reply(rid, .fault(message))))
     if !isWhole { await writer.abort() }
   }
 }
 
-/// How a stream's answer that is an error is told from one that is bytes (`docs/wire-extensions.md`).
-enum RPCStreamFields {
-  static let reply = "Grenache-Reply"
+/// How an answer that is an error says so: in stream mode it is told by this from one that is bytes, and
+/// in each mode the server from one whose errors may mean anything (`docs/wire-extensions.md`).
+enum RPCReplyField {
+  static let name = "Grenache-Reply"
   static let error = "error"
 }
 

@@ -16,8 +16,19 @@ public struct PeerRPCServerConfiguration: Sendable {
   public var port: UInt16
   /// Limits of connections, requests and messages.
   public var transport = HTTPServerConfiguration()
-  /// Calls that one connection may have in flight; with more it is not read from (default 100).
+  /// Calls that one connection may have in flight; more wait (default 100). One that was cancelled counts
+  /// until its handler has ended.
   public var callsInFlightMax = 100
+  /// Calls of one connection that may wait beside those in flight (default 1,000). With as many a
+  /// connection is not read from; a peer that speaks the extension is answered `ERR_OVERLOADED` instead.
+  public var callsWaitingMax = 1_000
+  /// Bytes that the payloads of those may have before the connection is not read from, so that pings and
+  /// cancellations wait as well (default 1 MiB).
+  public var callsWaitingBytesMax = 1 << 20
+  /// Bytes that a reply may have as it is sent, its envelope included (default 1 MiB: what callers take
+  /// unless they are told otherwise). In place of a larger one, which would cost the connection and every
+  /// call on it, the caller gets an error.
+  public var replyBytesMax = 1 << 20
   /// How long a shutdown waits for calls that are being answered (default 30 s).
   public var drainDeadline = Duration.seconds(30)
   /// Whether callers without TLS are answered on the same port, told apart by their first byte: for
@@ -129,7 +140,11 @@ public final class PeerRPCServer: Service {
     let server = try await HTTPServer(
       on: address, context: context, configuration: transport,
       handlers: handlers(
-        RPCConnectionLimits(callsInFlightMax: max(1, configuration.callsInFlightMax))),
+        RPCConnectionLimits(
+          callsInFlightMax: max(1, configuration.callsInFlightMax),
+          callsWaitingMax: max(1, configuration.callsWaitingMax),
+          callsWaitingBytesMax: max(1, configuration.callsWaitingBytesMax),
+          replyBytesMax: configuration.replyBytesMax)),
       group: try group ?? EventLoopGroup.shared(), logger: logger)
     if context == nil {
       logger.warning("plaintext: callers do not prove who they are")
@@ -151,7 +166,8 @@ public final class PeerRPCServer: Service {
       services: services, access: configuration.access,
       admitsAnonymous: configuration.acceptsInsecurePlaintextBesideTLS, logger: logger)
     let responder = RPCHTTPResponder(
-      dispatcher: dispatcher, bodyBytesMax: configuration.transport.http.bodyBytesMax)
+      dispatcher: dispatcher, bodyBytesMax: configuration.transport.http.bodyBytesMax,
+      replyBytesMax: configuration.replyBytesMax)
     var handlers = HTTPServerHandlers(
       respond: { request in await responder.respond(to: request) },
       openWebSocket: { _, loop in RPCServerConnection(dispatcher, limits: limits, on: loop) })

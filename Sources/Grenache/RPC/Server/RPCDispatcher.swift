@@ -10,6 +10,25 @@ enum RPCOutcome: Sendable {
   case result([UInt8])
   /// The message of an error.
   case fault(String)
+
+  /// Itself, or an error where the reply to `rid` would be larger than a caller takes.
+  @inline(__always)
+  func bounded(by bytesMax: Int, rid: [UInt8]) -> RPCOutcome {
+    let bytes: Int
+    switch self {
+    case .result(let result):
+      bytes = RPCReplyEnvelope.byteCount(rid: rid, result: result)
+      if bytes <= bytesMax { return self }
+    case .fault(let message):
+      // No byte of a text takes more than six as JSON.
+      if message.utf8.count < 1 << 10 { return self }
+      var envelope: [UInt8] = []
+      RPCReplyEnvelope.append(rid: rid, error: message, to: &envelope)
+      bytes = envelope.count
+      if bytes <= bytesMax { return self }
+    }
+    return .fault("ERR_REPLY_SIZE: the reply has \(bytes) bytes, more than \(bytesMax)")
+  }
 }
 
 /// What a server does with a call, whichever protocol has brought it.
@@ -36,13 +55,22 @@ struct RPCDispatcher: Sendable {
 
   /// What the caller is told of an error that a handler has thrown.
   func message(for error: any Error, of service: String) -> String {
-    if let fault = error as? RPCFault { return fault.message }
+    if let fault = error as? RPCFault { return fault.handlerMessage }
     // Whoever cancels a call hears nothing of it, and can do so at will.
-    if error is CancellationError, Task.isCancelled {
+    if Task.isCancelled, Self.isCancellation(error) {
+      logger.debug("a call was cancelled", metadata: ["service": "\(service)"])
       return "ERR_CANCELLED: the call was cancelled"
     }
     logger.error("a handler failed", metadata: ["service": "\(service)", "error": "\(error)"])
     return "ERR_INTERNAL: the call failed"
+  }
+
+  /// Whether a handler whose task was cancelled failed because of that: what it waited for, or the stream
+  /// of its caller, broke.
+  private static func isCancellation(_ error: any Error) -> Bool {
+    if error is CancellationError { return true }
+    guard let code = (error as? GrenacheError)?.code else { return false }
+    return code == .cancelled || code == .connectionLost
   }
 
   /// Counts a call that is turned away.

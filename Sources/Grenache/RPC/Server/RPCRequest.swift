@@ -67,7 +67,9 @@ public struct RPCRequest: Sendable {
   }
 }
 
-/// An error that a handler answers a call with: its message reaches the caller as it is.
+/// An error that a handler answers a call with: its message reaches the caller as it is, but for one
+/// that begins with `ERR_OVERLOADED` or `ERR_SHUTTING_DOWN`, by which a server says that a call was not
+/// begun: that becomes `the handler failed: …`, so that nobody sends the call again.
 ///
 /// Any other error is logged, and the caller learns only that the call failed.
 public struct RPCFault: Error, Hashable, Sendable, CustomStringConvertible {
@@ -77,13 +79,27 @@ public struct RPCFault: Error, Hashable, Sendable, CustomStringConvertible {
   /// What the message of a call begins with that came while the server shut down.
   package static let shuttingDownCode = "ERR_SHUTTING_DOWN"
 
-  /// What a worker of this package means by the beginning of its message.
-  package static func code(of message: String) -> GrenacheError.Code {
-    if message.hasPrefix(notPermittedCode) { return .notPermitted }
-    if message.hasPrefix(shuttingDownCode) { return .workerUnreachable }
-    if message.hasPrefix(overloadedCode) { return .overloaded }
-    if message.hasPrefix(deadlineCode) { return .deadlineExceeded }
-    return .remoteError
+  /// What a worker means by the beginning of its message, up to the colon or the end.
+  ///
+  /// - Parameter isExtended: whether it speaks the extension; from any other worker the text is one of
+  ///   an application, whatever it says.
+  package static func code(of message: String, isExtended: Bool) -> GrenacheError.Code {
+    guard isExtended else { return .remoteError }
+    switch message.prefix(while: { $0 != ":" }) {
+    case notPermittedCode: return .notPermitted
+    case shuttingDownCode: return .workerUnreachable
+    case overloadedCode: return .overloaded
+    case deadlineCode: return .deadlineExceeded
+    default: return .remoteError
+    }
+  }
+
+  /// The message as a handler's: what would say that the call was not begun is put so that it does not.
+  var handlerMessage: String {
+    switch Self.code(of: message, isExtended: true) {
+    case .workerUnreachable, .overloaded: "the handler failed: \(message)"
+    default: message
+    }
   }
 
   /// What the message of a call begins with that came too late to be begun, or took too long.

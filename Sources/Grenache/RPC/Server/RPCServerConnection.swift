@@ -1,3 +1,4 @@
+internal import DequeModule
 internal import GrenacheFraming
 internal import GrenacheIO
 internal import GrenacheTransport
@@ -6,6 +7,9 @@ internal import Logging
 /// The limits of one connection to a server.
 struct RPCConnectionLimits: Sendable {
   var callsInFlightMax: Int
+  var callsWaitingMax: Int
+  var callsWaitingBytesMax: Int
+  var replyBytesMax: Int
 }
 
 /// The calls that come over one WebSocket, confined to its loop.
@@ -13,6 +17,9 @@ struct RPCConnectionLimits: Sendable {
 /// Envelopes are split in place; a call's payload is copied once, for its handler. The handlers of
 /// one read start together when the read has been parsed, and what they answer without suspending
 /// leaves with one record.
+///
+/// Beyond the limit of calls in flight, calls wait, so that pings, cancellations and the end of the
+/// connection are still read; reading stops when too much waits.
 final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   private struct Call: LoopWork {
     let owner: RPCServerConnection
@@ -34,8 +41,15 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   /// Whether the peer speaks the extension.
   private var isExtended = false
   private var running = RunningCalls()
+  /// The calls whose handlers have been started and have not ended.
+  private var inFlight = 0
+  /// The calls that wait for one of those to end.
+  private var waiting: Deque<Call> = []
+  private var waitingBytes = 0
   private var isDraining = false
   private lazy var deadlineTimer = TargetTimer(self)
+  /// When that fires, if it is armed.
+  private var timerDeadline: MonotonicTime?
 
   init(_ dispatcher: RPCDispatcher, limits: RPCConnectionLimits, on loop: isolated EventLoop) {
     self.dispatcher = dispatcher
@@ -55,7 +69,10 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
       isExtended = connection.subprotocol == RPCCallContext.subprotocol
     }
     if isExtended, payload.count > 0, payload[0] == 0x7b {
-      if let id = RPCCallContext.cancelledID(payload) { running.cancel(payload.extracting(id)) }
+      if let id = RPCCallContext.cancelledID(payload) {
+        running.cancel(payload.extracting(id))
+        dropCancelled(on: loop)
+      }
       return
     }
     // What is not a call has nobody to answer to: existing servers are silent here, too.
@@ -71,6 +88,9 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     if calls?.allow(service.name, by: connection.identity) == false {
       return deny(rid, service.name, connection, on: loop)
     }
+    if isExtended, waiting.count >= limits.callsWaitingMax {
+      return reply(rid, fault: dispatcher.shed(service.name), on: loop)
+    }
     let context = isExtended ? envelope.context.map { RPCCallContext(payload, at: $0) } : nil
     let deadline = context?.timeoutMs.map { loop.core.now.adding(milliseconds: $0) }
     let request = RPCRequest(
@@ -78,9 +98,47 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
       identity: connection.identity, remoteAddress: connection.remoteAddress, deadline: deadline,
       extras: context.flatMap(Self.extras))
     let place = running.add(rid, deadline: deadline)
-    if running.count >= limits.callsInFlightMax { connection.pauseReading(on: loop) }
-    workers.submit(
-      Call(owner: self, place: place, rid: rid, request: request, service: service))
+    watch(deadline, on: loop)
+    let call = Call(owner: self, place: place, rid: rid, request: request, service: service)
+    guard inFlight >= limits.callsInFlightMax else { return start(call) }
+    waiting.append(call)
+    waitingBytes += call.request.payload.count
+    if !hasRoom { connection.pauseReading(on: loop) }
+  }
+
+  private func start(_ call: Call) {
+    inFlight += 1
+    workers.submit(call)
+  }
+
+  /// Whether another call may come: one that would be too many by number is answered at once where the
+  /// peer understands that.
+  private var hasRoom: Bool {
+    waitingBytes < limits.callsWaitingBytesMax
+      && (isExtended || waiting.count < limits.callsWaitingMax)
+  }
+
+  /// Starts those that waited for a call to end.
+  private func startWaiting(on loop: isolated EventLoop) {
+    guard !waiting.isEmpty else { return }
+    while inFlight < limits.callsInFlightMax, let call = waiting.popFirst() {
+      waitingBytes -= call.request.payload.count
+      start(call)
+    }
+    workers.pump(on: loop)
+    if hasRoom { connection?.resumeReading(on: loop) }
+  }
+
+  /// Makes room: a call that waits and has been cancelled will not be begun.
+  private func dropCancelled(on loop: isolated EventLoop) {
+    guard !waiting.isEmpty else { return }
+    waiting.removeAll { call in
+      guard running.isCancelled(call.place) else { return false }
+      waitingBytes -= call.request.payload.count
+      _ = running.end(call.place)
+      return true
+    }
+    if hasRoom { connection?.resumeReading(on: loop) }
   }
 
   private static func extras(_ context: RPCCallContext) -> RPCRequest.Extras? {
@@ -90,20 +148,22 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
 
   func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {
     workers.pump(on: loop)
-    if isExtended, running.count > 0 { armDeadline(on: loop) }
   }
 
-  /// Looks when the next of the calls has taken too long.
-  private func armDeadline(on loop: isolated EventLoop) {
-    guard !deadlineTimer.isArmed, let deadline = running.nextDeadline else { return }
+  /// Sees to it that the timer fires by `deadline`. It is left armed when a call ends in time: most calls
+  /// cost a comparison.
+  private func watch(_ deadline: MonotonicTime?, on loop: isolated EventLoop) {
+    guard let deadline, timerDeadline.map({ deadline < $0 }) ?? true else { return }
+    timerDeadline = deadline
     loop.core.arm(deadlineTimer, at: deadline)
   }
 
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
-    running.cancelLate(at: .now())
-    let now = loop.core.now
-    guard let deadline = running.nextDeadline(after: now) else { return }
-    loop.core.arm(deadlineTimer, at: deadline)
+    let now = MonotonicTime.now()
+    timerDeadline = nil
+    running.cancelLate(at: now)
+    dropCancelled(on: loop)
+    watch(running.nextDeadline(after: now), on: loop)
   }
 
   /// Calls that have come are answered; those that still come are told to go elsewhere.
@@ -119,6 +179,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     loop.core.cancel(deadlineTimer)
     // Nobody hears what they would answer.
     running.cancelAll()
+    dropCancelled(on: loop)
     if let error = closure.error {
       dispatcher.logger.debug("connection lost", metadata: ["error": "\(error)"])
     }
@@ -144,12 +205,13 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
       // Cancelled, or too late: there is no point in beginning.
       _ = running.end(call.place)
     }
-    if running.count < limits.callsInFlightMax { connection?.resumeReading(on: loop) }
+    inFlight -= 1
+    startWaiting(on: loop)
     if isDraining, running.count == 0 { connection?.close(.goingAway, on: loop) }
   }
 
   private func reply(_ rid: [UInt8], _ outcome: RPCOutcome, on loop: isolated EventLoop) {
-    switch outcome {
+    switch outcome.bounded(by: limits.replyBytesMax, rid: rid) {
     case .result(let result): reply(rid, result: result, on: loop)
     case .fault(let message): reply(rid, fault: message, on: loop)
     }

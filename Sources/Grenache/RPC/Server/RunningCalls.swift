@@ -1,6 +1,6 @@
 package import GrenacheIO
 
-/// The calls of one connection that are being answered, so that they can be cancelled.
+/// The calls of one connection that are being answered or wait for it, so that they can be cancelled.
 ///
 /// Each has a place of its own until it ends, so that beginning and ending one costs the same however
 /// many there are.
@@ -22,9 +22,6 @@ package struct RunningCalls {
   package init() {}
 
   package var count: Int { entries.count - free.count }
-
-  /// The earliest deadline.
-  var nextDeadline: MonotonicTime? { nextDeadline(after: MonotonicTime(nanoseconds: 0)) }
 
   /// The earliest deadline that is still to come.
   package func nextDeadline(after now: MonotonicTime) -> MonotonicTime? {
@@ -67,6 +64,9 @@ package struct RunningCalls {
     free.append(place)
     return !entries[place].isCancelled
   }
+
+  /// Whether the call of that place, which has not ended, has been cancelled.
+  func isCancelled(_ place: Int) -> Bool { entries[place].isCancelled }
 
   /// Cancels the call of that identifier.
   package mutating func cancel(_ rid: Span<UInt8>) {

@@ -1,0 +1,274 @@
+import Grenache
+import GrenacheIO
+import GrenacheTLS
+import GrenacheTransport
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Grenache
+
+/// A service whose calls wait for a gate, cancelled or not, and that counts them.
+private final class GatedService: Sendable {
+  let begun = Tally()
+  let cancelled = Tally()
+  let refused = Tally()
+  private let gate = Tally()
+  private let now = Mutex(0)
+  private let most = Mutex(0)
+
+  /// The most calls that were with their handlers at the same time.
+  var atOnce: Int { most.withLock { $0 } }
+
+  var service: RPCService {
+    RPCService(raw: "rpc_test") { request in
+      let count = self.now.withLock { count in
+        count += 1
+        return count
+      }
+      self.most.withLock { $0 = max($0, count) }
+      await self.begun.add()
+      await withTaskCancellationHandler {
+        await self.gate.reaches(1)
+      } onCancel: {
+        Task { await self.cancelled.add() }
+      }
+      self.now.withLock { $0 -= 1 }
+      return request.payload
+    }
+  }
+
+  func open() async { await gate.add() }
+
+  /// Makes a call; counts it if it is turned away.
+  func call(
+    _ client: PeerRPCClient, _ worker: Endpoint, within time: Duration = .seconds(30)
+  ) async -> GrenacheError? {
+    do throws(GrenacheError) {
+      _ = try await client.requestRaw("rpc_test", [0x31], to: worker, within: time)
+      return nil
+    } catch {
+      if error.code == .overloaded { await refused.add() }
+      return error
+    }
+  }
+}
+
+@Suite("P11 Requests cannot pile up", .timeLimit(.minutes(1)))
+struct RPCLimitsTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  private func client(
+    isExtended: Bool = true, configure: (inout PeerRPCClientConfiguration) -> Void = { _ in }
+  ) async throws -> PeerRPCClient {
+    try await directClient(try authority.client()) { configuration in
+      configuration.connectionsPerWorkerMax = 1
+      if !isExtended { configuration.webSocketOptions.subprotocols = [] }
+      configure(&configuration)
+    }
+  }
+
+  @Test("beyond the calls in flight some wait; one more is turned away, of those who understand it")
+  func extended() async throws {
+    let gated = GatedService()
+    try await withServer(
+      [gated.service], tls: try authority.worker("rpc_test"),
+      configure: {
+        $0.callsInFlightMax = 4
+        $0.callsWaitingMax = 3
+      }
+    ) { worker in
+      let client = try await client()
+      let calls = (0..<8).map { _ in Task { await gated.call(client, worker) } }
+      await gated.refused.reaches(1)
+      await gated.begun.reaches(4)
+      #expect(await gated.begun.value == 4)
+      await gated.open()
+      var codes: [GrenacheError.Code] = []
+      for call in calls { if let error = await call.value { codes.append(error.code) } }
+      #expect(codes == [.overloaded])
+      #expect(gated.atOnce == 4)
+    }
+  }
+
+  @Test(
+    "back-pressure: with as many waiting as may, the others stay with the peer, and none is lost",
+    arguments: [true, false])
+  func backPressure(_ isExtended: Bool) async throws {
+    let gated = GatedService()
+    try await withServer(
+      [gated.service], tls: try authority.worker("rpc_test"),
+      configure: { configuration in
+        configuration.callsInFlightMax = 4
+        if isExtended {
+          configuration.callsWaitingBytesMax = 3
+        } else {
+          configuration.callsWaitingMax = 3
+        }
+      }
+    ) { worker in
+      let client = try await client(isExtended: isExtended)
+      let calls = (0..<50).map { _ in Task { await gated.call(client, worker) } }
+      await gated.begun.reaches(4)
+      await gated.open()
+      for call in calls { #expect(await call.value == nil) }
+      #expect(gated.atOnce == 4)
+      #expect(await gated.begun.value == 50)
+    }
+  }
+
+  @Test("cancellations are read at the limit; what is cancelled counts until its handler has ended")
+  func cancellation() async throws {
+    let gated = GatedService()
+    try await withServer(
+      [gated.service], tls: try authority.worker("rpc_test"),
+      configure: {
+        $0.callsInFlightMax = 2
+        $0.callsWaitingMax = 2
+      }
+    ) { worker in
+      let client = try await client()
+      let first = (0..<2).map { _ in Task { await gated.call(client, worker) } }
+      await gated.begun.reaches(2)
+      for call in first { call.cancel() }
+      await gated.cancelled.reaches(2)
+      // One that waits and is cancelled makes room for another.
+      for _ in 0..<4 {
+        let error = await gated.call(client, worker, within: .milliseconds(100))
+        #expect(error?.code == .deadlineExceeded)
+      }
+      #expect(await gated.begun.value == 2)
+      let last = Task { await gated.call(client, worker) }
+      await gated.open()
+      #expect(await last.value == nil)
+      #expect(gated.atOnce == 2)
+      for call in first { #expect(await call.value?.code == .cancelled) }
+    }
+  }
+
+  @Test("P10 pongs do not wait for handlers, nor for calls that wait for them")
+  func pongs() async throws {
+    let gated = GatedService()
+    try await withServer(
+      [gated.service], tls: try authority.worker("rpc_test"),
+      configure: { $0.callsInFlightMax = 1 }
+    ) { worker in
+      let client = try await client { configuration in
+        configuration.webSocketOptions.pingInterval = .milliseconds(200)
+        configuration.webSocketOptions.pongDeadline = .seconds(1)
+      }
+      async let waiting = gated.call(client, worker, within: .seconds(3))
+      let error = await gated.call(client, worker, within: .seconds(3))
+      #expect(error?.code == .deadlineExceeded)
+      #expect(await waiting?.code == .deadlineExceeded)
+      await gated.open()
+    }
+  }
+}
+
+@Suite("Closing a client", .timeLimit(.minutes(1)))
+struct ClientCloseTests {
+  @Test(
+    "calls that have been sent fail as lost and are not sent again, and those that wait do not go on",
+    arguments: [RPCTransport.wss, .https])
+  func close(_ transport: RPCTransport) async throws {
+    let gated = GatedService()
+    let fleet = try await WorkerFleet(
+      [gated.service, gated.service], authority: try TestAuthority(),
+      configure: {
+        $0.transport = transport
+        $0.httpConnectionsPerWorkerMax = 1
+        $0.activeWorkersMax = 1
+      })
+    let start = ContinuousClock.now
+    let calls = (0..<6).map { _ in
+      Task {
+        await #expect(throws: GrenacheError.self) {
+          try await fleet.client.requestRaw(
+            "rpc_test", [0x31], within: .seconds(50), options: .idempotent)
+        }
+      }
+    }
+    await gated.begun.reaches(transport == .wss ? 6 : 1)
+    await fleet.client.close()
+    for call in calls { #expect(await call.value?.code == .connectionLost) }
+    #expect(ContinuousClock.now - start < .seconds(20))
+    #expect(await gated.begun.value <= (transport == .wss ? 6 : 2))
+    await gated.open()
+    await fleet.stop()
+  }
+}
+
+@Suite("P9 What is too large is not sent", .timeLimit(.minutes(1)))
+struct RPCSizeTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  /// JSON of so many bytes.
+  private func text(_ bytes: Int) -> [UInt8] {
+    Array("\"\(String(repeating: "x", count: bytes - 2))\"".utf8)
+  }
+
+  @Test(
+    "a call of the limit is made; one byte more fails that call alone",
+    arguments: [RPCTransport.wss, .https])
+  func calls(_ transport: RPCTransport) async throws {
+    let gated = GatedService()
+    let fast = RPCService(raw: "fast") { _ in [0x31] }
+    try await withServer([gated.service, fast], tls: try authority.worker("*")) { worker in
+      let client = try await directClient(try authority.client()) {
+        $0.transport = transport
+        $0.connectionsPerWorkerMax = 1
+        // Without the extension, whose element has no fixed length.
+        $0.webSocketOptions.subprotocols = []
+      }
+      let other = Task { await gated.call(client, worker) }
+      await gated.begun.reaches(1)
+      // ["1","fast",…] with identifiers of one digit
+      let room = (1 << 20) - #"["1","fast",]"#.utf8.count
+      let whole = try await client.requestRaw("fast", text(room), to: worker)
+      #expect(whole.result == [0x31])
+      let error = await #expect(throws: GrenacheError.self) {
+        try await client.requestRaw("fast", text(room + 1), to: worker)
+      }
+      #expect(error?.code == .invalidPayload)
+      await gated.open()
+      #expect(await other.value == nil)
+    }
+  }
+
+  @Test(
+    "a reply of the limit is sent; in place of one that is larger the caller gets an error",
+    arguments: [RPCTransport.wss, .https])
+  func replies(_ transport: RPCTransport) async throws {
+    let gated = GatedService()
+    let sized = RPCService("sized") { (count: Int, _) -> String in
+      if count < 0 { throw RPCFault(String(repeating: "\u{1}", count: -count)) }
+      return String(repeating: "x", count: count)
+    }
+    try await withServer([gated.service, sized], tls: try authority.worker("*")) { worker in
+      let client = try await directClient(try authority.client()) {
+        $0.transport = transport
+        $0.connectionsPerWorkerMax = 1
+      }
+      let other = Task { await gated.call(client, worker) }
+      await gated.begun.reaches(1)
+      // ["1",null,"…"] with identifiers of one digit
+      let room = (1 << 20) - #"["1",null,""]"#.utf8.count
+      let whole = try await client.requestRaw("sized", Array("\(room)".utf8), to: worker)
+      #expect(whole.result.count == room + 2)
+      for count in [room + 1, 4 << 20, -200_000] {
+        let error = await #expect(throws: GrenacheError.self) {
+          try await client.requestRaw("sized", Array("\(count)".utf8), to: worker)
+        }
+        #expect(error?.code == .remoteError)
+        #expect(error?.message.hasPrefix("ERR_REPLY_SIZE") == true)
+      }
+      await gated.open()
+      #expect(await other.value == nil)
+    }
+  }
+}
