@@ -112,7 +112,7 @@ let package = Package(
       name: "CallBenchmark",
       dependencies: [
         "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming",
-        "GrenacheIO", argumentParser, logging, lifecycle, unixSignals,
+        "GrenacheIO", "PeerSimulation", argumentParser, logging, lifecycle, unixSignals,
       ],
       path: "Benchmarks/CallBenchmark", swiftSettings: testSettings),
     .target(name: "CAllocationCount", path: "Benchmarks/CAllocationCount"),
@@ -123,6 +123,10 @@ let package = Package(
     .target(
       name: "DHTSimulation", dependencies: ["GrenacheDHT", "TestSupport"],
       path: "Benchmarks/DHTSimulation", swiftSettings: testSettings),
+    .target(
+      name: "PeerSimulation",
+      dependencies: ["Grenache", "GrenacheTransport", "GrenacheIO", "TestSupport"],
+      path: "Benchmarks/PeerSimulation", swiftSettings: testSettings),
     .executableTarget(
       name: "Simulate", dependencies: ["DHTSimulation", argumentParser],
       path: "Benchmarks/Simulate", swiftSettings: testSettings),
@@ -184,7 +188,7 @@ let package = Package(
       name: "GrenacheTests",
       dependencies: [
         "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheAccess", "GrenacheFraming",
-        "GrenacheIO", "GrenacheTLS", "TestSupport", logging,
+        "GrenacheIO", "GrenacheTLS", "PeerSimulation", "TestSupport", logging,
       ],
       swiftSettings: testSettings),
     .testTarget(

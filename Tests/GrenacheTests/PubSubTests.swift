@@ -430,17 +430,20 @@ struct SubscriberQueueTests {
   func ring() {
     var ring = ReplayRing(messagesMax: 3, bytesMax: 10)
     for number in 1...5 { #expect(ring.append(PubMessage("\(number)")).number == UInt64(number)) }
-    #expect(ring.after(0).first == 3)
-    #expect(ring.after(0).messages.map(\.text) == ["3", "4", "5"])
-    #expect(ring.after(3).messages.map(\.text) == ["4", "5"])
-    #expect(ring.after(5).messages.isEmpty)
-    #expect(ring.after(.max - 1).messages.isEmpty)
+    #expect(ring.replay(after: 0).missing == 1...2)
+    #expect(ring.replay(after: 0).messages.map(\.text) == ["3", "4", "5"])
+    #expect(ring.replay(after: 1).missing == 2...2)
+    #expect(ring.replay(after: 2).missing == nil)
+    #expect(ring.replay(after: 3).messages.map(\.text) == ["4", "5"])
+    #expect(ring.replay(after: 5).messages.isEmpty)
+    #expect(ring.replay(after: .max).messages.isEmpty)
     _ = ring.append(PubMessage("12345678"))
-    #expect(ring.after(0).messages.map(\.text) == ["4", "5", "12345678"])
+    #expect(ring.replay(after: 0).messages.map(\.text) == ["4", "5", "12345678"])
     _ = ring.append(PubMessage("12345"))
-    #expect(ring.after(0).messages.map(\.text) == ["12345"])
+    #expect(ring.replay(after: 0).messages.map(\.text) == ["12345"])
     _ = ring.append(PubMessage(String(repeating: "x", count: 11)))
-    #expect(ring.after(0).messages.isEmpty)
+    #expect(ring.replay(after: 0).messages.isEmpty)
+    #expect(ring.replay(after: 2).missing == 3...8)
   }
 
   @Test(

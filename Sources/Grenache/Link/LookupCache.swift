@@ -1,8 +1,8 @@
-internal import GrenacheIO
-internal import GrenacheTransport
+package import GrenacheIO
+package import GrenacheTransport
 
 /// The results of lookups, for a while, up to a number.
-struct LookupCache {
+package struct LookupCache {
   private struct Entry {
     var endpoints: [Endpoint]
     var expiry: MonotonicTime
@@ -11,7 +11,7 @@ struct LookupCache {
   private let age: Duration
   private let entriesMax: Int
 
-  init(age: Duration, entriesMax: Int) {
+  package init(age: Duration, entriesMax: Int) {
     self.age = age
     self.entriesMax = entriesMax
   }
@@ -19,7 +19,7 @@ struct LookupCache {
   var count: Int { entries.count }
 
   /// - Parameter staleBy: how much too old the result may be.
-  func endpoints(
+  package func endpoints(
     of service: String, at now: MonotonicTime, staleBy: Duration = .zero
   ) -> [Endpoint]? {
     guard let entry = entries[service], entry.expiry + staleBy > now else { return nil }
@@ -27,7 +27,7 @@ struct LookupCache {
   }
 
   /// Keeps `endpoints`; an empty result is not kept, so that a new worker is seen at once.
-  mutating func store(_ endpoints: [Endpoint], of service: String, at now: MonotonicTime) {
+  package mutating func store(_ endpoints: [Endpoint], of service: String, at now: MonotonicTime) {
     guard !endpoints.isEmpty, entriesMax > 0 else {
       entries[service] = nil
       return
@@ -36,7 +36,7 @@ struct LookupCache {
     entries[service] = Entry(endpoints: endpoints, expiry: now + age)
   }
 
-  mutating func remove(_ service: String) {
+  package mutating func remove(_ service: String) {
     entries[service] = nil
   }
 

@@ -44,6 +44,12 @@ final class PubShard {
     }
   }
 
+  var emptyQueue: SubscriberQueue {
+    SubscriberQueue(
+      messagesMax: configuration.queueMessagesMax, bytesMax: configuration.queueBytesMax,
+      policy: configuration.slowSubscribers)
+  }
+
   func add(_ subscriber: Subscriber) {
     guard subscribers.updateValue(subscriber, forKey: ObjectIdentifier(subscriber)) == nil else {
       return
@@ -100,9 +106,8 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
   static let openingDeadline = Duration.seconds(10)
 
   private let shard: PubShard
-  private var queue: SubscriberQueue
+  private var feed: SubscriberFeed
   private var connection: WebSocketConnection?
-  private var topics: Set<String>?
   private var isExtended = false
   private var isSubscribed = false
   private var isClosed = false
@@ -111,13 +116,11 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
 
   init(_ shard: PubShard, on loop: isolated EventLoop) {
     self.shard = shard
-    queue = SubscriberQueue(
-      messagesMax: shard.configuration.queueMessagesMax,
-      bytesMax: shard.configuration.queueBytesMax, policy: shard.configuration.slowSubscribers)
+    feed = SubscriberFeed(shard.emptyQueue)
   }
 
   /// What waits for it, here and in the connection.
-  var heldBytes: Int { queue.bytes + (connection?.pendingOutputBytes ?? 0) }
+  var heldBytes: Int { feed.bytes + (connection?.pendingOutputBytes ?? 0) }
 
   /// The first pass comes with the opening handshake, whether anything has been said or not.
   func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {
@@ -182,8 +185,8 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
 
   /// Takes a message into the queue, if it is about what was asked for, and sends what can be sent.
   func offer(_ message: PubMessage, _ forms: PubForms, on loop: isolated EventLoop) {
-    guard let connection, wants(message.topic) else { return }
-    switch queue.append(forms.entry(isExtended: isExtended)) {
+    guard let connection else { return }
+    switch feed.offer(message, { forms.entry(isExtended: isExtended) }) {
     case .queued:
       break
     case .dropped(let count):
@@ -195,38 +198,39 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
     send(on: loop)
   }
 
-  private func wants(_ topic: String?) -> Bool {
-    guard let topics else { return true }
-    return topic.map(topics.contains) ?? false
-  }
-
   private func subscribe(_ opening: PubWire.Subscribe, on loop: isolated EventLoop) {
     loop.core.cancel(timer)
     isSubscribed = true
-    topics = opening.topics.map(Set.init)
     shard.add(self)
     say(.init(epoch: shard.epoch, next: shard.ring.next), on: loop)
-    guard let after = opening.after, after < shard.ring.next, opening.epoch == shard.epoch else {
-      return
-    }
-    let (messages, first) = shard.ring.after(after)
-    if first > after + 1 { sayGap(after + 1...first - 1, on: loop) }
-    for message in messages {
-      guard let number = message.number else { continue }
-      offer(message, PubForms(message, number), on: loop)
-    }
+    let isKnown = opening.epoch == shard.epoch
+    feed = SubscriberFeed(
+      shard.emptyQueue, topics: opening.topics.map(Set.init), after: isKnown ? opening.after : nil)
+    send(on: loop)
   }
 
   /// Sends while the connection takes it; the rest waits in the queue.
   private func send(on loop: isolated EventLoop) {
     guard let connection else { return }
-    while !connection.isOutputFull, connection.isOpen, let entry = queue.popFirst() {
-      if let lost = entry.lostBefore { sayGap(lost, on: loop) }
-      connection.send(entry.isText ? .text : .binary, entry.payload.span, on: loop)
+    while !connection.isOutputFull, connection.isOpen {
+      switch feed.next(from: shard.ring) {
+      case .gap(let numbers):
+        sayGap(numbers, on: loop)
+      case .replay(let message, let number):
+        send(PubForms(message, number).entry(isExtended: isExtended), connection, on: loop)
+      case .entry(let entry):
+        send(entry, connection, on: loop)
+      case nil:
+        if isDraining { connection.close(.goingAway, on: loop) }
+        return
+      }
     }
-    guard queue.isEmpty, !connection.isOutputFull else { return }
-    if let lost = queue.takeLostAtEnd() { sayGap(lost, on: loop) }
-    if isDraining { connection.close(.goingAway, on: loop) }
+  }
+
+  private func send(
+    _ entry: SubscriberQueue.Entry, _ connection: WebSocketConnection, on loop: isolated EventLoop
+  ) {
+    connection.send(entry.isText ? .text : .binary, entry.payload.span, on: loop)
   }
 
   /// Names what is missing; among the numbers may be others that the subscriber did not ask for.

@@ -1,33 +1,33 @@
 /// Where a subscriber is in what one publisher says: which run of it, and up to which number. It decides
 /// what to ask for after a loss, and which messages are missing.
-struct PublisherCursor: Hashable, Sendable {
+package struct PublisherCursor: Hashable, Sendable {
   /// Messages that are missing.
-  enum Gap: Hashable, Sendable {
+  package enum Gap: Hashable, Sendable {
     case numbers(ClosedRange<UInt64>)
     /// Nobody knows how many.
     case unknown
   }
 
   /// Whether numbers that are left out are those of other topics.
-  let hasTopics: Bool
+  package let hasTopics: Bool
   /// The run of the publisher, once it is known.
-  private(set) var epoch: String?
+  package private(set) var epoch: String?
   /// The last number of that run that has come, or need not come.
-  private(set) var last: UInt64 = 0
+  package private(set) var last: UInt64 = 0
   /// Whether the publisher has said everything that it had to say: it went away in order.
-  private(set) var isComplete = true
+  package private(set) var isComplete = true
 
-  init(hasTopics: Bool) {
+  package init(hasTopics: Bool) {
     self.hasTopics = hasTopics
   }
 
   /// Where to go on from: what to ask a publisher for.
-  var after: UInt64? { epoch == nil ? nil : last }
+  package var after: UInt64? { epoch == nil ? nil : last }
 
   /// The publisher has said which run this is and which number comes next.
   ///
   /// - Returns: what is missing of the run before.
-  mutating func opened(epoch: String, next: UInt64) -> Gap? {
+  package mutating func opened(epoch: String, next: UInt64) -> Gap? {
     isComplete = false
     guard epoch != self.epoch else { return nil }
     let isAnother = self.epoch != nil
@@ -37,7 +37,7 @@ struct PublisherCursor: Hashable, Sendable {
   }
 
   /// The publisher has named messages that it gave up.
-  mutating func lost(_ numbers: ClosedRange<UInt64>) -> Gap? {
+  package mutating func lost(_ numbers: ClosedRange<UInt64>) -> Gap? {
     guard numbers.upperBound > last else { return nil }
     let first = hasTopics ? numbers.lowerBound : min(numbers.lowerBound, last + 1)
     last = numbers.upperBound
@@ -47,7 +47,7 @@ struct PublisherCursor: Hashable, Sendable {
   /// A message with its number has come.
   ///
   /// - Returns: whether it is new, and what is missing before it that nobody has named.
-  mutating func received(_ number: UInt64) -> (isNew: Bool, gap: Gap?) {
+  package mutating func received(_ number: UInt64) -> (isNew: Bool, gap: Gap?) {
     guard number > last else { return (false, nil) }
     let expected = last + 1
     last = number
@@ -58,7 +58,7 @@ struct PublisherCursor: Hashable, Sendable {
   /// The connection has ended.
   ///
   /// - Parameter inOrder: whether the publisher had said everything before.
-  mutating func closed(inOrder: Bool) {
+  package mutating func closed(inOrder: Bool) {
     isComplete = inOrder || epoch == nil
   }
 }

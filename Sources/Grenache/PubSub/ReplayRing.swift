@@ -1,19 +1,19 @@
 /// The last messages of a publisher, for subscribers that come back: bounded in number and bytes.
-struct ReplayRing {
+package struct ReplayRing {
   private let messagesMax: Int
   private let bytesMax: Int
   private var messages: [PubMessage] = []
   private var bytes = 0
   /// The number that the next message has.
-  private(set) var next: UInt64 = 1
+  package private(set) var next: UInt64 = 1
 
-  init(messagesMax: Int, bytesMax: Int) {
+  package init(messagesMax: Int, bytesMax: Int) {
     self.messagesMax = messagesMax
     self.bytesMax = bytesMax
   }
 
   /// Numbers a message and keeps it, giving up the oldest for it.
-  mutating func append(_ message: PubMessage) -> PubMessage {
+  package mutating func append(_ message: PubMessage) -> PubMessage {
     var numbered = message
     numbered.number = next
     next += 1
@@ -34,14 +34,17 @@ struct ReplayRing {
     return numbered
   }
 
-  /// What is kept behind `number`, and the first number that is.
-  func after(_ number: UInt64) -> (messages: ArraySlice<PubMessage>, first: UInt64) {
-    let first = next - UInt64(messages.count)
+  /// What a subscriber gets that knows everything up to `number`: what is missing, and what is kept.
+  package func replay(
+    after number: UInt64
+  ) -> (missing: ClosedRange<UInt64>?, messages: ArraySlice<PubMessage>) {
     // Whoever claims to know more than there has been knows everything.
-    guard number < next else { return ([], next) }
-    guard number >= first else { return (messages[...], first) }
-    let skipped = min(Int(clamping: number - first) + 1, messages.count)
-    return (messages[skipped...], max(number + 1, first))
+    guard number < next - 1 else { return (nil, []) }
+    let first = next - UInt64(messages.count)
+    guard number + 1 < first else {
+      return (nil, messages[min(Int(clamping: number + 1 - first), messages.count)...])
+    }
+    return (number + 1...first - 1, messages[...])
   }
 
   private static func bytes(_ message: PubMessage) -> Int {

@@ -2,18 +2,24 @@
 ///
 /// Which messages were given up is kept where they would have been, so that the subscriber is told in
 /// its place: neighbours are one range, so that this needs no memory of its own.
-struct SubscriberQueue {
+package struct SubscriberQueue {
   /// A message as it will be sent; its payload is shared among subscribers.
-  struct Entry: Hashable {
-    var number: UInt64
-    var isText: Bool
-    var payload: [UInt8]
+  package struct Entry: Hashable {
+    package var number: UInt64
+    package var isText: Bool
+    package var payload: [UInt8]
     /// What has been given up directly before it; other numbers that the subscriber did not ask for may
     /// lie between.
-    var lostBefore: ClosedRange<UInt64>?
+    package var lostBefore: ClosedRange<UInt64>?
+
+    package init(number: UInt64, isText: Bool, payload: [UInt8]) {
+      self.number = number
+      self.isText = isText
+      self.payload = payload
+    }
   }
 
-  enum Outcome: Hashable {
+  package enum Outcome: Hashable {
     case queued
     /// So many messages have been given up, this one or others.
     case dropped(Int)
@@ -25,20 +31,20 @@ struct SubscriberQueue {
   private let policy: SlowSubscriberPolicy
   private var entries: [Entry] = []
   private var head = 0
-  private(set) var bytes = 0
+  package private(set) var bytes = 0
   /// What has been given up behind the last entry.
   private var lostAtEnd: ClosedRange<UInt64>?
 
-  init(messagesMax: Int, bytesMax: Int, policy: SlowSubscriberPolicy) {
+  package init(messagesMax: Int, bytesMax: Int, policy: SlowSubscriberPolicy) {
     self.messagesMax = messagesMax
     self.bytesMax = bytesMax
     self.policy = policy
   }
 
   var count: Int { entries.count - head }
-  var isEmpty: Bool { count == 0 }
+  package var isEmpty: Bool { count == 0 }
 
-  mutating func append(_ entry: Entry) -> Outcome {
+  package mutating func append(_ entry: Entry) -> Outcome {
     let size = entry.payload.count
     guard size <= bytesMax, messagesMax > 0 else { return giveUp(entry) }
     if count < messagesMax, bytes + size <= bytesMax {
@@ -62,7 +68,7 @@ struct SubscriberQueue {
   }
 
   /// What has been given up and has nothing behind it yet, once; for an empty queue.
-  mutating func takeLostAtEnd() -> ClosedRange<UInt64>? {
+  package mutating func takeLostAtEnd() -> ClosedRange<UInt64>? {
     guard isEmpty else { return nil }
     defer { lostAtEnd = nil }
     return lostAtEnd
@@ -82,7 +88,7 @@ struct SubscriberQueue {
     return min(first.lowerBound, second.lowerBound)...max(first.upperBound, second.upperBound)
   }
 
-  mutating func popFirst() -> Entry? {
+  package mutating func popFirst() -> Entry? {
     guard head < entries.count else { return nil }
     let entry = entries[head]
     entries[head].payload = []

@@ -5,8 +5,6 @@ internal import GrenacheTransport
 
 /// The state of a client, confined to its link's loop: the workers it knows and how they behave.
 final class RPCClientCore {
-  /// How many workers one call tries to reach.
-  static let reachedMax = 8
   /// Workers that are remembered; beyond it, those without connections are forgotten.
   static let workersMax = 10_000
 
@@ -14,7 +12,7 @@ final class RPCClientCore {
   private let configuration: PeerRPCClientConfiguration
   private let http: RPCHTTPCaller
   private var workers: [WorkerKey: RPCWorker] = [:]
-  private var groups: [String: RPCWorkerGroup] = [:]
+  private var groups: [String: RPCWorkerGroup<RPCWorker>] = [:]
   private var callsInFlight = 0
   /// How often the client has been closed: a call that began before is not sent again.
   private var closings = 0
@@ -46,6 +44,8 @@ final class RPCClientCore {
     guard callsInFlight < configuration.callsInFlightMax else {
       throw GrenacheError(.limitReached, "\(callsInFlight) calls are in flight already")
     }
+    var call = call
+    call.closings = closings
     callsInFlight += 1
     defer { callsInFlight -= 1 }
     retries.deposit()
@@ -56,20 +56,20 @@ final class RPCClientCore {
     if let delay = call.options.hedgeDelay, call.options.isIdempotent {
       return try await hedge(call, after: delay, on: loop)
     }
-    let closings = closings
     // Most calls need one attempt, and nothing but that.
     let group = try await group(for: call.service, worker: nil, by: call.deadline, on: loop)
-    guard let worker = group.choose(avoiding: [], using: &generator, on: loop) else {
-      throw unreachable(call.service, RPCAttempts(closings: closings), on: loop)
-    }
+    guard
+      let choice = group.choose(avoiding: [], at: loop.core.now, using: &generator)
+    else { return try await attempts(call, plan(call), on: loop) }
+    choice.warmUp?.warmUp(on: loop)
+    let worker = choice.worker
     do throws(GrenacheError) {
       return try await worker.call(call, by: call.limit, on: loop)
     } catch {
-      let tried = RPCAttempts(closings: closings)
-      tried.workers = [worker]
-      try tried.note(error, call.deadline)
-      try checkRetry(error, call, tried, worker)
-      return try await attempts(call, tried, on: loop)
+      guard call.closings == closings else { throw error }
+      let plan = plan(call, tried: [worker])
+      if let failure = failed(error, worker, plan) { throw failure }
+      return try await attempts(call, plan, on: loop)
     }
   }
 
@@ -77,20 +77,30 @@ final class RPCClientCore {
     _ service: String, _ action: String?, to worker: Endpoint?, by deadline: MonotonicTime,
     on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCClientStream {
-    let group = try await group(for: service, worker: worker, by: deadline, on: loop)
+    var group = try await group(for: service, worker: worker, by: deadline, on: loop)
     var fields = HTTPFields()
     if let action { fields.append(RPCHTTPHead.actionField, action) }
-    let tried = RPCAttempts(closings: closings)
-    while let worker = group.choose(avoiding: tried.workers, using: &generator, on: loop) {
-      tried.workers.append(worker)
-      do throws(GrenacheError) {
-        let stream = try await worker.openStream(service, fields, by: deadline, on: loop)
-        return RPCClientStream(stream, worker: worker.endpoint, replyDeadline: deadline)
-      } catch {
-        try tried.note(error, deadline)
+    // A stream that has reached nobody may go to the next worker, and none is sent again.
+    let limits = RPCCallLimits(isIdempotent: false, deadline: deadline, retriesMax: 0)
+    let plan = RPCCallPlan<RPCWorker>(service, limits)
+    while true {
+      switch plan.next(in: group, at: loop.core.now, using: &generator) {
+      case .call(let worker, warmUp: _):
+        do throws(GrenacheError) {
+          let stream = try await worker.openStream(service, fields, by: deadline, on: loop)
+          return RPCClientStream(stream, worker: worker.endpoint, replyDeadline: deadline)
+        } catch {
+          if let failure = failed(error, worker, plan) { throw failure }
+        }
+      case .lookUp:
+        link.core(on: loop).forget(service)
+        if worker == nil {
+          group = try await self.group(for: service, worker: nil, by: deadline, on: loop)
+        }
+      case .fail(let error):
+        throw error
       }
     }
-    throw unreachable(service, tried, on: loop)
   }
 
   func close(on loop: isolated EventLoop) {
@@ -103,65 +113,43 @@ final class RPCClientCore {
 
   // MARK: Attempts
 
-  /// Sends the call to one worker after the other, as long as that does no harm and may help.
+  private func plan(_ call: RPCCall, tried: [RPCWorker] = []) -> RPCCallPlan<RPCWorker> {
+    let limits = RPCCallLimits(
+      isIdempotent: call.options.isIdempotent, deadline: call.deadline,
+      retriesMax: configuration.retriesMax)
+    return RPCCallPlan(call.service, limits, tried: tried)
+  }
+
+  private func failed(
+    _ error: GrenacheError, _ worker: RPCWorker, _ plan: RPCCallPlan<RPCWorker>
+  ) -> GrenacheError? {
+    plan.failed(error, at: worker, budget: &retries, now: .now(), using: &generator)
+  }
+
+  /// Sends the call to one worker after the other, as its plan says.
   private func attempts(
-    _ call: RPCCall, _ tried: RPCAttempts, on loop: isolated EventLoop
+    _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
     let service = call.service
     var group = try await group(for: service, worker: nil, by: call.deadline, on: loop)
-    var hasLookedUp = false
     while true {
-      guard let worker = group.choose(avoiding: tried.workers, using: &generator, on: loop) else {
-        // What was known may be old: those who announce the service now are asked, too.
-        guard !hasLookedUp else { throw unreachable(service, tried, on: loop) }
-        hasLookedUp = true
+      switch plan.next(in: group, at: loop.core.now, using: &generator) {
+      case .call(let worker, let next):
+        next?.warmUp(on: loop)
+        do throws(GrenacheError) {
+          return try await worker.call(call, by: call.limit, on: loop)
+        } catch {
+          guard call.closings == closings else { throw error }
+          if let failure = failed(error, worker, plan) { throw failure }
+        }
+      case .lookUp:
         link.core(on: loop).forget(service)
-        let before = group.endpoints
         group = try await self.group(for: service, worker: nil, by: call.deadline, on: loop)
-        if group.endpoints == before { throw unreachable(service, tried, on: loop) }
-        continue
-      }
-      tried.workers.append(worker)
-      do throws(GrenacheError) {
-        return try await worker.call(call, by: call.limit, on: loop)
-      } catch {
-        try tried.note(error, call.deadline)
-        try checkRetry(error, call, tried, worker)
+      case .fail(let error):
+        link.core(on: loop).forget(service)
+        throw error
       }
     }
-  }
-
-  /// Whether the call may be sent again after `error`.
-  ///
-  /// A call that has reached nobody may go to the next worker; one that a worker turned away, too, but
-  /// as a retry that counts. One that may have been carried out is sent again only if it is idempotent.
-  private func checkRetry(
-    _ error: GrenacheError, _ call: RPCCall, _ tried: RPCAttempts, _ worker: RPCWorker
-  ) throws(GrenacheError) {
-    guard tried.closings == closings else { throw error }
-    switch error.code {
-    case .workerUnreachable, .workerNotTrusted:
-      guard tried.workers.count < Self.reachedMax else { throw error }
-    case .overloaded:
-      guard tried.retries < configuration.retriesMax, retries.withdraw() else { throw error }
-      tried.retries += 1
-    case .connectionLost, .deadlineExceeded, .invalidReply:
-      guard call.options.isIdempotent, call.deadline > .now(),
-        tried.retries < configuration.retriesMax, retries.withdraw()
-      else { throw error }
-      tried.retries += 1
-      worker.sitOut(from: .now())
-    default:
-      throw error
-    }
-  }
-
-  private func unreachable(
-    _ service: String, _ tried: RPCAttempts, on loop: isolated EventLoop
-  ) -> GrenacheError {
-    link.core(on: loop).forget(service)
-    // Who could not prove who it is says more than who was not there.
-    return tried.failure ?? GrenacheError(.workerUnreachable, "no worker of \(service) is left")
   }
 
   // MARK: Hedging
@@ -171,11 +159,12 @@ final class RPCClientCore {
     _ call: RPCCall, after delay: Duration, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
     let race = RPCRace()
-    let tried = RPCAttempts(closings: closings)
-    start(call, tried, in: race, on: loop)
+    // Both know whom the other has called.
+    let plan = plan(call)
+    start(call, plan, in: race, on: loop)
     var outcome = await race.wait(until: min(call.deadline, .now() + delay), on: loop)
     if case .undecided = outcome {
-      if call.deadline > .now(), retries.withdraw() { start(call, tried, in: race, on: loop) }
+      if call.deadline > .now(), retries.withdraw() { start(call, plan, in: race, on: loop) }
       outcome = await race.wait(until: call.deadline, on: loop)
     }
     race.cancel()
@@ -188,13 +177,13 @@ final class RPCClientCore {
   }
 
   private func start(
-    _ call: RPCCall, _ tried: RPCAttempts, in race: RPCRace, on loop: isolated EventLoop
+    _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, in race: RPCRace, on loop: isolated EventLoop
   ) {
     race.runners += 1
     race.tasks.append(
       Task {
         do throws(GrenacheError) {
-          race.ended(.success(try await attempts(call, tried, on: loop)), on: loop)
+          race.ended(.success(try await attempts(call, plan, on: loop)), on: loop)
         } catch {
           race.ended(.failure(error), on: loop)
         }
@@ -207,9 +196,9 @@ final class RPCClientCore {
   private func group(
     for service: String, worker: Endpoint?, by deadline: MonotonicTime,
     on loop: isolated EventLoop
-  ) async throws(GrenacheError) -> RPCWorkerGroup {
+  ) async throws(GrenacheError) -> RPCWorkerGroup<RPCWorker> {
     if let worker {
-      let group = RPCWorkerGroup(warmMax: 1)
+      let group = RPCWorkerGroup<RPCWorker>(warmMax: 1)
       group.update([worker]) { self.worker(at: $0, service, isNamed: true) }
       return group
     }
@@ -223,7 +212,7 @@ final class RPCClientCore {
     guard !found.isEmpty else {
       throw GrenacheError(.serviceNotFound, "no worker announces \(service)")
     }
-    let group: RPCWorkerGroup
+    let group: RPCWorkerGroup<RPCWorker>
     if let known = groups[service] {
       group = known
     } else {

@@ -11,6 +11,8 @@ struct RPCCall: Sendable {
   var options: RPCCallOptions
   /// Whether the worker of the options is one that a lookup has found.
   var isWorkerFound = false
+  /// How often the client had been closed when the call began.
+  var closings = 0
 
   /// When an attempt that begins now has to be over.
   var limit: MonotonicTime {
@@ -27,10 +29,7 @@ struct RPCCall: Sendable {
 }
 
 /// One worker as a client knows it: its connections, and how it has behaved lately.
-final class RPCWorker {
-  /// The longest time that a failing worker is passed over.
-  static let sitOutMax = Duration.seconds(30)
-
+final class RPCWorker: RPCCandidate {
   private let destination: Destination
   private let context: TLSContext?
   private let configuration: PeerRPCClientConfiguration
@@ -39,11 +38,8 @@ final class RPCWorker {
   private var connecting = 0
   /// Who waits for the connection that is being made.
   private var waiting: [LoopPromise<TransportError?>] = []
-  private var failures = 0
-  private var hasAnswered = false
-  /// The calls that are with this worker.
-  private(set) var callsInFlight = 0
-  private(set) var sitsOutUntil = MonotonicTime(nanoseconds: 0)
+  var standing: WorkerStanding
+  private var generator = FastGenerator()
 
   init(
     _ destination: Destination, context: TLSContext?, http: RPCHTTPCaller,
@@ -53,22 +49,21 @@ final class RPCWorker {
     self.context = context
     self.http = http
     self.configuration = configuration
+    standing = WorkerStanding(sitOutTime: configuration.sitOutTime)
   }
 
   var endpoint: Endpoint { destination.endpoint }
 
   var isUnused: Bool {
-    callsInFlight == 0 && connecting == 0 && !connections.contains(where: \.isOpen)
+    standing.callsInFlight == 0 && connecting == 0 && !connections.contains(where: \.isOpen)
   }
 
   /// Whether a call needs no connecting, as far as is known.
   var isWarm: Bool {
-    configuration.transport == .https ? hasAnswered : connections.contains(where: \.isOpen)
+    configuration.transport == .https ? standing.hasAnswered : connections.contains(where: \.isOpen)
   }
 
   var isConnecting: Bool { connecting > 0 }
-
-  func isReady(at now: MonotonicTime) -> Bool { now >= sitsOutUntil }
 
   // MARK: Calls
 
@@ -76,8 +71,8 @@ final class RPCWorker {
   func call(
     _ call: RPCCall, by limit: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
-    callsInFlight += 1
-    defer { callsInFlight -= 1 }
+    standing.callsInFlight += 1
+    defer { standing.callsInFlight -= 1 }
     do throws(GrenacheError) {
       let reply: RPCReply
       if configuration.transport == .https {
@@ -86,10 +81,10 @@ final class RPCWorker {
         let connection = try await connection(for: call.service, by: limit, on: loop)
         reply = try await connection.call(call, by: limit, on: loop)
       }
-      noteAnswer()
+      standing.noteAnswer()
       return reply
     } catch {
-      note(error)
+      standing.note(error.code, at: .now(), using: &generator)
       throw error
     }
   }
@@ -101,7 +96,7 @@ final class RPCWorker {
     do throws(GrenacheError) {
       return try await http.openStream(service, fields, to: destination, by: deadline, on: loop)
     } catch {
-      note(error)
+      standing.note(error.code, at: .now(), using: &generator)
       throw error
     }
   }
@@ -109,33 +104,6 @@ final class RPCWorker {
   func close(on loop: isolated EventLoop) {
     for connection in connections { connection.close(on: loop) }
     connections = []
-  }
-
-  private func noteAnswer() {
-    hasAnswered = true
-    if failures != 0 { failures = 0 }
-  }
-
-  /// An error of the worker's own is an answer; one that it could not be reached for makes it sit out.
-  private func note(_ error: GrenacheError) {
-    switch error.code {
-    case .workerUnreachable, .workerNotTrusted, .connectionLost, .overloaded, .invalidReply:
-      sitOut(from: .now())
-    case .remoteError, .notPermitted:
-      noteAnswer()
-    default:
-      break
-    }
-  }
-
-  /// Makes it sit out for a time that doubles with each failure in a row. Of calls that fail at once
-  /// the first counts.
-  func sitOut(from now: MonotonicTime) {
-    hasAnswered = false
-    guard now >= sitsOutUntil else { return }
-    failures = min(failures + 1, 16)
-    let time = min(configuration.sitOutTime * (1 << (failures - 1)), Self.sitOutMax)
-    sitsOutUntil = now + time
   }
 
   // MARK: Connections
@@ -190,7 +158,7 @@ final class RPCWorker {
     Task {
       let failure = await connect(by: deadline, on: loop)
       connecting -= 1
-      if failure != nil { sitOut(from: .now()) }
+      if failure != nil { standing.sitOut(from: .now(), using: &generator) }
       let waiting = self.waiting
       self.waiting = []
       for promise in waiting { promise.fulfil(failure, on: loop) }

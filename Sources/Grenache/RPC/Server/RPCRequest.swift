@@ -77,13 +77,13 @@ public struct RPCFault: Error, Hashable, Sendable, CustomStringConvertible {
   static let notPermittedCode = "ERR_NOT_PERMITTED"
 
   /// What the message of a call begins with that came while the server shut down.
-  static let shuttingDownCode = "ERR_SHUTTING_DOWN"
+  package static let shuttingDownCode = "ERR_SHUTTING_DOWN"
 
   /// What a worker means by the beginning of its message, up to the colon or the end.
   ///
   /// - Parameter isExtended: whether it speaks the extension; from any other worker the text is one of
   ///   an application, whatever it says.
-  static func code(of message: String, isExtended: Bool) -> GrenacheError.Code {
+  package static func code(of message: String, isExtended: Bool) -> GrenacheError.Code {
     guard isExtended else { return .remoteError }
     switch message.prefix(while: { $0 != ":" }) {
     case notPermittedCode: return .notPermitted
@@ -106,7 +106,7 @@ public struct RPCFault: Error, Hashable, Sendable, CustomStringConvertible {
   static let deadlineCode = "ERR_DEADLINE_EXCEEDED"
 
   /// What the message of a call begins with of which the service has too many already.
-  static let overloadedCode = "ERR_OVERLOADED"
+  package static let overloadedCode = "ERR_OVERLOADED"
 
   /// What the caller reads.
   public var message: String

@@ -23,6 +23,9 @@ public struct RPCService: Sendable {
   /// are turned away with `overloaded`, which tells callers to go to another worker (default 1,000).
   public var callsInFlightMax = 1_000
 
+  /// Calls of the service that are being answered at present.
+  public var callsInFlight: Int { load.count }
+
   /// A service that takes and gives JSON text as bytes.
   public init(raw name: String, _ handler: @escaping Handler) {
     self.init(raw: name, handler, stream: nil)

@@ -1,11 +1,11 @@
-internal import GrenacheIO
+package import GrenacheIO
 
 /// The calls of one connection that are being answered or wait for it, so that they can be cancelled.
 ///
 /// Each has a place of its own until it ends, so that beginning and ending one costs the same however
 /// many there are.
 @safe
-struct RunningCalls {
+package struct RunningCalls {
   @safe
   private struct Entry {
     var rid: [UInt8]
@@ -19,10 +19,12 @@ struct RunningCalls {
   /// The places that are not taken.
   private var free: [Int] = []
 
-  var count: Int { entries.count - free.count }
+  package init() {}
+
+  package var count: Int { entries.count - free.count }
 
   /// The earliest deadline that is still to come.
-  func nextDeadline(after now: MonotonicTime) -> MonotonicTime? {
+  package func nextDeadline(after now: MonotonicTime) -> MonotonicTime? {
     var next: MonotonicTime?
     for entry in entries where entry.isRunning {
       guard let deadline = entry.deadline, deadline > now else { continue }
@@ -32,7 +34,7 @@ struct RunningCalls {
   }
 
   /// Notes a call; its place names it until `end`.
-  mutating func add(_ rid: [UInt8], deadline: MonotonicTime?) -> Int {
+  package mutating func add(_ rid: [UInt8], deadline: MonotonicTime?) -> Int {
     let entry = unsafe Entry(rid: rid, deadline: deadline, task: nil)
     guard let place = free.popLast() else {
       entries.append(entry)
@@ -42,16 +44,21 @@ struct RunningCalls {
     return place
   }
 
-  /// The handler is about to run in the current task; `false` when there is no point in it any more.
-  mutating func begin(_ place: Int, at now: MonotonicTime) -> Bool {
+  /// Whether there is a point in beginning: nobody has cancelled the call, and it is not too late.
+  package func mayBegin(_ place: Int, at now: MonotonicTime) -> Bool {
     guard !entries[place].isCancelled else { return false }
-    if let deadline = entries[place].deadline, deadline <= now { return false }
+    return entries[place].deadline.map { $0 > now } ?? true
+  }
+
+  /// The handler is about to run in the current task; `false` when there is no point in it any more.
+  package mutating func begin(_ place: Int, at now: MonotonicTime) -> Bool {
+    guard mayBegin(place, at: now) else { return false }
     unsafe entries[place].task = withUnsafeCurrentTask { unsafe $0 }
     return true
   }
 
   /// The handler has returned; whether its answer is still wanted.
-  mutating func end(_ place: Int) -> Bool {
+  package mutating func end(_ place: Int) -> Bool {
     entries[place].isRunning = false
     unsafe entries[place].task = nil
     free.append(place)
@@ -62,7 +69,7 @@ struct RunningCalls {
   func isCancelled(_ place: Int) -> Bool { entries[place].isCancelled }
 
   /// Cancels the call of that identifier.
-  mutating func cancel(_ rid: Span<UInt8>) {
+  package mutating func cancel(_ rid: Span<UInt8>) {
     for place in entries.indices where entries[place].isRunning {
       let known = entries[place].rid
       if known.span.equals(rid) { cancel(at: place) }
@@ -70,13 +77,13 @@ struct RunningCalls {
   }
 
   /// Cancels the calls whose deadline has passed.
-  mutating func cancelLate(at now: MonotonicTime) {
+  package mutating func cancelLate(at now: MonotonicTime) {
     for place in entries.indices where entries[place].isRunning {
       if let deadline = entries[place].deadline, deadline <= now { cancel(at: place) }
     }
   }
 
-  mutating func cancelAll() {
+  package mutating func cancelAll() {
     for place in entries.indices where entries[place].isRunning { cancel(at: place) }
   }
 

@@ -1,32 +1,5 @@
 internal import GrenacheIO
 
-/// What one call has tried so far.
-final class RPCAttempts {
-  /// How often the client had been closed when the call began.
-  let closings: Int
-  var workers: [RPCWorker] = []
-  /// How often the call has been sent again.
-  var retries = 0
-  /// Why the others failed.
-  private(set) var failure: GrenacheError?
-
-  init(closings: Int) {
-    self.closings = closings
-  }
-
-  /// - Throws: `deadlineExceeded` when there is no time for another.
-  func note(_ error: GrenacheError, _ deadline: MonotonicTime) throws(GrenacheError) {
-    if error.cause?.tls != nil || failure == nil { failure = error }
-    switch error.code {
-    case .workerUnreachable where deadline <= .now():
-      throw GrenacheError(
-        .deadlineExceeded, "no worker was reached in time", cause: failure?.cause)
-    default:
-      break
-    }
-  }
-}
-
 /// Several attempts of one call at the same time, of which the first answer counts.
 final class RPCRace {
   enum Outcome {

@@ -1,0 +1,143 @@
+import Foundation
+import Grenache
+import GrenacheTransport
+
+/// Workers that die or are restarted under load.
+enum Deaths {
+  /// P28: one of three workers is killed.
+  static func killedWorker() async throws -> Bool {
+    try await withFleet { fleet, client in
+      let (latencies, failures) = try await load(client, .idempotent) {
+        try await Task.sleep(for: .seconds(1))
+        await fleet.member(.worker, 1)?.kill()
+        try await Task.sleep(for: .seconds(2))
+      }
+      let p99 = latencies.percentile(99)
+      Promises.show(
+        "P28 one of three workers killed: \(latencies.count) idempotent calls, "
+          + "\(failures.count) failed; \(latencies.summary)")
+      for failure in failures.prefix(3) { Promises.show("  \(failure)") }
+      return failures.isEmpty && p99 < 1_000
+    }
+  }
+
+  /// P39: each worker in turn is asked to end, and started again.
+  static func rollingRestart() async throws -> Bool {
+    try await withFleet { fleet, client in
+      let statuses = Shared<[Int32]>([])
+      let (latencies, failures) = try await load(client, RPCCallOptions()) {
+        for index in 0..<3 {
+          try await Task.sleep(for: .seconds(1))
+          let status = await fleet.member(.worker, index)?.terminate() ?? -1
+          statuses.withLock { $0.append(status) }
+          try await fleet.replace(.worker, index, samePort: index > 0)
+        }
+        try await Task.sleep(for: .seconds(1))
+      }
+      let ended = statuses.withLock { $0 }
+      Promises.show(
+        "P39 rolling restart: \(latencies.count) calls, none sent twice, \(failures.count) lost; "
+          + "exit \(ended); \(latencies.summary)")
+      for failure in failures.prefix(3) { Promises.show("  \(failure)") }
+      return failures.isEmpty && ended == [0, 0, 0]
+    }
+  }
+
+  /// P34: every worker fails every call, and calls may be sent again.
+  static func retries() async throws -> Bool {
+    let fleet = try Fleet()
+    let carriedOut = Shared(0)
+    let failing = RPCService(raw: Member.service) { request in
+      carriedOut.withLock { $0 += 1 }
+      try await Task.sleep(for: .seconds(30))
+      return request.payload
+    }
+    try await fleet.add(.grape)
+    var workers: [LocalWorker] = []
+    for _ in 0..<3 {
+      workers.append(try await LocalWorker([failing], fleet.authority, grapes: fleet.grapes))
+    }
+    let link = try await fleet.link()
+    while try await link.lookup(Member.service).count < 3 {
+      try await Task.sleep(for: .milliseconds(100))
+    }
+    var configuration = PeerRPCClientConfiguration()
+    configuration.sitOutTime = .zero
+    let client = await PeerRPCClient(link: link, configuration: configuration)
+    let calls = 5_000
+    await withTaskGroup { group in
+      for _ in 0..<100 {
+        group.addTask {
+          for _ in 0..<calls / 100 {
+            var options = RPCCallOptions.idempotent
+            options.attemptTimeout = .milliseconds(20)
+            _ = try? await client.requestRaw(
+              Member.service, [0x31], within: .milliseconds(100), options: options)
+          }
+        }
+      }
+    }
+    await client.close()
+    for worker in workers { await worker.stop() }
+    await fleet.end()
+    let sent = carriedOut.withLock { $0 }
+    let burst = PeerRPCClientConfiguration().retryBurstMax
+    Promises.show("P34 \(calls) calls that all fail were sent \(sent) times (\(burst) saved up)")
+    return sent > calls && sent <= calls + calls / 10 + burst
+  }
+
+  private static func withFleet(
+    _ body: (Fleet, PeerRPCClient) async throws -> Bool
+  ) async throws -> Bool {
+    let fleet = try Fleet()
+    do {
+      try await fleet.add(.grape)
+      for _ in 0..<3 { try await fleet.add(.worker, "--work", "1") }
+      let link = try await fleet.link()
+      while try await link.lookup(Member.service).count < 3 {
+        try await Task.sleep(for: .milliseconds(100))
+      }
+      let client = await PeerRPCClient(link: link)
+      let isKept = try await body(fleet, client)
+      await client.close()
+      await fleet.end()
+      return isKept
+    } catch {
+      await fleet.end()
+      throw error
+    }
+  }
+
+  /// Keeps 24 callers busy while `body` runs.
+  private static func load(
+    _ client: PeerRPCClient, _ options: RPCCallOptions, during body: () async throws -> Void
+  ) async throws -> (Latencies, [String]) {
+    let isOver = Shared(false)
+    let tasks = (0..<24).map { _ in
+      Task {
+        var latencies = Latencies()
+        var failures: [String] = []
+        while !isOver.withLock({ $0 }) {
+          let start = ContinuousClock.now
+          do throws(GrenacheError) {
+            _ = try await client.requestRaw(Member.service, [0x31], options: options)
+          } catch {
+            failures.append("\(error.code): \(error)")
+          }
+          latencies.add(ContinuousClock.now - start)
+          try? await Task.sleep(for: .milliseconds(1))
+        }
+        return (latencies, failures)
+      }
+    }
+    try await body()
+    isOver.withLock { $0 = true }
+    var (latencies, failures) = (Latencies(), [String]())
+    for task in tasks {
+      let (times, errors) = await task.value
+      latencies.add(times)
+      failures += errors
+    }
+    return (latencies, failures)
+  }
+}

@@ -1,0 +1,107 @@
+package import GrenacheIO
+internal import GrenacheTransport
+
+/// How often and how far one call may go.
+package struct RPCCallLimits: Hashable, Sendable {
+  /// How many workers one call tries to reach.
+  package static let reachedMax = 8
+
+  package var isIdempotent: Bool
+  package var deadline: MonotonicTime
+  /// How often it is sent again.
+  package var retriesMax: Int
+
+  package init(isIdempotent: Bool, deadline: MonotonicTime, retriesMax: Int) {
+    self.isIdempotent = isIdempotent
+    self.deadline = deadline
+    self.retriesMax = retriesMax
+  }
+}
+
+/// What one call has tried so far and does next. It decides and does nothing itself: time, chance and what
+/// came of each attempt are given.
+///
+///     next → call → (failed → next)* → answered, or fail
+package final class RPCCallPlan<Worker: RPCCandidate> {
+  /// What to do next.
+  package enum Step {
+    /// Call a worker; connect to another one meanwhile, where one is named.
+    case call(Worker, warmUp: Worker?)
+    /// Ask who announces the service now, then `lookedUp`.
+    case lookUp
+    case fail(GrenacheError)
+  }
+
+  private let service: String
+  private let limits: RPCCallLimits
+  private(set) var tried: [Worker]
+  private var retries = 0
+  private var failure: GrenacheError?
+  /// Those who were known before the lookup that is asked for.
+  private var before: [Endpoint]?
+  private var hasLookedUp = false
+
+  /// - Parameter tried: who has been called already.
+  package init(_ service: String, _ limits: RPCCallLimits, tried: [Worker] = []) {
+    self.service = service
+    self.limits = limits
+    self.tried = tried
+  }
+
+  package func next(
+    in group: RPCWorkerGroup<Worker>, at now: MonotonicTime,
+    using generator: inout some RandomNumberGenerator
+  ) -> Step {
+    // What has been looked up again and is the same leads nowhere.
+    if let before, before == group.endpoints { return .fail(unreachable) }
+    before = nil
+    if let choice = group.choose(avoiding: tried, at: now, using: &generator) {
+      tried.append(choice.worker)
+      return .call(choice.worker, warmUp: choice.warmUp)
+    }
+    // What was known may be old: those who announce the service now are asked, too.
+    guard !hasLookedUp else { return .fail(unreachable) }
+    hasLookedUp = true
+    before = group.endpoints
+    return .lookUp
+  }
+
+  /// An attempt has failed.
+  ///
+  /// A call that has reached nobody may go to the next worker; one that a worker turned away, too, but
+  /// as a retry that counts. One that may have been carried out is sent again only if it is idempotent.
+  ///
+  /// - Returns: what the call fails with; `nil` when there is a next step.
+  package func failed(
+    _ error: GrenacheError, at worker: Worker, budget: inout RetryBudget, now: MonotonicTime,
+    using generator: inout some RandomNumberGenerator
+  ) -> GrenacheError? {
+    if error.cause?.tls != nil || failure == nil { failure = error }
+    switch error.code {
+    case .workerUnreachable where limits.deadline <= now:
+      return GrenacheError(
+        .deadlineExceeded, "no worker was reached in time", cause: failure?.cause)
+    case .workerUnreachable, .workerNotTrusted:
+      return tried.count < RPCCallLimits.reachedMax ? nil : error
+    case .overloaded:
+      return takeRetry(&budget) ? nil : error
+    case .connectionLost, .deadlineExceeded, .invalidReply:
+      guard limits.isIdempotent, limits.deadline > now, takeRetry(&budget) else { return error }
+      worker.standing.sitOut(from: now, using: &generator)
+      return nil
+    default:
+      return error
+    }
+  }
+
+  private func takeRetry(_ budget: inout RetryBudget) -> Bool {
+    guard retries < limits.retriesMax, budget.withdraw() else { return false }
+    retries += 1
+    return true
+  }
+
+  /// Who could not prove who it is says more than who was not there.
+  private var unreachable: GrenacheError {
+    failure ?? GrenacheError(.workerUnreachable, "no worker of \(service) is left")
+  }
+}

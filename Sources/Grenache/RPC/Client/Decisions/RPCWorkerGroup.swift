@@ -1,0 +1,84 @@
+package import GrenacheIO
+package import GrenacheTransport
+
+/// The workers of one service as the last lookup found them; time and chance are given.
+///
+/// Some of them are kept warm: connected, with calls shared among them. Each call goes to the less busy
+/// of two of those, drawn by chance. Who fails sits out for a while.
+package final class RPCWorkerGroup<Worker: RPCCandidate> {
+  package private(set) var endpoints: [Endpoint] = []
+  package private(set) var workers: [Worker] = []
+  private let warmMax: Int
+
+  package init(warmMax: Int) {
+    self.warmMax = max(1, warmMax)
+  }
+
+  /// Takes over what a lookup has found; cheap when nothing has changed.
+  package func update(_ endpoints: [Endpoint], make: (Endpoint) -> Worker) {
+    guard endpoints != self.endpoints else { return }
+    self.endpoints = endpoints
+    workers = endpoints.map(make)
+  }
+
+  /// The worker for the next call, none of `tried`; `nil` when all have been tried.
+  ///
+  /// A worker that is not connected is named to be connected to meanwhile, if fewer than the limit are:
+  /// calls wait for a connection only while there is none.
+  package func choose(
+    avoiding tried: [Worker], at now: MonotonicTime,
+    using generator: inout some RandomNumberGenerator
+  ) -> (worker: Worker, warmUp: Worker?)? {
+    var warm = TwoDrawn()
+    var connecting = TwoDrawn()
+    var cold = TwoDrawn()
+    var out: Worker?
+    for worker in workers where !tried.contains(where: { $0 === worker }) {
+      if !worker.standing.isReady(at: now) {
+        let sitsOutUntil = worker.standing.sitsOutUntil
+        if out.map({ sitsOutUntil < $0.standing.sitsOutUntil }) ?? true { out = worker }
+      } else if worker.isWarm {
+        warm.add(worker, using: &generator)
+      } else if worker.isConnecting {
+        connecting.add(worker, using: &generator)
+      } else {
+        cold.add(worker, using: &generator)
+      }
+    }
+    if let chosen = warm.lessBusy(using: &generator) {
+      let hasRoom = warm.count + connecting.count < warmMax
+      return (chosen, hasRoom ? cold.lessBusy(using: &generator) : nil)
+    }
+    let chosen =
+      connecting.lessBusy(using: &generator) ?? cold.lessBusy(using: &generator) ?? out
+    return chosen.map { ($0, nil) }
+  }
+
+  /// Two of any number, each with the same chance (reservoir sampling).
+  private struct TwoDrawn {
+    private var first: Worker?
+    private var second: Worker?
+    private(set) var count = 0
+
+    mutating func add(_ worker: Worker, using generator: inout some RandomNumberGenerator) {
+      count += 1
+      switch count {
+      case 1: first = worker
+      case 2: second = worker
+      default:
+        switch Int.random(in: 0..<count, using: &generator) {
+        case 0: first = worker
+        case 1: second = worker
+        default: break
+        }
+      }
+    }
+
+    func lessBusy(using generator: inout some RandomNumberGenerator) -> Worker? {
+      guard let first, let second else { return first }
+      let (one, other) = (first.standing.callsInFlight, second.standing.callsInFlight)
+      if one == other { return Bool.random(using: &generator) ? first : second }
+      return other < one ? second : first
+    }
+  }
+}

@@ -1,0 +1,64 @@
+package import GrenacheIO
+
+/// How a worker has behaved towards one client: whether it answers, how busy it is, and until when it is
+/// passed over. Time and chance are given.
+///
+///     ready → (a failure) sitting out → ready; with each failure in a row it sits out twice as long
+package struct WorkerStanding {
+  /// The longest time that a failing worker is passed over.
+  package static let sitOutMax = Duration.seconds(30)
+
+  private let sitOutTime: Duration
+  private var failures = 0
+  private(set) var hasAnswered = false
+  /// The calls that are with this worker.
+  package var callsInFlight = 0
+  private(set) var sitsOutUntil = MonotonicTime(nanoseconds: 0)
+
+  /// - Parameter sitOutTime: how long it sits out after a first failure.
+  package init(sitOutTime: Duration) {
+    self.sitOutTime = sitOutTime
+  }
+
+  func isReady(at now: MonotonicTime) -> Bool { now >= sitsOutUntil }
+
+  package mutating func noteAnswer() {
+    hasAnswered = true
+    if failures != 0 { failures = 0 }
+  }
+
+  /// An error of the worker's own is an answer; one that it could not be reached for makes it sit out.
+  package mutating func note(
+    _ code: GrenacheError.Code, at now: MonotonicTime,
+    using generator: inout some RandomNumberGenerator
+  ) {
+    switch code {
+    case .workerUnreachable, .workerNotTrusted, .connectionLost, .overloaded, .invalidReply:
+      sitOut(from: now, using: &generator)
+    case .remoteError, .notPermitted:
+      noteAnswer()
+    default:
+      break
+    }
+  }
+
+  /// Makes it sit out, a quarter longer or shorter by chance, so that many clients do not come back at
+  /// once. Of calls that fail at once the first counts.
+  package mutating func sitOut(
+    from now: MonotonicTime, using generator: inout some RandomNumberGenerator
+  ) {
+    hasAnswered = false
+    guard now >= sitsOutUntil else { return }
+    failures = min(failures + 1, 16)
+    let time = min(sitOutTime * (1 << (failures - 1)), Self.sitOutMax)
+    sitsOutUntil = now + time * Double.random(in: 0.75...1.25, using: &generator)
+  }
+}
+
+/// A worker among which a call's destination is chosen.
+package protocol RPCCandidate: AnyObject {
+  var standing: WorkerStanding { get set }
+  /// Whether a call needs no connecting, as far as is known.
+  var isWarm: Bool { get }
+  var isConnecting: Bool { get }
+}
