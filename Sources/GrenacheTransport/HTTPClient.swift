@@ -65,6 +65,12 @@ package final class HTTPClient {
   ) async throws(TransportError) -> HTTPClientResponse {
     while true {
       let (connection, isReused) = try await connection(to: destination, by: deadline, on: loop)
+      guard !isClosed else {
+        // While the connection was being made.
+        connection.close(on: loop)
+        release(connection, to: destination, on: loop)
+        throw .closed("this client has been closed", peer: nil)
+      }
       active[ObjectIdentifier(connection)] = connection
       var request = request
       prepare?(&request)

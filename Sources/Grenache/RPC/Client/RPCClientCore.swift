@@ -44,6 +44,8 @@ final class RPCClientCore {
     guard callsInFlight < configuration.callsInFlightMax else {
       throw GrenacheError(.limitReached, "\(callsInFlight) calls are in flight already")
     }
+    var call = call
+    call.closings = closings
     callsInFlight += 1
     defer { callsInFlight -= 1 }
     retries.deposit()
@@ -54,20 +56,20 @@ final class RPCClientCore {
     if let delay = call.options.hedgeDelay, call.options.isIdempotent {
       return try await hedge(call, after: delay, on: loop)
     }
-    let closings = closings
     // Most calls need one attempt, and nothing but that.
     let group = try await group(for: call.service, worker: nil, by: call.deadline, on: loop)
     guard
       let choice = group.choose(avoiding: [], at: loop.core.now, using: &generator)
-    else { return try await attempts(call, plan(call), since: closings, on: loop) }
+    else { return try await attempts(call, plan(call), on: loop) }
     choice.warmUp?.warmUp(on: loop)
     let worker = choice.worker
     do throws(GrenacheError) {
       return try await worker.call(call, by: call.limit, on: loop)
     } catch {
+      guard call.closings == closings else { throw error }
       let plan = plan(call, tried: [worker])
-      if let failure = failed(error, worker, plan, since: closings) { throw failure }
-      return try await attempts(call, plan, since: closings, on: loop)
+      if let failure = failed(error, worker, plan) { throw failure }
+      return try await attempts(call, plan, on: loop)
     }
   }
 
@@ -75,7 +77,6 @@ final class RPCClientCore {
     _ service: String, _ action: String?, to worker: Endpoint?, by deadline: MonotonicTime,
     on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCClientStream {
-    let closings = closings
     var group = try await group(for: service, worker: worker, by: deadline, on: loop)
     var fields = HTTPFields()
     if let action { fields.append(RPCHTTPHead.actionField, action) }
@@ -89,7 +90,7 @@ final class RPCClientCore {
           let stream = try await worker.openStream(service, fields, by: deadline, on: loop)
           return RPCClientStream(stream, worker: worker.endpoint, replyDeadline: deadline)
         } catch {
-          if let failure = failed(error, worker, plan, since: closings) { throw failure }
+          if let failure = failed(error, worker, plan) { throw failure }
         }
       case .lookUp:
         link.core(on: loop).forget(service)
@@ -119,20 +120,15 @@ final class RPCClientCore {
     return RPCCallPlan(call.service, limits, tried: tried)
   }
 
-  /// What the call fails with, or `nil` if its plan goes on: not for a call that began before the client
-  /// was closed.
   private func failed(
-    _ error: GrenacheError, _ worker: RPCWorker, _ plan: RPCCallPlan<RPCWorker>,
-    since closings: Int
+    _ error: GrenacheError, _ worker: RPCWorker, _ plan: RPCCallPlan<RPCWorker>
   ) -> GrenacheError? {
-    guard closings == self.closings else { return error }
-    return plan.failed(error, at: worker, budget: &retries, now: .now(), using: &generator)
+    plan.failed(error, at: worker, budget: &retries, now: .now(), using: &generator)
   }
 
   /// Sends the call to one worker after the other, as its plan says.
   private func attempts(
-    _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, since closings: Int,
-    on loop: isolated EventLoop
+    _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
     let service = call.service
     var group = try await group(for: service, worker: nil, by: call.deadline, on: loop)
@@ -143,7 +139,8 @@ final class RPCClientCore {
         do throws(GrenacheError) {
           return try await worker.call(call, by: call.limit, on: loop)
         } catch {
-          if let failure = failed(error, worker, plan, since: closings) { throw failure }
+          guard call.closings == closings else { throw error }
+          if let failure = failed(error, worker, plan) { throw failure }
         }
       case .lookUp:
         link.core(on: loop).forget(service)
@@ -183,12 +180,10 @@ final class RPCClientCore {
     _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, in race: RPCRace, on loop: isolated EventLoop
   ) {
     race.runners += 1
-    let closings = closings
     race.tasks.append(
       Task {
         do throws(GrenacheError) {
-          let reply = try await attempts(call, plan, since: closings, on: loop)
-          race.ended(.success(reply), on: loop)
+          race.ended(.success(try await attempts(call, plan, on: loop)), on: loop)
         } catch {
           race.ended(.failure(error), on: loop)
         }

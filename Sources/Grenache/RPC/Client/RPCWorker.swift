@@ -11,6 +11,8 @@ struct RPCCall: Sendable {
   var options: RPCCallOptions
   /// Whether the worker of the options is one that a lookup has found.
   var isWorkerFound = false
+  /// How often the client had been closed when the call began.
+  var closings = 0
 
   /// When an attempt that begins now has to be over.
   var limit: MonotonicTime {
