@@ -185,9 +185,9 @@ let package = Package(
     .testTarget(
       name: "CommandTests",
       dependencies: [
-        "GrapeCommand", "GrenacheCommand", "Grenache", "PubSubExample", "StreamExample", "HelloWorker",
-        "HelloClient", "GrenacheTransport", "GrenacheFraming", "GrenacheIO", "GrenacheTLS",
-        "TestSupport",
+        "GrapeCommand", "GrenacheCommand", "Grenache", "PubSubExample", "StreamExample",
+        "HelloWorker", "HelloClient", "GrenacheTransport", "GrenacheFraming", "GrenacheIO",
+        "GrenacheTLS", "TestSupport", logging,
       ],
       swiftSettings: testSettings),
   ],

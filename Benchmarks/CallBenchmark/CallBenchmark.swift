@@ -14,7 +14,8 @@ struct CallBenchmark: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "call-benchmark",
     subcommands: [
-      Measure.self, Soak.self, FleetSoak.self, Promises.self, SimulatePeers.self, Storm.self, StormClients.self, Server.self,
+      Measure.self, Soak.self, FleetSoak.self, Promises.self, SimulatePeers.self, Storm.self,
+      StormClients.self, Server.self,
       Member.self,
     ],
     defaultSubcommand: Measure.self)

@@ -154,7 +154,8 @@ package final class PublishScenario {
     peer.inFlight += 1
     let connection = peer.connection
     let last = arrivals[ObjectIdentifier(peer)] ?? timeline.now
-    let due = max(last, timeline.now + timeline.milliseconds(1...5)) + timeline.milliseconds(peer.readMs)
+    let due =
+      max(last, timeline.now + timeline.milliseconds(1...5)) + timeline.milliseconds(peer.readMs)
     arrivals[ObjectIdentifier(peer)] = due
     timeline.at(due) { [self] in
       guard peer.connection == connection else { return }

@@ -90,7 +90,8 @@ final class LeakWatch: Sendable {
             Double(late) / 1_048_576, Double(late - early) / Double(max(early, 1)) * 100,
             descriptors.0, descriptors.1))
         // Who is connected to them changes with who has been restarted.
-        isGood = isGood && late - early <= max(early / 20, 2 << 20)
+        isGood =
+          isGood && late - early <= max(early / 20, 2 << 20)
           && descriptors.1 <= descriptors.0 + 8
       }
       return isGood

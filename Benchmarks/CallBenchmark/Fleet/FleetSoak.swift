@@ -9,7 +9,8 @@ import Synchronization
 /// restarted.
 struct FleetSoak: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Kill and restart processes of a fleet under load; fails with anything lost or leaked.")
+    abstract:
+      "Kill and restart processes of a fleet under load; fails with anything lost or leaked.")
 
   @Option(help: "Minutes.")
   var minutes = 5.0

@@ -7,10 +7,12 @@ enum Deadlines {
   static func kept() async throws -> Bool {
     let fleet = try Fleet()
     let worker = try await LocalWorker(
-      [RPCService(raw: Member.service) { request in
-        try await Task.sleep(for: .seconds(30))
-        return request.payload
-      }], fleet.authority)
+      [
+        RPCService(raw: Member.service) { request in
+          try await Task.sleep(for: .seconds(30))
+          return request.payload
+        }
+      ], fleet.authority)
     let client = await PeerRPCClient(link: try await fleet.link(to: worker.endpoint))
     let late = Shared(Latencies())
     let early = Shared(0)
@@ -20,7 +22,8 @@ enum Deadlines {
           for _ in 0..<100 {
             let time = Duration.milliseconds(Int.random(in: 20...120))
             let start = ContinuousClock.now
-            _ = try? await client.requestRaw(Member.service, [0x31], to: worker.endpoint, within: time)
+            _ = try? await client.requestRaw(
+              Member.service, [0x31], to: worker.endpoint, within: time)
             let error = (ContinuousClock.now - start) - time
             if error < .zero { early.withLock { $0 += 1 } }
             late.withLock { $0.add(max(error, .zero)) }

@@ -23,7 +23,8 @@ final class LocalWorker: Sendable {
       link = try await Link(LinkConfiguration(grapes: grapes, tls: tls), logger: quiet)
     }
     let server = PeerRPCServer(
-      configuration, services: services, link: link, group: try EventLoopGroup(count: 1), logger: quiet)
+      configuration, services: services, link: link, group: try EventLoopGroup(count: 1),
+      logger: quiet)
     let (addresses, listening) = AsyncStream.makeStream(of: SocketAddress.self)
     task = Task { try await server.run { listening.yield($0) } }
     var iterator = addresses.makeAsyncIterator()

@@ -19,7 +19,8 @@ enum StreamBesideCalls {
         ratios.append(beside.percentile(99) / idle.percentile(99))
         Promises.show(
           String(
-            format: "P38 idle p99 %.2f ms; beside a stream of 100 MiB (%.2f s) p99 %.2f ms: %.1f times",
+            format:
+              "P38 idle p99 %.2f ms; beside a stream of 100 MiB (%.2f s) p99 %.2f ms: %.1f times",
             idle.percentile(99), took, beside.percentile(99), ratios.last ?? 0))
       }
       await client.close()
