@@ -39,6 +39,15 @@ final class CallNetwork {
     }
   }
 
+  private var arrivals: [Endpoint: MonotonicTime] = [:]
+
+  /// What a server says comes in the order in which it says it, as over TCP.
+  private func deliver(from server: SimulatedServer, _ action: @escaping () -> Void) {
+    let due = max(timeline.now + latency, arrivals[server.endpoint] ?? timeline.now)
+    arrivals[server.endpoint] = due
+    timeline.at(due, action)
+  }
+
   private var latency: Duration { timeline.milliseconds(latencyMs) }
 
   func lookUp(_ answer: @escaping ([Endpoint]?) -> Void) {
@@ -57,7 +66,12 @@ final class CallNetwork {
       guard let server = server(at: endpoint), !server.isSilent else { return }
       guard server.takesConnections else { return connected(nil) }
       connected(server.incarnation)
-      server.watch { [self] inOrder in timeline.after(latency) { closed(inOrder) } }
+      server.watch { [self] inOrder in
+        // Of whom one hears nothing any more, the keep-alive gives up.
+        guard !server.isSilent else { return timeline.after(.seconds(50)) { closed(false) } }
+        let isWhole = inOrder && !server.hasBeenSilent
+        deliver(from: server) { closed(isWhole) }
+      }
     }
   }
 
@@ -72,7 +86,7 @@ final class CallNetwork {
       else { return }
       server.receive(call, timeLeft: timeLeft) { [self] answer in
         guard !server.isSilent else { return }
-        timeline.after(latency) { reply(answer) }
+        deliver(from: server) { reply(answer) }
       }
     }
   }

@@ -31,7 +31,11 @@ final class SimulatedServer {
   /// Changes with each restart: connections belong to one.
   private(set) var incarnation = 0
   /// Nothing comes to it or from it, and nobody is told.
-  var isSilent = false
+  var isSilent = false {
+    didSet { hasBeenSilent = hasBeenSilent || isSilent }
+  }
+  /// Whether something that this run has said may not have come.
+  private(set) var hasBeenSilent = false
   var callsMax = 1_000
   var workMs = 1...20
   /// Told of each handler that begins.
@@ -72,6 +76,7 @@ final class SimulatedServer {
     guard state == .down else { return }
     state = .up
     incarnation += 1
+    hasBeenSilent = isSilent
   }
 
   private func endIfDrained() {

@@ -17,6 +17,8 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
   private var promise: LoopPromise<Outcome>?
   private var response: HTTPClientResponse?
   private var keepsAlive = true
+  /// What the server has said with its last response.
+  private var serverKeepAlive = HTTPClientKeepAlive(nil)
   /// Why the stream has closed: a server may refuse a certificate when the handshake is over already.
   private var failure: TransportError?
   private lazy var idleTimer = TargetTimer(self)
@@ -99,7 +101,8 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
   }
 
   func becomeIdle(on loop: isolated EventLoop) {
-    loop.core.arm(idleTimer, after: configuration.idleTimeout)
+    loop.core.arm(
+      idleTimer, after: serverKeepAlive.idleTimeout(atMost: configuration.idleTimeout))
   }
 
   func close(on loop: isolated EventLoop) {
@@ -147,10 +150,12 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
     switch try parser.next(bytes, from: &offset) {
     case .head:
       let head = parser.head
-      keepsAlive = head.isKeepAlive
+      let fields = head.ownedFields(in: bytes)
+      serverKeepAlive = HTTPClientKeepAlive(fields["Keep-Alive"])
+      keepsAlive = head.isKeepAlive && serverKeepAlive.isUsable
       response = HTTPClientResponse(
-        status: head.status, fields: head.ownedFields(in: bytes), body: [],
-        identity: stream?.identity, negotiated: stream?.negotiated)
+        status: head.status, fields: fields, body: [], identity: stream?.identity,
+        negotiated: stream?.negotiated)
       return true
     case .informational:
       return true

@@ -93,6 +93,8 @@ final class MemberProcess: Sendable {
 struct ProcessUsage: Sendable {
   var residentBytes: Int
   var descriptors: Int
+  /// Processor time so far, of all threads.
+  var cpuSeconds: Double
   /// How many descriptors there are of each kind: of sockets, pipes and files by name.
   var kinds: [String: Int] = [:]
 
@@ -103,6 +105,11 @@ struct ProcessUsage: Sendable {
     let fields = text.split(separator: " ")
     residentBytes =
       (fields.count > 1 ? Int(fields[1]) ?? 0 : 0) * Int(sysconf(Int32(_SC_PAGESIZE)))
+    let stat = (try? String(contentsOfFile: "\(path)/stat", encoding: .utf8)) ?? ""
+    // Behind the name, which may hold spaces: the 12th and 13th are user and system time.
+    let times = stat[(stat.lastIndex(of: ")") ?? stat.startIndex)...].split(separator: " ")
+      .dropFirst(12).prefix(2).compactMap { Double($0) }
+    cpuSeconds = times.reduce(0, +) / Double(sysconf(Int32(_SC_CLK_TCK)))
     let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(path)/fd")) ?? []
     descriptors = names.count
     for name in names {

@@ -63,6 +63,7 @@ enum Comebacks {
     served(&before)
     try await fleet.replace(role, 0, samePort: true)
     let start = ContinuousClock.now
+    let cpu = ProcessUsage().cpuSeconds
     var after = before
     var shown = 0
     while zip(before, after).contains(where: ==), ContinuousClock.now < start + .seconds(60) {
@@ -74,7 +75,12 @@ enum Comebacks {
         Promises.show("    \(back) after \(ContinuousClock.now - start)")
       }
     }
-    return ContinuousClock.now - start
+    let took = ContinuousClock.now - start
+    Promises.show(
+      String(
+        format: "    processor time: %.2f s here, %.2f s of the other side",
+        ProcessUsage().cpuSeconds - cpu, fleet.member(role, 0)?.usage.cpuSeconds ?? 0))
+    return took
   }
 
   private static func callersReturn(_ fleet: Fleet) async throws -> Duration {

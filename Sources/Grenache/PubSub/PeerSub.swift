@@ -19,13 +19,14 @@ public struct PeerSubConfiguration: Sendable {
   public var lookupInterval = Duration.seconds(5)
   /// Publishers that are followed at once (default 100).
   public var publishersMax = 100
-  /// How long connecting to one may take (default 5 s).
-  public var connectTimeout = Duration.seconds(5)
+  /// How long connecting to one may take (default 10 s, as long as a publisher lets connections wait
+  /// for their handshake: who gives up sooner begins at the end of the line again).
+  public var connectTimeout = Duration.seconds(10)
   /// The pause before connecting again, at first; it doubles with each failure, and each is drawn by
   /// chance between half and all of it (default 250 ms).
   public var reconnectDelayMin = Duration.milliseconds(250)
-  /// The longest such pause (default 5 s).
-  public var reconnectDelayMax = Duration.seconds(5)
+  /// The longest such pause (default 3 s).
+  public var reconnectDelayMax = Duration.seconds(3)
   /// What a message may hold.
   public var webSocket = WebSocketLimits()
   /// Who may publish, other than by default: the certificate names the key by a URI `grenache:<key>`.

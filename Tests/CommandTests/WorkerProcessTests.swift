@@ -1,0 +1,129 @@
+import Foundation
+import Grenache
+import GrenacheTLS
+import GrenacheTransport
+import Logging
+import Synchronization
+import TestSupport
+import Testing
+
+/// Workers as processes, and a client that calls them without a pause.
+private final class ProcessFleet: Sendable {
+  private let workers: Mutex<[RunningCommand]>
+  private let client: PeerRPCClient
+  private let isOver = Mutex(false)
+  private let calls = Mutex(0)
+  private let grape: RunningCommand
+  private let api: String
+
+  init(workers count: Int) async throws {
+    grape = try RunningCommand(
+      Programs.grape,
+      [
+        "--dp", "0", "--aph", "0", "--bn", "", "-b", "127.0.0.1", "--json", "--tls-dir",
+        GeneratedCertificates.directory("grape"),
+      ])
+    api = member("api", of: await grape.firstLine())
+    workers = Mutex([])
+    let endpoint = try #require(Endpoint(api))
+    let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    let tls = try GeneratedCertificates.configuration("client")
+    var configuration = LinkConfiguration(grapes: [endpoint], tls: tls)
+    configuration.cacheAge = .seconds(1)
+    let link = try await Link(configuration, logger: quiet)
+    client = await PeerRPCClient(link: link)
+    for _ in 0..<count { try await startWorker() }
+    while try await link.lookup("rpc_test").count < count {
+      try await Task.sleep(for: .milliseconds(100))
+    }
+  }
+
+  func startWorker() async throws {
+    let worker = try RunningCommand(
+      Programs.grenache,
+      [
+        "serve", "rpc_test", "--port", "0", "--json", "--echo", "--bind", "127.0.0.1", "--grape",
+        api, "--tls-dir", GeneratedCertificates.directory("worker"),
+      ])
+    _ = await worker.firstLine()
+    workers.withLock { $0.append(worker) }
+  }
+
+  func takeWorker() -> RunningCommand { workers.withLock { $0.removeFirst() } }
+
+  /// Waits until so many more calls have been answered.
+  func answers(_ count: Int) async throws {
+    let end = calls.withLock { $0 } + count
+    while calls.withLock({ $0 }) < end { try await Task.sleep(for: .milliseconds(5)) }
+  }
+
+  /// Keeps calling while `body` runs; how long the calls took, and what failed.
+  func load(
+    _ options: RPCCallOptions, during body: () async throws -> Void
+  ) async throws -> (times: [Duration], failures: [GrenacheError]) {
+    let tasks = (0..<12).map { _ in
+      Task {
+        var times: [Duration] = []
+        var failures: [GrenacheError] = []
+        while !isOver.withLock({ $0 }) {
+          let start = ContinuousClock.now
+          do throws(GrenacheError) {
+            _ = try await client.requestRaw("rpc_test", [0x31], options: options)
+          } catch {
+            failures.append(error)
+          }
+          times.append(ContinuousClock.now - start)
+          calls.withLock { $0 += 1 }
+        }
+        return (times, failures)
+      }
+    }
+    try await body()
+    isOver.withLock { $0 = true }
+    var all = ([Duration](), [GrenacheError]())
+    for task in tasks {
+      let (times, failures) = await task.value
+      all = (all.0 + times, all.1 + failures)
+    }
+    return (all.0.sorted(), all.1)
+  }
+
+  func stop() async {
+    await client.close()
+    for worker in workers.withLock({ $0 }) { _ = await worker.terminate() }
+    _ = await grape.terminate()
+  }
+}
+
+@Suite("Workers as processes", .timeLimit(.minutes(2)))
+struct WorkerProcessTests {
+  @Test("P28 one of three workers is killed under load: no idempotent call fails, p99 < 1 s")
+  func killed() async throws {
+    let fleet = try await ProcessFleet(workers: 3)
+    let result = try await fleet.load(.idempotent) {
+      try await fleet.answers(500)
+      let victim = fleet.takeWorker()
+      kill(victim.processIdentifier, SIGKILL)
+      _ = await victim.end()
+      try await fleet.answers(1_000)
+    }
+    #expect(result.failures.isEmpty, "\(result.failures.prefix(3))")
+    #expect(result.times[result.times.count * 99 / 100] < .seconds(1))
+    await fleet.stop()
+  }
+
+  @Test("P39 a rolling restart of processes loses no call, and each of them exits with 0")
+  func rolling() async throws {
+    let fleet = try await ProcessFleet(workers: 3)
+    let result = try await fleet.load(RPCCallOptions()) {
+      for _ in 0..<3 {
+        try await fleet.answers(300)
+        #expect(await fleet.takeWorker().terminate() == 0)
+        try await fleet.startWorker()
+      }
+      try await fleet.answers(300)
+    }
+    #expect(result.failures.isEmpty, "\(result.failures.prefix(3))")
+    await fleet.stop()
+  }
+}
