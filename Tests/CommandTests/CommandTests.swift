@@ -221,12 +221,18 @@ struct CommandTests {
   func plaintext() async throws {
     let grape = try RunningCommand(
       Programs.grape, ["--dp", "0", "--aph", "0", "--bn", "", "--json", "--insecure-plaintext"])
-    let api = member("api", of: await grape.firstLine())
+    let line = await grape.firstLine()
+    let api = member("api", of: line)
+    #expect(member("dht", of: line).hasPrefix("127.0.0.1:"), "the DHT is on loopback as well")
     let answer = try await run(
       Programs.curl, "-s", "-d", "{\"data\":\"svc\"}", "http://\(api)/lookup")
     #expect(answer.output == "[]")
     #expect(grape.errors.contains("plaintext"))
     _ = await grape.terminate()
+    let open = try await run(
+      Programs.grape, "--dp", "0", "--aph", "0", "--bn", "", "--insecure-plaintext",
+      "--dht-bind", "0.0.0.0")
+    #expect(open.status == 64)
   }
 
   @Test("curl: announce and lookup as existing grapes answer them; no certificate, no answer")
