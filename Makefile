@@ -5,9 +5,11 @@
 SECONDS ?= 60
 # How long processes are killed and restarted under load.
 MINUTES ?= 5
-# How many seeds the simulator takes, and up to which size it grows networks: 100000 takes half an hour.
+# How many seeds of faults the simulator takes, how large its networks are, and how large those are that
+# grow by joining: 100000 of these take half an hour.
 SEEDS ?= 10000
-NODES ?= 10000
+NODES ?= 100000
+GROWN ?= 10000
 
 # What the tools leave behind stays in the checkout.
 export TMPDIR := $(CURDIR)/.build/tmp
@@ -71,10 +73,11 @@ fuzz: ## Each parser under the fuzzer, SECONDS=60 for each
 	@sh scripts/setup.sh
 	@SECONDS_EACH=$(SECONDS) sh scripts/fuzz.sh $(TARGETS)
 
-simulate: ## Networks of DHT nodes in virtual time: up to NODES=10000, and SEEDS=10000 seeds of faults
+simulate: ## Networks of DHT nodes in virtual time: NODES=100000, GROWN=10000, SEEDS=10000 of faults
 	@sh scripts/setup.sh
 	swift build -c release --product Simulate
-	.build/release/Simulate growth --up-to $(NODES) --plot .build/simulation.svg $(SIMULATE_OPTIONS)
+	.build/release/Simulate growth --settled --up-to $(NODES) --plot .build/simulation.svg $(SIMULATE_OPTIONS)
+	.build/release/Simulate growth --up-to $(GROWN) --plot .build/simulation-grown.svg $(SIMULATE_OPTIONS)
 	.build/release/Simulate faults --seeds $(SEEDS)
 
 lint: ## Check the format

@@ -30,6 +30,37 @@ package struct GrowthMeasurement: Sendable {
     return result
   }
 
+  /// The same in a network that has long been there: services are announced all at once, and looked up
+  /// all at once, before the nodes have anything else to do.
+  package static func runSettled(nodes: Int, lookups: Int, seed: UInt64) -> GrowthMeasurement {
+    var generator = SeededGenerator(seed: seed &+ 7)
+    var network = SimulatedNetwork.settled(nodes, seed: seed)
+    var result = GrowthMeasurement(nodes: nodes, lookups: lookups)
+    let contacts = (0..<nodes).reduce(0) { $0 + (network.node($1)?.contactCount ?? 0) }
+    result.contacts = Double(contacts) / Double(nodes)
+    let order = Array(0..<nodes).shuffled(using: &generator)
+    let pairs = (0..<lookups).map { round in
+      (
+        key: simulatedHash([UInt8(round & 255), UInt8(round >> 8)], count: 20),
+        announcer: order[round % nodes], seeker: order[(round + lookups) % nodes]
+      )
+    }
+    for pair in pairs { _ = network.announce(pair.key, port: 9, at: pair.announcer) }
+    network.run(for: .milliseconds(1_500))
+    let sent = pairs.map { network.node($0.seeker)?.statistics.queriesSent ?? 0 }
+    let start = network.now
+    let requests = pairs.map { network.lookUp($0.key, at: $0.seeker) }
+    network.run(for: .milliseconds(2_500))
+    for (index, pair) in pairs.enumerated() {
+      guard let request = requests[index], let end = network.timeOfResult(request) else { continue }
+      let queries = (network.node(pair.seeker)?.statistics.queriesSent ?? 0) - sent[index]
+      result.note(
+        network.lookupResult(request), took: end - start, queries: queries,
+        expecting: pair.announcer)
+    }
+    return result
+  }
+
   /// Nodes that begin with two that are there already, up to ten of 100 at once.
   package static func grow(_ count: Int, seed: UInt64) -> SimulatedNetwork {
     var generator = SeededGenerator(seed: seed)
@@ -51,8 +82,15 @@ package struct GrowthMeasurement: Sendable {
     let sent = network.node(seeker)?.statistics.queriesSent ?? 0
     let start = network.now
     let found = network.result(of: key, at: seeker)
-    milliseconds.append(Double((network.now - start).components.attoseconds) / 1e15)
     let queries = (network.node(seeker)?.statistics.queriesSent ?? 0) - sent
+    note(found, took: network.now - start, queries: queries, expecting: announcer)
+  }
+
+  private mutating func note(
+    _ found: DHTLookupResult?, took: Duration, queries: Int, expecting announcer: Int
+  ) {
+    let (seconds, attoseconds) = took.components
+    milliseconds.append(Double(seconds) * 1e3 + Double(attoseconds) / 1e15)
     messages.append(queries * 2)
     hops.append(found?.hops ?? 0)
     let peer = DHTAddress(host: SimulatedNetwork.address(announcer).host, port: 9)

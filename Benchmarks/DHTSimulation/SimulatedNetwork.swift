@@ -32,6 +32,7 @@ package struct SimulatedNetwork {
   private var queue = EventQueue<Event>()
   private var indexByAddress: [DHTAddress: Int] = [:]
   private var lookups: [RequestKey: DHTLookupResult] = [:]
+  private var lookupEnds: [RequestKey: Duration] = [:]
   private var deliveries: [RequestKey: DHTDeliveryOutcome] = [:]
   private var gets: [RequestKey: DHTGetResult?] = [:]
   /// When the first peers of a lookup were handed on.
@@ -67,6 +68,7 @@ package struct SimulatedNetwork {
   /// Adds, or starts anew, a node.
   package mutating func start(
     _ number: Int, at address: DHTAddress? = nil, bootstrap: [Int], keepsMemory: Bool = false,
+    settledAs settled: (id: NodeID, contacts: [DHTContact])? = nil,
     configure: (inout DHTConfiguration) -> Void = { _ in }
   ) {
     let place = place(of: number, address)
@@ -75,7 +77,7 @@ package struct SimulatedNetwork {
     configuration.families = [place.address.family]
     configure(&configuration)
     let memory = keepsMemory ? place.memory : nil
-    let id = NodeID.bound(to: place.address.host, using: &generator)
+    let id = settled?.id ?? .bound(to: place.address.host, using: &generator)
     var node = DHTNode(
       ids: memory?.ids ?? DHTNodeIDs(ipv4: id, ipv6: id), configuration: configuration,
       now: place.time(at: clock), cryptography: .simulated, using: &generator)
@@ -85,6 +87,7 @@ package struct SimulatedNetwork {
       for item in memory.items { node.restore(item, now: time) }
       node.restore(memory.contacts, now: time)
     }
+    if let settled { node.settle(among: settled.contacts, now: place.time(at: clock)) }
     place.node = node
     place.lives += 1
     place.wakesAt = nil
@@ -179,6 +182,7 @@ package struct SimulatedNetwork {
   }
 
   package func lookupResult(_ key: RequestKey) -> DHTLookupResult? { lookups[key] }
+  package func timeOfResult(_ key: RequestKey) -> Duration? { lookupEnds[key] }
   package func deliveryOutcome(_ key: RequestKey) -> DHTDeliveryOutcome? { deliveries[key] }
   package func timeOfFirstPeers(_ key: RequestKey) -> Duration? { firstPeers[key] }
 
@@ -302,6 +306,7 @@ package struct SimulatedNetwork {
       if firstPeers[key] == nil { firstPeers[key] = now }
     case .lookupFinished(let id, let result):
       lookups[RequestKey(place, id)] = result
+      lookupEnds[RequestKey(place, id)] = now
     case .deliveryFinished(let id, let outcome):
       deliveries[RequestKey(place, id)] = outcome
     case .getFinished(let id, let result):

@@ -22,6 +22,8 @@ struct Growth: ParsableCommand {
   var nodes = "100,1000,10000"
   @Option(help: "In place of sizes: 100, 1,000 and so on, up to that size.")
   var upTo: Int?
+  @Flag(help: "Networks that have long been there, in place of such that grow by joining.")
+  var settled = false
   @Option(help: "Lookups in each.")
   var lookups = 500
   @Option var seed: UInt64 = 1
@@ -35,7 +37,10 @@ struct Growth: ParsableCommand {
     var results: [GrowthMeasurement] = []
     for size in sizes {
       let start = ContinuousClock.now
-      let result = GrowthMeasurement.run(nodes: size, lookups: lookups, seed: seed)
+      let result =
+        settled
+        ? GrowthMeasurement.runSettled(nodes: size, lookups: lookups, seed: seed)
+        : GrowthMeasurement.run(nodes: size, lookups: lookups, seed: seed)
       let took = Double((ContinuousClock.now - start).components.seconds)
       show(
         String(

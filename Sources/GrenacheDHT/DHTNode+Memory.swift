@@ -67,6 +67,16 @@ extension DHTNode {
     }
   }
 
+  /// Knows contacts as if each had just answered, and has nothing to look for: a node of a network that
+  /// has long been there, for simulations.
+  package mutating func settle(among contacts: [DHTContact], now: Duration) {
+    for contact in contacts {
+      tables[contact.address.family].answered(
+        contact, roundTrip: configuration.slowAfterMin, now: now)
+    }
+    for family in DHTFamily.allCases { tables[family].noteFilled() }
+  }
+
   /// Begins with contacts of before: they are asked as bootstrap nodes are, and count once they answer.
   package mutating func restore(_ contacts: [DHTContact], now: Duration) {
     for contact in contacts.prefix(configuration.verificationsMax) { verify(contact, now: now) }

@@ -270,6 +270,11 @@ struct RoutingTable: Sendable {
     }
     return nil
   }
+
+  /// Its buckets hold as many as they are going to.
+  mutating func noteFilled() {
+    for index in buckets.indices { buckets[index].hasBeenFilled = true }
+  }
 }
 
 /// The routing tables of both networks (BEP 32).

@@ -1,4 +1,5 @@
 import DHTSimulation
+import GrenacheDHT
 import TestSupport
 import Testing
 
@@ -16,6 +17,30 @@ struct FaultTests {
   func replay() {
     #expect(FaultScenario.run(seed: 5).digest == FaultScenario.run(seed: 5).digest)
     #expect(FaultScenario.run(seed: 5).digest != FaultScenario.run(seed: 6).digest)
+  }
+
+  @Test("P41 a network of 10,000 nodes: every lookup succeeds, in at most log₂ N hops")
+  func large() {
+    let result = GrowthMeasurement.runSettled(nodes: 10_000, lookups: 50, seed: 4)
+    #expect(result.successPercent == 100 && result.hops.count == 50)
+    #expect(result.hopsMax <= 14 && result.hopsMean > 1.5)
+    #expect(result.contacts > 150)
+  }
+
+  @Test("a network that is settled has the tables of one that has grown")
+  func settled() throws {
+    let network = SimulatedNetwork.settled(300, seed: 5)
+    let ids = (0..<300).compactMap { network.node($0)?.id }
+    for number in 0..<300 {
+      let node = try #require(network.node(number))
+      let all = Dictionary(grouping: ids.filter { $0 != node.id }) {
+        node.id.distance(to: $0).leadingZeroBitCount
+      }
+      let known = Dictionary(grouping: node.contacts) {
+        node.id.distance(to: $0.id).leadingZeroBitCount
+      }
+      #expect(known.mapValues(\.count) == all.mapValues { min(20, $0.count) })
+    }
   }
 
   @Test("P41 a network of 200 nodes: every lookup succeeds, in at most log₂ N hops")
