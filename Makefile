@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench bench-framing soak promises storm fuzz simulate lint imports format clean
+.PHONY: help setup build test demo bench bench-framing soak promises storm fuzz simulate lint imports docs format clean
 
 # How long each fuzz target runs.
 SECONDS ?= 60
@@ -85,6 +85,9 @@ lint: ## Check the format
 
 imports: ## Check that every target imports only what it declares
 	swift build --explicit-target-dependency-import-check error
+
+docs: ## Build the documentation; warnings are errors
+	@sh scripts/docs.sh
 
 format: ## Format in place
 	swift format --in-place --recursive --parallel Package.swift Sources Tests Benchmarks Examples

@@ -120,7 +120,9 @@ public final class CertificateAuthority: Sendable {
 
   /// Revokes the certificate in a file: gives the list, as PEM, of what `list` revokes and this one.
   ///
-  /// - Parameter list: the file of the list so far, which need not be there.
+  /// - Parameters:
+  ///   - file: the file of the certificate.
+  ///   - list: the file of the list so far, which need not be there.
   public func revoke(_ file: String, list: String) throws -> String {
     let certificates = try TLSMaterial.Everything(in: .file(file), passphrase: nil).certificates
     guard let certificate = certificates.first else { throw Self.failure("reading \(file)") }

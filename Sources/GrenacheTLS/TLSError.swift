@@ -44,16 +44,23 @@ public struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
 
   /// On which side of the connection this error arose.
   public enum Side: Hashable, Sendable {
+    /// The side that connected.
     case client
+    /// The side that was connected to.
     case server
   }
 
   /// How far things had come.
   public enum Stage: String, Hashable, Sendable {
+    /// Before any connection: the configuration.
     case configuration
+    /// Until both sides have proved who they are.
     case handshake
+    /// Reading from an open connection.
     case read
+    /// Writing to an open connection.
     case write
+    /// Saying that nothing more will be sent.
     case close
     /// Of an open connection, after certificates, roots or revocation lists have changed.
     case recheck

@@ -51,8 +51,10 @@ public struct ItemKeyPair: Sendable, CustomStringConvertible, CustomReflectable 
   /// Writes the key for its owner's eyes only (mode 0600), and the public key beside it, each file as a
   /// whole or not at all. Folders that are missing are made.
   ///
-  /// - Parameter replacing: whether a key that is there is replaced. What it has signed can then be
-  ///   changed no more.
+  /// - Parameters:
+  ///   - file: the file of the key.
+  ///   - replacing: whether a key that is there is replaced. What it has signed can then be changed no
+  ///     more.
   /// - Throws: `GrenacheError` when there is one and it is not to be replaced, or a file cannot be written.
   public func write(to file: String, replacing: Bool = false) throws(GrenacheError) {
     do {

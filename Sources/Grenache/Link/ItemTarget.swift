@@ -13,7 +13,9 @@ public struct ItemTarget: Hashable, Sendable, LosslessStringConvertible {
 
   /// That of what a key signs.
   ///
-  /// - Parameter salt: tells items of one key from each other; empty for none.
+  /// - Parameters:
+  ///   - publicKey: the key's 32 bytes.
+  ///   - salt: tells items of one key from each other; empty for none.
   public init(publicKey: [UInt8], salt: String = "") {
     bytes = Digest.sha1(publicKey + Array(salt.utf8))
   }

@@ -23,9 +23,12 @@ extension Link {
   /// stored.
   ///
   /// - Parameters:
+  ///   - value: the text.
+  ///   - key: the owner's, with which it is signed.
   ///   - salt: tells items of one key from each other; up to `StoredItem.saltBytesMax` bytes.
   ///   - sequence: has to be greater than that of what is stored; from 0 to `StoredItem.sequenceMax`.
   ///   - compareAndSwap: put it only if what is stored has this sequence number.
+  ///   - timeout: how long it may take.
   /// - Throws: `GrenacheError` as for immutable items, and `sequenceNotGreater`, `compareAndSwapFailed`.
   @discardableResult
   public func put(
@@ -41,7 +44,10 @@ extension Link {
   /// The item at `target`, checked against its hash or its signature: whoever sent it need not be
   /// trusted.
   ///
-  /// - Parameter salt: that of a mutable item that has one.
+  /// - Parameters:
+  ///   - target: where it is kept.
+  ///   - salt: that of a mutable item that has one.
+  ///   - timeout: how long it may take.
   /// - Returns: `nil` when nobody has it.
   /// - Throws: `GrenacheError`: `invalidItem` for one that is forged; `grapeUnreachable`,
   ///   `grapeRefused`, `notPermitted`, `deadlineExceeded`, `cancelled`.

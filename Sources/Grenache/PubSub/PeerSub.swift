@@ -60,8 +60,8 @@ public enum SubscriptionEvent: Hashable, Sendable {
 ///       if case .message(let message, _) = event { print(message.text) }
 ///     }
 ///
-/// At most `bufferMax` events, of `bufferBytesMax` bytes, wait; a subscriber that is too slow for that meets its publishers' limits,
-/// who tell it what it has lost, if they are of this package.
+/// At most `bufferMax` events, of `bufferBytesMax` bytes, wait; a subscriber that is too slow for that
+/// meets its publishers' limits, who tell it what it has lost, if they are of this package.
 public final class PeerSub: AsyncSequence, Service {
   /// What it hears.
   public typealias Element = SubscriptionEvent

@@ -121,9 +121,11 @@ public final class PeerRPCClient: Sendable {
   /// Calls `service` with JSON text and returns the reply as it came.
   ///
   /// - Parameters:
+  ///   - service: the service to call.
   ///   - payload: one JSON value.
   ///   - worker: the one worker to call; without it, that of `options`.
   ///   - timeout: how long the call may take; without it, the time of `options`.
+  ///   - options: where the call differs from the client's configuration.
   /// - Throws: `GrenacheError`; `invalidPayload` when the payload is not one JSON value, or the call is
   ///   larger than `callBytesMax`.
   public func requestRaw(

@@ -85,9 +85,11 @@ extension PeerRPCClient {
   /// the worker's handler is cancelled.
   ///
   /// - Parameters:
+  ///   - service: the service to call.
   ///   - action: the field `_a`.
   ///   - worker: the one worker to connect to; without it, one that the lookup finds.
   ///   - timeout: how long the lookup, connecting and the beginning of the answer may take in all.
+  ///   - body: writes and reads; the stream is good until it returns.
   /// - Throws: `GrenacheError`, and what `body` throws.
   public func stream<Result: Sendable>(
     _ service: String, action: String? = nil, to worker: Endpoint? = nil,
