@@ -34,7 +34,6 @@ package final class LoopPromise<Value: Sendable>: LoopTimer {
     let bound = LoopBound(self, on: loop)
     return await withTaskCancellationHandler {
       return await withCheckedContinuation { continuation in
-        loop.preconditionIsolated("B")
         if case .over(let outcome) = state {
           continuation.resume(returning: outcome)
         } else {

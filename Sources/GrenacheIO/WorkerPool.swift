@@ -16,6 +16,8 @@ package final class WorkerPool<Work: LoopWork> {
   private var queue: [Work] = []
   private var head = 0
   private var idle: [UnsafeContinuation<Void, Never>] = unsafe []
+  /// Workers that have been told to run and have not come to it yet.
+  private var coming = 0
 
   init() {}
 
@@ -31,14 +33,12 @@ package final class WorkerPool<Work: LoopWork> {
 
   /// Starts everything that is queued.
   package func pump(on loop: isolated EventLoop) {
-    // Inside a job, a resumed worker runs only with the outer run of the loop's jobs: then each piece
-    // gets a worker, since any of them may suspend.
-    var resumed = 0
-    while head + resumed < queue.count {
-      let before = head
+    // Inside a job, a worker runs only with the outer run of the loop's jobs: then each piece gets a
+    // worker, since any of them may suspend.
+    while head + coming < queue.count {
+      coming += 1
       if let worker = unsafe idle.popLast() { unsafe worker.resume() } else { spawn(on: loop) }
       loop.core.runJobs()
-      if head == before { resumed += 1 }
     }
     if head == queue.count { compact() }
   }
@@ -61,6 +61,7 @@ package final class WorkerPool<Work: LoopWork> {
     // With the preference every resume stays on the loop; without it, each costs a hop.
     Task.immediate(executorPreference: loop.executor.tasks) {
       while true {
+        self.coming -= 1
         while let work = self.next() {
           await work.run(on: loop)
           // A cancelled task stays cancelled: it is of no use to the next piece.

@@ -214,6 +214,57 @@ struct WorkerPoolTests {
     }
   }
 
+  private struct FarWork: LoopWork {
+    let begun: LoopBound<Count>
+    func run(on loop: isolated EventLoop) async {
+      let count = begun.get(on: loop)
+      count.begun += 1
+      if count.begun == count.expected { count.all.fulfil((), on: loop) }
+      // It comes back from another thread: its worker parks only after more than one hop.
+      try? await Task.sleep(for: .microseconds(.random(in: 1...300)))
+    }
+  }
+
+  private final class Count {
+    var begun = 0
+    let expected: Int
+    let all = LoopPromise<Void>()
+    init(expected: Int) { self.expected = expected }
+  }
+
+  private final class FarPump: LoopTimer {
+    let count: Int
+    let begun: LoopBound<Count>
+    init(_ count: Int, _ begun: LoopBound<Count>) {
+      self.count = count
+      self.begun = begun
+    }
+    override func fired(on loop: isolated EventLoop) {
+      let pool = WorkerPool<FarWork>.of(loop)
+      for _ in 0..<count { pool.submit(FarWork(begun: begun)) }
+      pool.pump(on: loop)
+    }
+  }
+
+  @Test("no piece is left without a worker, however the parked ones came to rest")
+  func nothingLeft() async throws {
+    let loop = try EventLoopGroup(count: 1).next()
+    #expect(await Self.pumpRounds(1_000, on: loop) == 1_000)
+  }
+
+  /// How many rounds had all their work begun.
+  private static func pumpRounds(_ rounds: Int, on loop: isolated EventLoop) async -> Int {
+    for round in 0..<rounds {
+      let count = Count(expected: 1 + round % 12)
+      let pump = FarPump(count.expected, LoopBound(count, on: loop))
+      loop.core.arm(pump, at: .now())
+      guard case .value = await count.all.wait(until: .now() + .seconds(5), on: loop) else {
+        return round
+      }
+    }
+    return rounds
+  }
+
   /// Runs as a job of the loop; outside of one, from a timer.
   private static func fill(
     _ pool: LoopBound<WorkerPool<Work>>, _ log: LoopBound<Log>, insideAJob: Bool,
