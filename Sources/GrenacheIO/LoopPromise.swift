@@ -34,6 +34,8 @@ package final class LoopPromise<Value: Sendable>: LoopTimer {
     let bound = LoopBound(self, on: loop)
     return await withTaskCancellationHandler {
       return await withCheckedContinuation { continuation in
+        // Only because it names the loop does this closure, and the one around it, stay on it.
+        loop.preconditionIsolated()
         if case .over(let outcome) = state {
           continuation.resume(returning: outcome)
         } else {
