@@ -135,6 +135,11 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     loop.core.markDirty(socket)
   }
 
+  /// Takes leave of a peer that a changed policy allows nothing any more.
+  func refuse(_ error: TransportError, on loop: isolated EventLoop) {
+    if state != .open || delegate?.streamRefused(error, on: loop) != true { end(error, on: loop) }
+  }
+
   /// Closes at once; what waits is lost. The delegate is told `error`.
   func fail(_ error: TransportError, on loop: isolated EventLoop) {
     end(error, on: loop)

@@ -12,8 +12,15 @@ protocol ByteStreamDelegate: AnyObject {
   func streamEnded(on loop: isolated EventLoop)
   /// Enough of the output has been sent for more to be welcome again.
   func streamDrained(on loop: isolated EventLoop)
+  /// A changed policy allows the peer nothing any more. Returns whether the delegate tells the peer why
+  /// and closes; otherwise the stream breaks off.
+  func streamRefused(_ error: TransportError, on loop: isolated EventLoop) -> Bool
   /// The stream is closed; nothing follows. `error` is `nil` when this side closed it.
   func streamClosed(_ error: TransportError?, on loop: isolated EventLoop)
+}
+
+extension ByteStreamDelegate {
+  func streamRefused(_ error: TransportError, on loop: isolated EventLoop) -> Bool { false }
 }
 
 /// The limits of a byte stream.

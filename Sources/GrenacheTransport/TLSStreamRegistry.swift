@@ -77,7 +77,7 @@ final class TLSStreamRegistry {
         stream.fail(TransportError(error, peer: stream.remoteAddress), on: loop)
       case .mayDoNothing:
         let text = "the access policy allows \(identity.displayName) nothing any more"
-        stream.fail(.closed(text, peer: stream.remoteAddress), on: loop)
+        stream.refuse(.closed(text, peer: stream.remoteAddress), on: loop)
       }
       if MonotonicTime.now() > turnEnd {
         await Task.yield()

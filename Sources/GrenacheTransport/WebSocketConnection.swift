@@ -36,6 +36,8 @@ extension WebSocketHandler {
 package struct WebSocketClosure: Hashable, Sendable {
   /// The peer's close code, if it sent one.
   package var code: WebSocketCloseCode?
+  /// What the peer said of it, at most 123 bytes (RFC 6455 §5.5.1).
+  package var reason = ""
   /// What broke the connection; `nil` after a closing handshake.
   package var error: TransportError?
 }
@@ -47,6 +49,9 @@ protocol WebSocketOwner: AnyObject {
 
 /// An open WebSocket (RFC 6455), client or server, confined to its loop.
 package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
+  /// The reason of the close frame, with 1008, that a peer gets which may do nothing any more.
+  package static let refusal = "ERR_NOT_PERMITTED"
+
   /// Who is at the other end; `nil` without TLS or certificate.
   package var identity: PeerIdentity? { stream.identity }
   package var remoteAddress: SocketAddress { stream.remoteAddress }
@@ -77,7 +82,7 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   private var closing = WebSocketCloseMachine()
   private var controlFrames: ControlFrameBudget
   private var handler: (any WebSocketHandler)?
-  private var peerCode: WebSocketCloseCode?
+  private var peerClosure = WebSocketClosure()
   /// What broke the connection, if something did.
   private var failure: TransportError?
   private let masks: MaskingKeys?
@@ -238,6 +243,14 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     handler?.drained(self, on: loop)
   }
 
+  func streamRefused(_ error: TransportError, on loop: isolated EventLoop) -> Bool {
+    // A peer that does not read what it has been sent would not read this either.
+    guard isOpen, stream.pendingOutputBytes == 0 else { return false }
+    failure = error
+    perform(closing.violationFound(.policyViolation), reason: Self.refusal, on: loop)
+    return true
+  }
+
   func streamClosed(_ error: TransportError?, on loop: isolated EventLoop) {
     loop.core.cancel(closeTimer)
     loop.core.cancel(keepAliveTimer)
@@ -245,7 +258,8 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     let handler = self.handler
     self.handler = nil
     let reported = closing.isDone ? failure : failure ?? error
-    handler?.closed(self, WebSocketClosure(code: peerCode, error: reported), on: loop)
+    peerClosure.error = reported
+    handler?.closed(self, peerClosure, on: loop)
     owner?.webSocketClosed(self, on: loop)
   }
 
@@ -335,8 +349,9 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
         }
       case .pong:
         try controlFrames.spend(at: loop.core.now - MonotonicTime(nanoseconds: 0))
-      case .close(let code, _):
-        peerCode = code
+      case .close(let code, let reason):
+        peerClosure.code = code
+        peerClosure.reason = bytes.span.extracting(reason).string()
         perform(closing.closeReceived(code), reason: "", on: loop)
         return
       case .needBytes:

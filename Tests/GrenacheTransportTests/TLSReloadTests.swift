@@ -114,7 +114,9 @@ struct TLSReloadTests {
       context.admission = { $0.names != [.dns("client.test")] }
       let start = ContinuousClock.now
       context.recheckConnections()
-      #expect(await client.closure()?.error != nil)
+      let told = WebSocketClosure(
+        code: .policyViolation, reason: WebSocketConnection.refusal, error: nil)
+      #expect(await client.closure() == told)
       #expect(ContinuousClock.now - start < .seconds(1))
       await worker.send([2])
       #expect(await worker.messages(1) == [[2]])

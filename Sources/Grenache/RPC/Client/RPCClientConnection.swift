@@ -153,16 +153,26 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     loop.core.cancel(idleTimer)
     webSocket = nil
     failure = closure.error
-    // A worker that speaks the extension goes away with nothing unanswered that it has begun.
-    let isTurnedAway = isExtended && closure.code == .goingAway && closure.error == nil
-    let lost =
-      isTurnedAway
-      ? GrenacheError(.workerUnreachable, "\(worker) shuts down")
-      : GrenacheError(
-        .connectionLost, "the connection to \(worker) broke before the reply",
-        cause: closure.error)
+    let lost = loss(by: closure)
     for call in calls.values { call.fulfil(.failure(lost), on: loop) }
     tellRoom(on: loop)
+  }
+
+  /// What becomes of the calls in flight.
+  private func loss(by closure: WebSocketClosure) -> GrenacheError {
+    if isExtended, closure.error == nil {
+      // A worker that speaks the extension goes away with nothing unanswered that it has begun.
+      if closure.code == .goingAway {
+        return GrenacheError(.workerUnreachable, "\(worker) shuts down")
+      }
+      if closure.code == .policyViolation, closure.reason == WebSocketConnection.refusal {
+        return GrenacheError(
+          .notPermitted, "\(closure.reason): \(worker) allows this certificate nothing any more")
+      }
+    }
+    return GrenacheError(
+      .connectionLost, "the connection to \(worker) broke before the reply",
+      cause: closure.error)
   }
 
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
