@@ -69,9 +69,9 @@ storm: ## What a thousand new connections at once do to established ones
 	$$(chrt --rr 10 true 2>/dev/null && echo chrt --rr 10) \
 	  $$(swift build -c release --show-bin-path)/CallBenchmark storm $(STORM_OPTIONS)
 
-fuzz: ## Each parser under the fuzzer, SECONDS=60 for each
+fuzz: ## Each parser under the fuzzer, SECONDS=60 for each, or EXECUTIONS=10000000
 	@sh scripts/setup.sh
-	@SECONDS_EACH=$(SECONDS) sh scripts/fuzz.sh $(TARGETS)
+	@SECONDS_EACH=$(SECONDS) EXECUTIONS=$(EXECUTIONS) sh scripts/fuzz.sh $(TARGETS)
 
 simulate: ## Networks of DHT nodes in virtual time: NODES=100000, GROWN=10000, SEEDS=10000 of faults
 	@sh scripts/setup.sh

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "COpenSSL.h"
 
+#include <openssl/pkcs12.h>
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
@@ -359,6 +360,45 @@ int grenache_revoked_count(X509_CRL *list) {
 }
 
 void grenache_lists_free(STACK_OF(X509_CRL) *lists) { sk_X509_CRL_pop_free(lists, X509_CRL_free); }
+
+int grenache_check_der(int kind, const unsigned char *bytes, long count) {
+    X509 *certificate;
+    X509_CRL *list;
+    PKCS8_PRIV_KEY_INFO *key;
+    X509_SIG *encrypted;
+    PKCS12 *bundle;
+    switch (kind) {
+    case grenache_der_certificate:
+        certificate = d2i_X509(NULL, &bytes, count);
+        X509_free(certificate);
+        return certificate != NULL;
+    case grenache_der_revocation_list:
+        list = d2i_X509_CRL(NULL, &bytes, count);
+        X509_CRL_free(list);
+        return list != NULL;
+    case grenache_der_key:
+        key = d2i_PKCS8_PRIV_KEY_INFO(NULL, &bytes, count);
+        PKCS8_PRIV_KEY_INFO_free(key);
+        return key != NULL;
+    case grenache_der_encrypted_key:
+        encrypted = d2i_X509_SIG(NULL, &bytes, count);
+        X509_SIG_free(encrypted);
+        return encrypted != NULL;
+    default:
+        bundle = d2i_PKCS12(NULL, &bytes, count);
+        PKCS12_free(bundle);
+        return bundle != NULL;
+    }
+}
+
+const char *grenache_next_reason(const char **place) {
+    int flags = 0;
+    const char *data = NULL;
+    unsigned long code = ERR_get_error_all(NULL, NULL, NULL, &data, &flags);
+    const char *reason = code ? ERR_reason_error_string(code) : NULL;
+    *place = flags & ERR_TXT_STRING && data && *data ? data : NULL;
+    return code && !reason ? "an error without a name" : reason;
+}
 
 int grenache_is_end_of_pem(void) {
     unsigned long error = ERR_peek_last_error();

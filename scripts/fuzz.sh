@@ -1,9 +1,11 @@
 #!/bin/sh
-# Runs each fuzz target for SECONDS seconds (default 60), or only those named as arguments, from the seeds
-# in Tests/Fuzz/Seeds. What is found lies in .build-fuzz/findings; it belongs into a table of the tests.
+# Runs each fuzz target for SECONDS_EACH seconds (default 60) or, with EXECUTIONS, that often; or only
+# those named as arguments, from the seeds in Tests/Fuzz/Seeds. What is found lies in .build-fuzz/findings;
+# it belongs into a table of the tests.
 set -eu
 cd "$(dirname -- "$0")/.."
-seconds=${SECONDS_EACH:-60}
+limit=-max_total_time=${SECONDS_EACH:-60}
+[ -z "${EXECUTIONS:-}" ] || limit=-runs=$EXECUTIONS
 targets=${*:-"http-request http-response chunked websocket deflate gzip envelope krpc certificate policy"}
 
 export GRENACHE_FUZZ=1 SWIFT_BACKTRACE=enable=no
@@ -18,7 +20,7 @@ for target in $targets; do
     mkdir -p "$corpus"
     log=.build-fuzz/$target.log
     result=found
-    FUZZ_TARGET=$target "$binary" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+    FUZZ_TARGET=$target "$binary" "$limit" -timeout=10 -rss_limit_mb=2048 \
         -max_len=4096 -print_final_stats=1 -artifact_prefix="$findings/$target-" \
         "$corpus" "Tests/Fuzz/Seeds/$target" >"$log" 2>&1 && result=clean || failed="$failed $target"
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")

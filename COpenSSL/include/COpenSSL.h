@@ -141,6 +141,19 @@ X509_CRL *grenache_lists_at(STACK_OF(X509_CRL) *lists, int index);
 int grenache_revoked_count(X509_CRL *list);
 void grenache_lists_free(STACK_OF(X509_CRL) *lists);
 
+/* What DER is read as, to learn what is wrong with it. */
+enum {
+    grenache_der_certificate,
+    grenache_der_revocation_list,
+    grenache_der_key,
+    grenache_der_encrypted_key,
+    grenache_der_bundle
+};
+/* Whether `bytes` are one of that kind; if not, the queue says which field is not. */
+int grenache_check_der(int kind, const unsigned char *bytes, long count);
+/* The oldest error's reason and, if it has one, its place; takes it from the queue. NULL for none. */
+const char *grenache_next_reason(const char **place);
+
 /* Whether the queue says only that the input has no more PEM blocks; empties the queue then. */
 int grenache_is_end_of_pem(void);
 

@@ -73,8 +73,8 @@ public final class CertificateAuthority: Sendable {
 
   /// The authority that `write(toDirectory:)` has kept.
   public init(directory path: String) throws(TLSConfigurationError) {
-    let found = try TLSMaterial.Everything(in: .file("\(path)/ca.pem"), passphrase: nil)
-    let kept = try TLSMaterial.Everything(in: .file("\(path)/ca-key.pem"), passphrase: nil)
+    let found = try TLSSourceReader.Everything(in: .file("\(path)/ca.pem"), passphrase: nil)
+    let kept = try TLSSourceReader.Everything(in: .file("\(path)/ca-key.pem"), passphrase: nil)
     guard let certificate = found.certificates.first, let key = kept.key,
       unsafe X509_check_private_key(certificate.pointer, key.pointer) == 1
     else {
@@ -124,11 +124,11 @@ public final class CertificateAuthority: Sendable {
   ///   - file: the file of the certificate.
   ///   - list: the file of the list so far, which need not be there.
   public func revoke(_ file: String, list: String) throws -> String {
-    let certificates = try TLSMaterial.Everything(in: .file(file), passphrase: nil).certificates
+    let certificates = try TLSSourceReader.Everything(in: .file(file), passphrase: nil).certificates
     guard let certificate = certificates.first else { throw Self.failure("reading \(file)") }
     var old: OpenSSLHandle?
     if FileReader.exists(list) {
-      old = try TLSMaterial.Everything(in: .file(list), passphrase: nil).lists.first
+      old = try TLSSourceReader.Everything(in: .file(list), passphrase: nil).lists.first
     }
     let made = unsafe grenache_revoke(
       old?.pointer, self.certificate.pointer, key.pointer, certificate.pointer,

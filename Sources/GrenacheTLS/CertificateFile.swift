@@ -47,7 +47,7 @@ public struct CertificateFile: Hashable, Sendable {
   ///
   /// - Throws: `TLSConfigurationError` when it cannot be read or holds none of the three.
   public init(_ path: String, passphrase: TLSPassphrase? = nil) throws(TLSConfigurationError) {
-    let content = try TLSMaterial.Everything(in: .file(path), passphrase: passphrase)
+    let content = try TLSSourceReader.Everything(in: .file(path), passphrase: passphrase)
     certificates = content.certificates.map { unsafe Certificate($0.pointer) }
     key = content.key.map { unsafe keyText($0.pointer) }
     revocationLists = content.lists.map { unsafe RevocationList($0.pointer) }

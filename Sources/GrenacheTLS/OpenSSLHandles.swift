@@ -42,6 +42,17 @@ func takeOpenSSLReasons() -> [String] {
   }
 }
 
+/// The same with the field that each reason names.
+func takeOpenSSLReasonsWithPlaces() -> [String] {
+  var reasons: [String] = []
+  var place: UnsafePointer<CChar>?
+  while let reason = unsafe grenache_next_reason(&place) {
+    let text = unsafe String(cString: reason)
+    reasons.append(unsafe place.map { unsafe "\(text) at \(String(cString: $0))" } ?? text)
+  }
+  return reasons
+}
+
 /// The DER of a certificate.
 func certificateDER(_ certificate: OpaquePointer) -> [UInt8] {
   var bytes: UnsafeMutablePointer<UInt8>?

@@ -13,32 +13,35 @@ struct TLSMaterial {
   private(set) var keyLog: TLSKeyLog?
 
   private typealias Fault = TLSConfigurationError.Fault
-  private var faults: [Fault] = []
-  private let passphrase: TLSPassphrase?
+  private var reader: TLSSourceReader
 
   /// Loads everything and reports every fault found.
   ///
   /// - Parameter isChecked: whether faults are thrown; tests present what they must not.
   init(_ configuration: TLSConfiguration, isChecked: Bool) throws(TLSConfigurationError) {
-    passphrase = configuration.passphrase
-    chain = loadCertificates(configuration.certificate, "certificate")
-    loadKey(configuration.key)
+    reader = TLSSourceReader(passphrase: configuration.passphrase)
+    chain = reader.certificates(in: configuration.certificate, "certificate")
+    key = reader.key(in: configuration.key)
     if let source = configuration.roots {
-      roots = loadCertificates(source, "certificate of an authority")
+      roots = reader.certificates(in: source, "certificate of an authority")
     } else if !configuration.usesSystemRoots {
-      faults.append(
+      reader.faults.append(
         Fault(
           source: "roots", reason: "are not set, so that nobody could be trusted",
           remedy: "Name the authorities, or those of the system."))
     }
-    if let lists = configuration.revocationLists { loadRevocationLists(lists) }
+    if let lists = configuration.revocationLists {
+      revocationLists = reader.revocationLists(in: lists)
+    }
     checkLeaf(configuration)
     checkChain(configuration)
     checkIntervals(configuration)
     if let source = configuration.certificateStatus { loadStatus(source, isChecked: isChecked) }
     if let sessions = configuration.sessions { loadSecret(sessions) }
     if let path = configuration.insecureKeyLogFile { openKeyLog(path) }
-    guard faults.isEmpty || !isChecked else { throw TLSConfigurationError(faults) }
+    guard reader.faults.isEmpty || !isChecked else {
+      throw TLSConfigurationError(reader.faults)
+    }
   }
 
   /// The end of the leaf's validity, in seconds since 1970.
@@ -57,197 +60,13 @@ struct TLSMaterial {
   private mutating func report(
     _ source: TLSConfiguration.Source, _ reason: String, _ remedy: String
   ) {
-    faults.append(Fault(source: source.description, reason: reason, remedy: remedy))
+    reader.report(source, reason, remedy)
   }
 
   // MARK: Loading
 
-  /// What a source holds, by its format.
-  private enum Content {
-    case pem([UInt8])
-    case der([UInt8])
-    case store(String)
-  }
-
-  private mutating func content(of source: TLSConfiguration.Source) -> Content? {
-    switch source {
-    case .pem(let text):
-      return .pem(Array(text.utf8))
-    case .der(let bytes):
-      return .der(bytes)
-    case .store(let uri):
-      return .store(uri)
-    case .file(let path):
-      do {
-        let bytes = try FileReader.read(path)
-        // DER begins with a SEQUENCE, which no text does that holds PEM.
-        let isDER = bytes.first == 0x30 && !bytes.containsPEM
-        return isDER ? .der(bytes) : .pem(bytes)
-      } catch {
-        report(source, error.reason, "Name a readable PEM, DER or PKCS#12 file.")
-        return nil
-      }
-    }
-  }
-
-  private mutating func loadCertificates(
-    _ source: TLSConfiguration.Source, _ kind: String
-  ) -> [OpenSSLHandle] {
-    guard let content = content(of: source) else { return [] }
-    var certificates: [OpenSSLHandle] = []
-    if case .pem(let bytes) = content {
-      unsafe readPEM(bytes, source) { bio in
-        guard let certificate = unsafe grenache_read_certificate(bio) else { return false }
-        unsafe certificates.append(.certificate(certificate))
-        return true
-      }
-    } else {
-      certificates = readStore(content, source).certificates
-    }
-    if certificates.isEmpty, faults.last?.source != source.description {
-      report(source, "holds no \(kind)", "Put PEM text (-----BEGIN CERTIFICATE-----) there.")
-    }
-    return certificates
-  }
-
-  private mutating func loadRevocationLists(_ source: TLSConfiguration.Source) {
-    guard let content = content(of: source) else { return }
-    var lists: [OpenSSLHandle] = []
-    if case .pem(let bytes) = content {
-      unsafe readPEM(bytes, source) { bio in
-        guard let list = unsafe grenache_read_crl(bio) else { return false }
-        unsafe lists.append(.crl(list))
-        return true
-      }
-    } else {
-      lists = readStore(content, source).lists
-    }
-    revocationLists = lists
-    if lists.isEmpty, faults.last?.source != source.description {
-      report(source, "holds no revocation list", "Put PEM text (-----BEGIN X509 CRL-----) there.")
-    }
-  }
-
-  private mutating func loadKey(_ source: TLSConfiguration.Source) {
-    guard let content = content(of: source) else { return }
-    guard case .pem(let bytes) = content else {
-      key = readStore(content, source).key
-      if key == nil, faults.last?.source != source.description {
-        report(source, "holds no key", "Name what holds the key of the certificate.")
-      }
-      return
-    }
-    ERR_clear_error()
-    let isEncrypted = String(decoding: bytes, as: UTF8.self).contains("ENCRYPTED")
-    let phrase = isEncrypted ? passphrase?(source) : nil
-    let loaded: OpaquePointer? = unsafe bytes.withUnsafeBytes { buffer in
-      guard let bio = unsafe BIO_new_mem_buf(buffer.baseAddress, Int32(buffer.count)) else {
-        return nil
-      }
-      defer { unsafe BIO_free(bio) }
-      return unsafe grenache_read_key(bio, phrase)
-    }
-    if let loaded = unsafe loaded {
-      key = unsafe OpenSSLHandle.key(loaded)
-      return
-    }
-    let reasons = takeOpenSSLReasons().joined(separator: "; ")
-    switch (isEncrypted, phrase) {
-    case (true, nil):
-      report(
-        source, "holds an encrypted key",
-        "Give its passphrase, or decrypt it: openssl pkey -in \(source) -out key.pem.")
-    case (true, _?):
-      report(source, "cannot be decrypted (\(reasons))", "Give the right passphrase.")
-    case (false, _):
-      report(
-        source, "holds no key that can be read (\(reasons))",
-        "Put the PEM text of the key (-----BEGIN PRIVATE KEY-----) there.")
-    }
-  }
-
-  /// Reads DER, PKCS#12 or a provider's store.
-  private mutating func readStore(
-    _ content: Content, _ source: TLSConfiguration.Source
-  ) -> (certificates: [OpenSSLHandle], key: OpenSSLHandle?, lists: [OpenSSLHandle]) {
-    guard let certificates = unsafe grenache_chain_new(), let lists = unsafe grenache_lists_new()
-    else { return ([], nil, []) }
-    defer {
-      unsafe grenache_chain_free(certificates)
-      unsafe grenache_lists_free(lists)
-    }
-    ERR_clear_error()
-    var key: OpaquePointer?
-    let phrase = passphrase?(source)
-    let code: Int32
-    if case .der(let bytes) = content {
-      unsafe code = bytes.withUnsafeBytes { buffer in
-        guard let bio = unsafe BIO_new_mem_buf(buffer.baseAddress, Int32(buffer.count)) else {
-          return 0
-        }
-        defer { unsafe BIO_free(bio) }
-        return unsafe grenache_load_store(bio, nil, phrase, certificates, &key, lists)
-      }
-    } else {
-      guard case .store(let uri) = content else { return ([], nil, []) }
-      unsafe code = grenache_load_store(nil, uri, phrase, certificates, &key, lists)
-    }
-    let keyHandle = unsafe key.map { unsafe OpenSSLHandle.key($0) }
-    if code == grenache_store_too_large {
-      report(
-        source, "holds more than \(grenache_store_objects_max) certificates, keys and lists",
-        "Name fewer of them.")
-      return ([], nil, [])
-    }
-    guard code == 1 else {
-      let reasons = takeOpenSSLReasons().joined(separator: "; ")
-      report(
-        source, "cannot be read (\(reasons))",
-        phrase == nil
-          ? "Write it anew, or give its passphrase if it is encrypted."
-          : "Write it anew, or give the right passphrase.")
-      return ([], nil, [])
-    }
-    ERR_clear_error()
-    var found: ([OpenSSLHandle], [OpenSSLHandle]) = ([], [])
-    for index in 0..<(unsafe grenache_chain_count(certificates)) {
-      guard let one = unsafe grenache_chain_at(certificates, index), unsafe X509_up_ref(one) == 1
-      else { continue }
-      unsafe found.0.append(.certificate(one))
-    }
-    for index in 0..<(unsafe grenache_lists_count(lists)) {
-      guard let one = unsafe grenache_lists_at(lists, index), unsafe X509_CRL_up_ref(one) == 1
-      else { continue }
-      unsafe found.1.append(.crl(one))
-    }
-    return (found.0, keyHandle, found.1)
-  }
-
-  /// Calls `read` until the input has no more PEM blocks; a block that cannot be read is a fault.
-  private mutating func readPEM(
-    _ bytes: [UInt8], _ source: TLSConfiguration.Source,
-    _ read: (OpaquePointer) -> Bool
-  ) {
-    ERR_clear_error()
-    var count = 0
-    let isWhole = unsafe bytes.withUnsafeBytes { buffer in
-      guard let bio = unsafe BIO_new_mem_buf(buffer.baseAddress, Int32(buffer.count)) else {
-        return false
-      }
-      defer { unsafe BIO_free(bio) }
-      while unsafe read(bio) { count += 1 }
-      return grenache_is_end_of_pem() == 1
-    }
-    guard !isWhole else { return }
-    let reasons = takeOpenSSLReasons().joined(separator: "; ")
-    report(
-      source,
-      "PEM block \(count + 1)\(bytes.line(ofPEMBlock: count)) cannot be read (\(reasons))",
-      "Write the file anew; it may be cut off.")
-  }
-
   private mutating func loadStatus(_ source: TLSConfiguration.Source, isChecked: Bool) {
-    guard let content = content(of: source) else { return }
+    guard let content = reader.content(of: source) else { return }
     let remedy = "Fetch it anew: openssl ocsp -issuer … -cert … -url … -respout FILE."
     guard case .der(let bytes) = content else {
       return report(source, "is no OCSP response in DER", remedy)
@@ -266,7 +85,7 @@ struct TLSMaterial {
   private mutating func checkIntervals(_ configuration: TLSConfiguration) {
     let intervals = [configuration.reloadInterval, configuration.reloadPeriod].compactMap(\.self)
     for interval in intervals where interval < .milliseconds(10) {
-      faults.append(
+      reader.faults.append(
         Fault(
           source: "reloading", reason: "every \(interval) is too often",
           remedy: "Choose at least 10 ms."))
@@ -275,7 +94,7 @@ struct TLSMaterial {
 
   private mutating func loadSecret(_ sessions: TLSSessions) {
     if sessions.lifetime > TLSSessions.lifetimeMax || sessions.lifetime < .seconds(1) {
-      faults.append(
+      reader.faults.append(
         Fault(
           source: "sessions", reason: "have a lifetime of \(sessions.lifetime)",
           remedy: "Choose one second to twelve hours."))
@@ -361,63 +180,5 @@ struct TLSMaterial {
       }
     }
     ERR_clear_error()
-  }
-}
-
-extension [UInt8] {
-  /// Where a block begins, counted from 0, for messages; empty when there is no such block.
-  fileprivate func line(ofPEMBlock number: Int) -> String {
-    let start = Array("-----BEGIN ".utf8)
-    let lines = split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
-    let starts = lines.indices.filter { lines[$0].starts(with: start) }
-    return starts.indices.contains(number) ? ", which begins in line \(starts[number] + 1)," : ""
-  }
-
-  /// Whether a PEM block begins somewhere.
-  fileprivate var containsPEM: Bool {
-    firstRange(of: Array("-----BEGIN ".utf8)) != nil
-  }
-}
-
-extension TLSMaterial {
-  /// Whatever one source holds, for people to look at.
-  struct Everything {
-    var certificates: [OpenSSLHandle] = []
-    var key: OpenSSLHandle?
-    var lists: [OpenSSLHandle] = []
-
-    /// - Throws: `TLSConfigurationError` when there is nothing, or nothing that can be read.
-    init(
-      in source: TLSConfiguration.Source, passphrase: TLSPassphrase?
-    ) throws(TLSConfigurationError) {
-      var loader = TLSMaterial(passphrase: passphrase)
-      guard let content = loader.content(of: source) else {
-        throw TLSConfigurationError(loader.faults)
-      }
-      if case .pem(let bytes) = content {
-        let text = String(decoding: bytes, as: UTF8.self)
-        if text.contains("CERTIFICATE-----") {
-          certificates = loader.loadCertificates(source, "certificate")
-        }
-        if text.contains("PRIVATE KEY-----") {
-          loader.loadKey(source)
-          key = loader.key
-        }
-        if text.contains("X509 CRL-----") {
-          loader.loadRevocationLists(source)
-          lists = loader.revocationLists
-        }
-      } else {
-        (certificates, key, lists) = loader.readStore(content, source)
-      }
-      if loader.faults.isEmpty, certificates.isEmpty, key == nil, lists.isEmpty {
-        loader.report(source, "holds no certificate, key or revocation list", "Name one that does.")
-      }
-      guard loader.faults.isEmpty else { throw TLSConfigurationError(loader.faults) }
-    }
-  }
-
-  private init(passphrase: TLSPassphrase?) {
-    self.passphrase = passphrase
   }
 }

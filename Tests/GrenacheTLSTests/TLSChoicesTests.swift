@@ -152,7 +152,8 @@ struct TLSStaplingTests {
     var changed = good
     changed[40] ^= 1
     for (status, reason) in [
-      (TLSConfiguration.Source.der(Array("nonsense".utf8)), "not a successful OCSP response"),
+      (TLSConfiguration.Source.der(Array("nonsense".utf8)), "at byte 0 an element of 111 bytes"),
+      (.der([0x30, 0x00]), "not a successful OCSP response"),
       (.der(changed), "not"), (.pem("nonsense"), "no OCSP response"),
       (.file(try GeneratedCertificates.directory("client") + "/status.der"), "of another"),
       (.file("/nowhere/status.der"), "does not exist"),

@@ -190,17 +190,24 @@ package struct WebSocketReader {
     guard var taken = assembly else { return }
     assembly = nil  // gives up the other reference, so that appending does not copy
     let start = taken.bytes.count
+    var failure: WebSocketError?
     if taken.isCompressed {
-      try inflater?.append(window, range, to: &taken.bytes)
-      if isLast { try inflater?.finish(to: &taken.bytes) }
+      do throws(WebSocketError) {
+        try inflater?.append(window, range, to: &taken.bytes)
+        if isLast { try inflater?.finish(to: &taken.bytes) }
+      } catch {
+        failure = error
+      }
     } else {
       window.extracting(range).append(to: &taken.bytes)
     }
     if taken.kind == .text {
       var text = taken.text
+      // What was inflated before a failure comes first, in whatever pieces it was received.
       guard text.append(taken.bytes.span, start..<taken.bytes.count) else { throw Self.badText }
       taken.text = text
     }
+    if let failure { throw failure }
     assembly = taken
   }
 

@@ -158,6 +158,20 @@ struct DeflateMessageTests {
     let cut = setting().frames([prose(20) + [0xc3]], .text, to: .server)
     #expect(readFrames(cut, role: .server, deflate: setting()) == [.error(1007)])
   }
+
+  @Test("of two faults the first counts, in whatever pieces the message comes")
+  func order() {
+    let limits = WebSocketLimits(messageBytesMax: 5_000)
+    let tooBig = prose(6_000)
+    for (message, code) in [([0xff] + tooBig, UInt16(1007)), (tooBig + [0xff], 1009)] {
+      let input = setting().frames([message], .text, to: .server)
+      for cut in 0...input.count {
+        let events = readFrames(
+          input, role: .server, cuts: [cut], limits: limits, deflate: setting())
+        #expect(events == [.error(code)], "cut at \(cut)")
+      }
+    }
+  }
 }
 
 @Suite("P7 Compressed messages are bounded by what really comes out")
