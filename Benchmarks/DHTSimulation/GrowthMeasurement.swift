@@ -31,9 +31,11 @@ package struct GrowthMeasurement: Sendable {
   }
 
   /// The same in a network that has long been there: services are announced all at once, and looked up
-  /// all at once, before the nodes have anything else to do.
+  /// all at once, before the nodes have anything else to do; at most one by each node, so that what it
+  /// sends is for that one.
   package static func runSettled(nodes: Int, lookups: Int, seed: UInt64) -> GrowthMeasurement {
     var generator = SeededGenerator(seed: seed &+ 7)
+    let lookups = min(lookups, nodes)
     var network = SimulatedNetwork.settled(nodes, seed: seed)
     var result = GrowthMeasurement(nodes: nodes, lookups: lookups)
     let contacts = (0..<nodes).reduce(0) { $0 + (network.node($1)?.contactCount ?? 0) }
