@@ -45,6 +45,8 @@ package final class PublishScenario {
     case opening(String, UInt64)
     case gap(ClosedRange<UInt64>)
     case message(UInt64)
+    /// Close code 1001.
+    case goingAway
   }
 
   private let timeline: Timeline
@@ -84,6 +86,7 @@ package final class PublishScenario {
         disconnect(peer)
       }
       if timeline.chance(1) { restart() }
+      if timeline.chance(1) { leave() }
       timeline.run(for: timeline.milliseconds(0...60))
     }
     // Everybody is connected and reads at last; a little more says what was lost at the end.
@@ -113,11 +116,35 @@ package final class PublishScenario {
 
   private func send(to peer: Peer) {
     while peer.isConnected, peer.inFlight < peer.window, let step = peer.feed.next(from: ring) {
-      switch step {
-      case .gap(let numbers): carry(.gap(numbers), to: peer)
-      case .replay(_, let number): carry(.message(number), to: peer)
-      case .entry(let entry): carry(.message(entry.number), to: peer)
+      carry(step, to: peer)
+    }
+  }
+
+  private func carry(_ step: SubscriberFeed.Step, to peer: Peer) {
+    switch step {
+    case .overrun where policy == .disconnect: disconnect(peer)
+    case .gap(let numbers), .overrun(let numbers): carry(Frame.gap(numbers), to: peer)
+    case .replay(_, let number): carry(Frame.message(number), to: peer)
+    case .entry(let entry): carry(Frame.message(entry.number), to: peer)
+    }
+  }
+
+  /// Ends in order, with everything said that waits, and comes back as another run. Who has not been
+  /// answered yet is only told that the publisher goes.
+  private func leave() {
+    for peer in peers {
+      if peer.isConnected {
+        while peer.isConnected, let step = peer.feed.next(from: ring) { carry(step, to: peer) }
+        if peer.isConnected { carry(.goingAway, to: peer) }
+      } else if timeline.chance(50) {
+        peer.cursor.closed(inOrder: true)
       }
+    }
+    run += 1
+    ring = ReplayRing(messagesMax: 8, bytesMax: 400)
+    // Nobody who is still connected, to the run before, is told anything of this one.
+    for peer in peers where peer.isConnected {
+      peer.isConnected = false
     }
   }
 
@@ -145,6 +172,10 @@ package final class PublishScenario {
     peer.isConnected = false
     peer.connection += 1
     peer.cursor.closed(inOrder: false)
+    comeBack(peer)
+  }
+
+  private func comeBack(_ peer: Peer) {
     timeline.after(timeline.milliseconds(1...300)) { [self] in connect(peer) }
   }
 
@@ -171,7 +202,8 @@ package final class PublishScenario {
     switch frame {
     case .opening(let epoch, let next):
       let before = peer.cursor.epoch
-      note(peer.cursor.opened(epoch: epoch, next: next), before, peer)
+      let gap = peer.cursor.opened(epoch: epoch, next: next)
+      note(gap, gap == .unknown ? before : epoch, peer)
       if peer.first[epoch] == nil { peer.first[epoch] = next }
       if peer.epochs.last != epoch { peer.epochs.append(epoch) }
     case .gap(let numbers):
@@ -182,6 +214,10 @@ package final class PublishScenario {
       note(gap, peer.cursor.epoch, peer)
       if !isNew { faults.append("\(number) comes twice") }
       if let epoch = peer.cursor.epoch { peer.came[epoch, default: []].append(number) }
+    case .goingAway:
+      peer.connection += 1
+      peer.cursor.closed(inOrder: true)
+      comeBack(peer)
     }
   }
 

@@ -37,6 +37,8 @@ public struct GrenacheError: Error, Hashable, Sendable, CustomStringConvertible 
     public static let invalidPayload = Code(name: "invalidPayload", isRetryable: false)
     /// A limit of this side's configuration was reached.
     public static let limitReached = Code(name: "limitReached", isRetryable: true)
+    /// This side's publisher shuts down, or has: it says nothing more.
+    public static let shuttingDown = Code(name: "shuttingDown", isRetryable: false)
     /// The configuration cannot work.
     public static let invalidConfiguration = Code(name: "invalidConfiguration", isRetryable: false)
   }

@@ -34,9 +34,7 @@ struct Bench: AsyncParsableCommand {
 
   func run() async throws {
     try await runCommand(mapping: commandExit) {
-      guard seconds > 0, seconds <= 86_400, inFlight > 0, inFlight <= 10_000, rate ?? 1 > 0 else {
-        throw CommandFailure(.usage, "--seconds, --in-flight and --rate: more than nothing.")
-      }
+      try checkOptions()
       let link = try await grapes.link(try grapes.logging.logger("grenache"))
       let client = await PeerRPCClient(link: link, configuration: try transport.configuration())
       var options = RPCCallOptions()
@@ -57,7 +55,21 @@ struct Bench: AsyncParsableCommand {
       progress.clear()
       show(result, took: took)
       await client.close()
-      if result.failures > 0 { throw ExitCode(CommandExit.software.rawValue) }
+      if let failure = result.firstFailure {
+        throw CommandFailure(.software, "\(result.failures) calls failed, the first: \(failure)")
+      }
+    }
+  }
+
+  private func checkOptions() throws {
+    guard seconds > 0, seconds <= 86_400 else {
+      throw CommandFailure(.usage, "--seconds: more than 0 and at most 86400.")
+    }
+    guard inFlight > 0, inFlight <= 10_000 else {
+      throw CommandFailure(.usage, "--in-flight: 1 to 10000.")
+    }
+    if let rate, !(0.001...10_000_000).contains(rate) {
+      throw CommandFailure(.usage, "--rate: 0.001 to 10000000 calls a second.")
     }
   }
 

@@ -7,6 +7,8 @@ struct BenchResult: Sendable {
   var times = LatencyHistogram()
   /// Calls that were answered with an error, or not at all.
   var failures = 0
+  /// The first of them, for people.
+  var firstFailure: GrenacheError?
   /// Calls that were due and that nobody was free to make.
   var notMade = 0
 }
@@ -33,6 +35,7 @@ struct BenchLoad: Sendable {
       return await group.reduce(into: BenchResult()) { all, one in
         all.times.add(one.times)
         all.failures += one.failures
+        all.firstFailure = all.firstFailure ?? one.firstFailure
       }
     }
     let due = schedule?.count(before: end) ?? 0
@@ -67,6 +70,7 @@ struct BenchLoad: Sendable {
       _ = try await client.requestRaw(service, payload, options: options)
     } catch {
       result.failures += 1
+      result.firstFailure = result.firstFailure ?? error
       return
     }
     let (seconds, attoseconds) = (ContinuousClock.now - due).components

@@ -34,7 +34,7 @@ struct GrapeOptions: ParsableArguments {
   @Option(
     name: [.customShort("g"), .long], parsing: .singleValue,
     help: "A grape's API, host:port or host; several times for several grapes.")
-  var grape: [String] = ["127.0.0.1:30001"]
+  var grape: [String] = ["127.0.0.1"]
   @Option(help: "Seconds for the whole of it.")
   var timeout: Double = 10
   @OptionGroup var tls: TLSOptions

@@ -23,6 +23,7 @@ struct MapCommand: AsyncParsableCommand {
 
   func run() async throws {
     try await runCommand(mapping: commandExit) {
+      guard limit ?? 1 > 0 else { throw CommandFailure(.usage, "--limit: at least 1.") }
       let link = try await grapes.link(try grapes.logging.logger("grenache"))
       let client = await PeerRPCClient(link: link, configuration: try transport.configuration())
       let results = try await client.map(

@@ -76,7 +76,7 @@ private struct LinePublisher: Service {
 
   func run() async throws {
     let (pub, json) = (pub, json)
-    let isDone = try await withThrowingTaskGroup(of: Bool.self) { group in
+    let isDone = try await withThrowingTaskGroup(of: End.self) { group in
       let (started, starting) = AsyncStream.makeStream(of: Void.self)
       group.addTask {
         try await pub.run { address in
@@ -87,27 +87,43 @@ private struct LinePublisher: Service {
           }
           starting.yield()
         }
-        return false
+        return .publisher
       }
       group.addTask {
         for await _ in started { break }
-        try await publishLines()
-        return true
+        return try await publishLines()
       }
-      let isDone = try await group.next() ?? false
-      group.cancelAll()
-      while try await group.next() != nil {}
+      var isDone = false
+      while let end = try await group.next() {
+        // What is said already is still sent.
+        if end == .shutdown { continue }
+        if end == .input { isDone = true }
+        group.cancelAll()
+      }
       return isDone
     }
     // A service that ends by itself would end the others as if it had failed.
     if isDone { throw ExitCode.success }
   }
 
-  private func publishLines() async throws {
+  /// What has come to its end.
+  private enum End {
+    case input
+    case publisher
+    case shutdown
+  }
+
+  private func publishLines() async throws -> End {
     await pub.waitForSubscribers(waitFor)
-    // The next line is read when this one is in the queues: whoever writes faster has to wait.
-    for try await line in InputLines() {
-      try await pub.publish(PubMessage(line, topic: topic))
+    do {
+      // The next line is read when this one is in the queues: whoever writes faster has to wait.
+      for try await line in InputLines() {
+        try await pub.publish(PubMessage(line, topic: topic))
+      }
+      return .input
+    } catch let error as GrenacheError where error.code == .shuttingDown {
+      printError("warning: the line that came last is not published: \(error)")
+      return .shutdown
     }
   }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Grenache
 import Synchronization
 
@@ -107,16 +108,45 @@ private final class RunningProcess: Sendable {
       try? writer.write(contentsOf: Data(input))
       try? writer.close()
     }
+    let output = try read(stdout.fileHandleForReading)
+    return (exitStatus(options: 0) ?? 0, output)
+  }
+
+  /// What the shell has ended with, `nil` while it runs. `Process` would wait for everybody that the
+  /// shell has started, too.
+  private func exitStatus(options: Int32) -> Int32? {
+    guard case .running(let shell) = shared.withLock({ $0.state }) else { return nil }
+    var info = unsafe siginfo_t()
+    while unsafe waitid(P_PID, id_t(shell), &info, WEXITED | WNOWAIT | options) != 0 {
+      guard errno != EINTR else { continue }
+      // `Process` has taken note of the end already.
+      let ended = shared.withLock { $0.process }
+      ended.waitUntilExit()
+      return ended.terminationStatus
+    }
+    // With WNOHANG nothing is filled in for one that runs.
+    guard unsafe info._sifields._sigchld.si_pid == shell else { return nil }
+    let status = unsafe info._sifields._sigchld.si_status
+    return unsafe info.si_code == Int32(CLD_EXITED) ? status : 128 + status
+  }
+
+  /// Reads until the end, or until the command has ended and nothing more comes: what it leaves behind
+  /// may hold its output open for ever.
+  private func read(_ handle: FileHandle) throws -> Data {
     var output = Data()
-    while let part = try stdout.fileHandleForReading.read(upToCount: 64 << 10), !part.isEmpty {
+    while true {
+      var poll = pollfd(fd: handle.fileDescriptor, events: Int16(POLLIN), revents: 0)
+      let isOver = exitStatus(options: WNOHANG) != nil
+      guard unsafe Foundation.poll(&poll, 1, isOver ? 0 : 100) > 0 else {
+        if isOver { return output }
+        continue
+      }
+      guard let part = try handle.read(upToCount: 64 << 10), !part.isEmpty else { return output }
       output += part
       guard output.count <= ShellCommand.outputBytesMax else {
         kill()
         throw RPCFault("ERR_EXEC: the command printed more than a reply may hold")
       }
     }
-    let ended = shared.withLock { $0.process }
-    ended.waitUntilExit()
-    return (ended.terminationStatus, output)
   }
 }

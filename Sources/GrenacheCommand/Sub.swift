@@ -24,6 +24,7 @@ struct Sub: AsyncParsableCommand {
 
   func run() async throws {
     try await runCommand(mapping: commandExit) {
+      guard count ?? 1 > 0 else { throw CommandFailure(.usage, "--count: at least 1.") }
       let logger = try grapes.logging.logger("grenache")
       let link = try await grapes.link(logger)
       var configuration = PeerSubConfiguration()

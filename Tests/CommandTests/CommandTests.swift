@@ -63,6 +63,8 @@ struct CommandTests {
     for (arguments, payload, expected) in [
       (["--reply", "world"], "hello", "world"), (["--echo"], "{\"a\":[1,2]}", "{\"a\":[1,2]}"),
       (["--exec", "tr a-z A-Z"], "hello", "HELLO"), (["--exec", "echo 42"], "1", "42"),
+      // What it leaves behind keeps its output open, and nobody waiting.
+      (["--exec", "sleep 30 & echo 42"], "1", "42"),
     ] {
       let worker = try RunningCommand(
         Programs.grenache,

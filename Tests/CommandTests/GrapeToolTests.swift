@@ -167,8 +167,10 @@ struct TerminalTests {
       #expect(calls > 0 && histogram.reduce(0) { $0 + ($1["calls"] ?? 0) } == Double(calls))
       if loop == "open" { #expect(calls + (object["notMade"] as? Int ?? 0) == 50) }
     }
-    let wrong = try await bench("--rate", "0")
-    #expect(wrong.status == 64)
+    for option in ["--rate=0", "--rate=inf", "--rate=1e20", "--rate=1e-30", "--in-flight=0"] {
+      let wrong = try await bench(option)
+      #expect(wrong.status == 64, "\(option)")
+    }
     _ = await worker.terminate()
   }
 }

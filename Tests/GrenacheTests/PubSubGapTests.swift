@@ -94,6 +94,39 @@ struct PubSubGapTests {
     #expect(Set(came).union(named) == Set(1...sent))
   }
 
+  @Test("what is published while a publisher shuts down, or after, is refused")
+  func refused() async throws {
+    let configuration = PeerPubConfiguration(port: 0, tls: try authority.worker("news"))
+    let news = try await RunningPub("news", configuration)
+    try await news.pub.publish(PubMessage("kept"))
+    await news.stop()
+    let error = await #expect(throws: GrenacheError.self) {
+      try await news.pub.publish(PubMessage("lost"))
+    }
+    #expect(error?.code == .shuttingDown)
+  }
+
+  @Test("P36 one that comes back and falls behind the ring is as slow as any other")
+  func overrun() {
+    var ring = ReplayRing(messagesMax: 4, bytesMax: 1_000)
+    func queue() -> SubscriberQueue {
+      SubscriberQueue(messagesMax: 4, bytesMax: 1_000, policy: .dropOldest)
+    }
+    for _ in 1...10 { _ = ring.append(PubMessage("x")) }
+    var feed = SubscriberFeed(queue(), after: 2)
+    // What went while it was away is not its fault.
+    #expect(feed.next(from: ring) == .gap(3...6))
+    guard case .replay(_, 7) = feed.next(from: ring) else {
+      Issue.record("7 is in the ring")
+      return
+    }
+    for _ in 11...20 { _ = ring.append(PubMessage("x")) }
+    #expect(feed.next(from: ring) == .overrun(8...16))
+    // Whoever is told everything at once is never behind.
+    var current = SubscriberFeed(queue(), after: 20)
+    #expect(current.next(from: ring) == nil)
+  }
+
   @Test("publishers that come and go are told by the grape, without looking them up")
   func watch() async throws {
     let grape = try await RunningGrape(tls: try authority.host())
@@ -206,6 +239,26 @@ struct PublisherCursorTests {
     #expect(cursor.isComplete)
     #expect(cursor.received(.max).isNew)
     #expect(!cursor.received(.max).isNew)
+  }
+
+  @Test("a publisher that goes in order is complete only if it had answered")
+  func order() {
+    var cursor = PublisherCursor(hasTopics: false)
+    var gap = cursor.opened(epoch: "a", next: 11)
+    cursor.closed(inOrder: false)
+    // It closes with 1001 before it has heard what is wanted: what came meanwhile is missing.
+    cursor.closed(inOrder: true)
+    #expect(!cursor.isComplete)
+    gap = cursor.opened(epoch: "b", next: 1)
+    #expect(gap == .unknown)
+    cursor.closed(inOrder: true)
+    #expect(cursor.isComplete)
+    // A run that has not said anything yet, and one that has.
+    gap = cursor.opened(epoch: "c", next: 1)
+    #expect(gap == nil)
+    cursor.closed(inOrder: true)
+    gap = cursor.opened(epoch: "d", next: 4)
+    #expect(gap == .numbers(1...3))
   }
 }
 

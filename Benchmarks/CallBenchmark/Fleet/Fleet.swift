@@ -25,6 +25,9 @@ final class Fleet: Sendable {
       for: .init(commonName: "client", dnsNames: ["client"]))
   }
 
+  // Private keys do not outlive whoever made them, however that ends.
+  deinit { try? FileManager.default.removeItem(atPath: folder) }
+
   private static var leaves: [(Member.Role, CertificateAuthority.Leaf)] {
     [
       (.grape, .init(commonName: "grape", dnsNames: ["localhost"], ipAddresses: ["127.0.0.1"])),
@@ -75,7 +78,6 @@ final class Fleet: Sendable {
       return members.values.flatMap(\.self)
     }
     for member in all { await member.kill() }
-    try? FileManager.default.removeItem(atPath: folder)
   }
 
   /// A client's link to all grapes.

@@ -15,6 +15,9 @@ struct Promises: AsyncParsableCommand {
       ("P34", Deaths.retries), ("P36", SlowSubscriber.measure), ("P37", Comebacks.measure),
       ("P38", StreamBesideCalls.measure), ("P39", Deaths.rollingRestart), ("P40", Leaks.measure),
     ]
+    if let unknown = names.first(where: { name in !all.contains { $0.0 == name } }) {
+      throw ValidationError("\(unknown) is none of \(all.map(\.0).joined(separator: ", ")).")
+    }
     var failed: [String] = []
     for (name, measure) in all where names.isEmpty || names.contains(name) {
       if try await !measure() { failed.append(name) }

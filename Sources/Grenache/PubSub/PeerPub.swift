@@ -61,9 +61,9 @@ public struct PeerPubConfiguration: Sendable {
 
 /// Publishes messages under a key to whoever subscribes, and announces the key while it runs.
 ///
-///     let pub = PeerPub("prices", configuration, link: link)
+///     let pub = try await PeerPub("prices", configuration, link: link)
 ///     async let running: Void = pub.run()
-///     await pub.publish(PubMessage("42"))
+///     try await pub.publish(PubMessage("42"))
 ///
 /// A subscriber that does not keep up loses messages, as its queue's limit and the policy say, and is
 /// told which; the others do not notice.
@@ -113,7 +113,8 @@ public final class PeerPub: Service {
   ///
   /// - Throws: `GrenacheError`: `invalidPayload` for a topic of more than `PubMessage.topicBytesMax`
   ///   bytes, and for a message that would have more than `queueBytesMax` as subscribers get it: it would
-  ///   reach nobody.
+  ///   reach nobody; `shuttingDown` once `run` ends, since subscribers are told then that they have heard
+  ///   everything.
   public func publish(_ message: PubMessage) async throws(GrenacheError) {
     guard PubMessage.isTopic(message.topic ?? "") else {
       throw GrenacheError(.invalidPayload, "a topic of more than \(PubMessage.topicBytesMax) bytes")
@@ -123,7 +124,12 @@ public final class PeerPub: Service {
         .invalidPayload, "a message of more than \(configuration.queueBytesMax) bytes")
     }
     for shard in shards {
-      await shard.loop.run { loop in shard.get(on: loop).publish(message, on: loop) }
+      let result = await shard.loop.run { loop in
+        Result { () throws(GrenacheError) in
+          try shard.get(on: loop).publish(message, on: loop)
+        }
+      }
+      try result.get()
     }
   }
 
@@ -180,6 +186,7 @@ public final class PeerPub: Service {
         policy.decide(.subscribe, on: key, by: peer).isAllowed
       }
     }
+    for shard in shards { await shard.loop.run { loop in shard.get(on: loop).begin() } }
     let server = try await listen(context)
     await started(server.localAddress)
     let port = server.localAddress.port
@@ -196,6 +203,7 @@ public final class PeerPub: Service {
     }
     logger.info("shutting down", metadata: ["key": "\(key)", "port": "\(port)"])
     await link?.withdrawQuietly([key], port: port)
+    for shard in shards { await shard.loop.run { loop in shard.get(on: loop).end() } }
     await server.shutDown(within: configuration.drainDeadline)
   }
 

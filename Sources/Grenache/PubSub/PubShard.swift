@@ -15,6 +15,8 @@ final class PubShard {
   private(set) var ring: ReplayRing
   private(set) var dropped = 0
   private var subscribers: [ObjectIdentifier: Subscriber] = [:]
+  /// Whether subscribers are told that this was all.
+  private var isEnding = false
 
   private let audience: PubAudience
 
@@ -34,7 +36,18 @@ final class PubShard {
   /// What is held for the subscriber that is furthest behind.
   var heldBytesMax: Int { subscribers.values.map(\.heldBytes).max() ?? 0 }
 
-  func publish(_ message: PubMessage, on loop: isolated EventLoop) {
+  /// From now on nothing more is said.
+  func end() { isEnding = true }
+
+  /// What is said counts again.
+  func begin() { isEnding = false }
+
+  func publish(
+    _ message: PubMessage, on loop: isolated EventLoop
+  ) throws(GrenacheError) {
+    guard !isEnding else {
+      throw GrenacheError(.shuttingDown, "the publisher of \(key) shuts down, or has")
+    }
     let numbered = ring.append(message)
     guard let number = numbered.number, !subscribers.isEmpty else { return }
     // Each form is made once, for all.
@@ -192,10 +205,14 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
     case .dropped(let count):
       shard.noteDropped(count)
     case .disconnect:
-      shard.remove(self)
-      return connection.close(.policyViolation, reason: "too slow", on: loop)
+      return disconnect(connection, on: loop)
     }
     send(on: loop)
+  }
+
+  private func disconnect(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
+    shard.remove(self)
+    connection.close(.policyViolation, reason: "too slow", on: loop)
   }
 
   private func subscribe(_ opening: PubWire.Subscribe, on loop: isolated EventLoop) {
@@ -215,6 +232,12 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
     while !connection.isOutputFull, connection.isOpen {
       switch feed.next(from: shard.ring) {
       case .gap(let numbers):
+        sayGap(numbers, on: loop)
+      case .overrun(let numbers):
+        if shard.configuration.slowSubscribers == .disconnect {
+          return disconnect(connection, on: loop)
+        }
+        shard.noteDropped(numbers.count)
         sayGap(numbers, on: loop)
       case .replay(let message, let number):
         send(PubForms(message, number).entry(isExtended: isExtended), connection, on: loop)

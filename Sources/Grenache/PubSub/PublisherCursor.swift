@@ -16,6 +16,8 @@ package struct PublisherCursor: Hashable, Sendable {
   package private(set) var last: UInt64 = 0
   /// Whether the publisher has said everything that it had to say: it went away in order.
   package private(set) var isComplete = true
+  /// Whether it has answered on the connection that there is.
+  private var isAnswered = false
 
   package init(hasTopics: Bool) {
     self.hasTopics = hasTopics
@@ -26,14 +28,18 @@ package struct PublisherCursor: Hashable, Sendable {
 
   /// The publisher has said which run this is and which number comes next.
   ///
-  /// - Returns: what is missing of the run before.
+  /// - Returns: what is missing of the run before, or what this run has said already.
   package mutating func opened(epoch: String, next: UInt64) -> Gap? {
+    let wasComplete = isComplete
     isComplete = false
+    isAnswered = true
     guard epoch != self.epoch else { return nil }
     let isAnother = self.epoch != nil
     self.epoch = epoch
     last = next - min(next, 1)
-    return isAnother ? .unknown : nil
+    guard isAnother else { return nil }
+    guard wasComplete else { return .unknown }
+    return last > 0 ? .numbers(1...last) : nil
   }
 
   /// The publisher has named messages that it gave up.
@@ -57,8 +63,10 @@ package struct PublisherCursor: Hashable, Sendable {
 
   /// The connection has ended.
   ///
-  /// - Parameter inOrder: whether the publisher had said everything before.
+  /// - Parameter inOrder: whether the publisher went away in order. One that had not answered yet has
+  ///   said nothing of what was missed before.
   package mutating func closed(inOrder: Bool) {
-    isComplete = inOrder || epoch == nil
+    if isAnswered { isComplete = inOrder }
+    isAnswered = false
   }
 }

@@ -7,6 +7,8 @@ package struct SubscriberFeed {
   package enum Step: Hashable {
     /// These are missing.
     case gap(ClosedRange<UInt64>)
+    /// These are missing, because it does not take what the ring holds for it as fast as that goes on.
+    case overrun(ClosedRange<UInt64>)
     /// A message of the ring.
     case replay(PubMessage, UInt64)
     /// What waited in the queue.
@@ -17,6 +19,8 @@ package struct SubscriberFeed {
   private let topics: Set<String>?
   /// Up to here it has been sent what the ring holds; `nil` once it has caught up.
   private var replayedUpTo: UInt64?
+  /// Whether something of the ring has been looked for already: what is missing then was there.
+  private var hasBegunReplay = false
   /// What lies before the entry that is to be sent next.
   private var held: SubscriberQueue.Entry?
 
@@ -49,9 +53,11 @@ package struct SubscriberFeed {
   package mutating func next(from ring: ReplayRing) -> Step? {
     while let number = replayedUpTo {
       let (missing, messages) = ring.replay(after: number)
+      let isLate = hasBegunReplay
+      hasBegunReplay = true
       if let missing {
         replayedUpTo = missing.upperBound
-        return .gap(missing)
+        return isLate ? .overrun(missing) : .gap(missing)
       }
       guard let message = messages.first, let next = message.number else {
         replayedUpTo = nil
