@@ -134,6 +134,7 @@ private final class RunningProcess: Sendable {
   /// may hold its output open for ever.
   private func read(_ handle: FileHandle) throws -> Data {
     var output = Data()
+    var part = [UInt8](repeating: 0, count: 64 << 10)
     while true {
       var poll = pollfd(fd: handle.fileDescriptor, events: Int16(POLLIN), revents: 0)
       let isOver = exitStatus(options: WNOHANG) != nil
@@ -141,8 +142,11 @@ private final class RunningProcess: Sendable {
         if isOver { return output }
         continue
       }
-      guard let part = try handle.read(upToCount: 64 << 10), !part.isEmpty else { return output }
-      output += part
+      // Not by `FileHandle`, which waits until so much has come.
+      let count = unsafe Glibc.read(handle.fileDescriptor, &part, part.count)
+      if count < 0, errno == EINTR { continue }
+      guard count > 0 else { return output }
+      output += part[..<count]
       guard output.count <= ShellCommand.outputBytesMax else {
         kill()
         throw RPCFault("ERR_EXEC: the command printed more than a reply may hold")
