@@ -36,7 +36,7 @@ public struct PeerSubConfiguration: Sendable {
   /// any other host of the fleet) can answer a lookup with that address and is listened to.
   public var acceptsPublishersByAddress = false
   /// Who of those may publish: their identity must have the right `publish` on the key (default: all of
-  /// them). A change counts from the next message on; without TLS nobody has a right.
+  /// them). After a change who may not publish any more is left at once; without TLS nobody has a right.
   public var access: AccessControl?
 
   /// The defaults.
