@@ -159,6 +159,7 @@ public final class PeerRPCClient: Sendable {
   }
 
   /// Closes the connections; calls that have been sent fail with `connectionLost`, and are not sent again.
+  /// Calls that come later make connections anew, over WSS and HTTPS alike.
   public func close() async {
     let core = core
     await core.loop.run { loop in core.get(on: loop).close(on: loop) }
