@@ -32,7 +32,7 @@ struct Stream: AsyncParsableCommand {
         // Not waited for: the answer may be over while standard input goes on.
         let sending = Task { try await Self.send(to: stream) }
         for try await part in try await stream.incoming() {
-          try FileHandle.standardOutput.write(contentsOf: Data(part))
+          printBytes(part)
         }
         sending.cancel()
       }
