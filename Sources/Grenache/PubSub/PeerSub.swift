@@ -2,6 +2,7 @@ public import GrenacheAccess
 internal import GrenacheIO
 public import GrenacheTLS
 public import GrenacheTransport
+internal import Logging
 public import ServiceLifecycle
 
 /// How a subscriber follows its publishers, and its limits.
@@ -87,6 +88,10 @@ public final class PeerSub: AsyncSequence, Service {
     self.key = key
     self.link = link
     self.configuration = configuration
+    if configuration.acceptsPublishersByAddress {
+      link.logger.warning(
+        "publishers are believed by their address: any host with a certificate can publish a key")
+    }
     core = await link.loop.run { loop in
       LoopBound(SubCore(key, link: link, configuration), on: loop)
     }
