@@ -12,6 +12,8 @@ public final class AccessControl: Sendable {
     var policy: AccessPolicy
     var stamp: FileStamp?
     var guarded: [WeakContext] = []
+    var nextObserver = 0
+    var observers: [Int: @Sendable () -> Void] = [:]
   }
 
   private struct WeakContext {
@@ -54,14 +56,15 @@ public final class AccessControl: Sendable {
   package var stamp: FileStamp? { state.withLock { $0.stamp } }
 
   private func replace(_ policy: AccessPolicy, stamp: FileStamp?) {
-    let guarded = state.withLock { state in
+    let (guarded, observers) = state.withLock { state in
       state.policy = policy
       state.stamp = stamp
       state.guarded.removeAll { $0.context == nil }
-      return state.guarded.compactMap(\.context)
+      return (state.guarded.compactMap(\.context), Array(state.observers.values))
     }
     changes.wrappingAdd(1, ordering: .releasing)
     for context in guarded { context.recheckConnections() }
+    for observer in observers { observer() }
   }
 
   /// Has the server of `context` close, whenever the policy changes, the connections of clients that
@@ -73,6 +76,19 @@ public final class AccessControl: Sendable {
   ) {
     context.admission = { peer in admits(self.policy, peer) }
     state.withLock { $0.guarded.append(WeakContext(context: context)) }
+  }
+
+  /// Calls `body`, on any thread, after each change of the policy, until `endObservation`.
+  package func observe(_ body: @escaping @Sendable () -> Void) -> Int {
+    state.withLock { state in
+      state.nextObserver += 1
+      state.observers[state.nextObserver] = body
+      return state.nextObserver
+    }
+  }
+
+  package func endObservation(_ number: Int) {
+    state.withLock { $0.observers[number] = nil }
   }
 
   /// Goes up with each change of the policy: what was decided before is to be decided again.

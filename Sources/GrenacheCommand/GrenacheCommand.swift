@@ -108,9 +108,11 @@ struct TransportOptions: ParsableArguments {
   var transport = "wss"
   @Flag(help: "With --transport https: compress calls and replies.")
   var gzip = false
+  @OptionGroup var proof: WorkerProofOptions
 
   func configuration() throws -> PeerRPCClientConfiguration {
     var configuration = PeerRPCClientConfiguration()
+    proof.apply(to: &configuration)
     switch transport {
     case "wss": configuration.transport = .wss
     case "https": configuration.transport = .https
@@ -121,6 +123,20 @@ struct TransportOptions: ParsableArguments {
     }
     configuration.compressesHTTP = gzip
     return configuration
+  }
+}
+
+/// How workers prove who they are, beside by the certificate that names the service.
+struct WorkerProofOptions: ParsableArguments {
+  @Flag(
+    help: """
+      Believe workers that a lookup finds by their address alone: any host with a certificate for its \
+      own address can answer for every service.
+      """)
+  var insecureAcceptWorkersByAddress = false
+
+  func apply(to configuration: inout PeerRPCClientConfiguration) {
+    configuration.acceptsWorkersByAddress = insecureAcceptWorkersByAddress
   }
 }
 

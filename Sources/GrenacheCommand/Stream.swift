@@ -16,6 +16,7 @@ struct Stream: AsyncParsableCommand {
   var action: String?
   @Option(help: "Stream to this worker, host:port, instead of one that a lookup finds.")
   var to: String?
+  @OptionGroup var proof: WorkerProofOptions
   @OptionGroup var grapes: GrapeOptions
 
   /// What is read from standard input at once.
@@ -25,14 +26,16 @@ struct Stream: AsyncParsableCommand {
     try await runCommand(mapping: commandExit) {
       let worker = try worker(to)
       let link = try await grapes.link(try grapes.logging.logger("grenache"))
-      let client = await PeerRPCClient(link: link)
+      var configuration = PeerRPCClientConfiguration()
+      proof.apply(to: &configuration)
+      let client = await PeerRPCClient(link: link, configuration: configuration)
       try await client.stream(
         service, action: action, to: worker, within: try grapes.duration()
       ) { stream in
         // Not waited for: the answer may be over while standard input goes on.
         let sending = Task { try await Self.send(to: stream) }
         for try await part in try await stream.incoming() {
-          try FileHandle.standardOutput.write(contentsOf: Data(part))
+          printBytes(part)
         }
         sending.cancel()
       }

@@ -20,6 +20,12 @@ struct Sub: AsyncParsableCommand {
   var count: Int?
   @Flag(help: "Print JSON lines.")
   var json = false
+  @Flag(
+    help: """
+      Believe publishers that a lookup finds by their address alone: any host with a certificate for \
+      its own address can publish every key.
+      """)
+  var insecureAcceptPublishersByAddress = false
   @OptionGroup var grapes: GrapeOptions
 
   func run() async throws {
@@ -29,6 +35,7 @@ struct Sub: AsyncParsableCommand {
       let link = try await grapes.link(logger)
       var configuration = PeerSubConfiguration()
       configuration.topics = topic.isEmpty ? nil : topic
+      configuration.acceptsPublishersByAddress = insecureAcceptPublishersByAddress
       let sub = try await PeerSub(key, link: link, configuration: configuration)
       try await runServices([Printer(sub: sub, count: count, json: json)], logger: logger)
     }

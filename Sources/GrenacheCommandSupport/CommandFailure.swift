@@ -68,13 +68,18 @@ public func runCommand(
 
 /// Prints a line on standard error.
 public func printError(_ text: String) {
-  _ = writeLine(text, to: STDERR_FILENO)
+  _ = write(Array((text + "\n").utf8), to: STDERR_FILENO)
 }
 
 /// Prints a line on standard output, at once. Where nobody reads it any more the process ends: quietly, as
 /// others do whose reader has seen enough.
 public func printLine(_ text: String) {
-  let error = writeLine(text, to: STDOUT_FILENO)
+  printBytes(Array((text + "\n").utf8))
+}
+
+/// The same for bytes as they are.
+public func printBytes(_ bytes: [UInt8]) {
+  let error = write(bytes, to: STDOUT_FILENO)
   guard error != 0 else { return }
   if error == EPIPE { exit(0) }
   printError("error: standard output cannot be written (error \(error))")
@@ -82,8 +87,8 @@ public func printLine(_ text: String) {
 }
 
 /// - Returns: the number of the error that was in the way, 0 for none.
-private func writeLine(_ text: String, to descriptor: Int32) -> Int32 {
-  var bytes = Array((text + "\n").utf8)[...]
+private func write(_ whole: [UInt8], to descriptor: Int32) -> Int32 {
+  var bytes = whole[...]
   while !bytes.isEmpty {
     let count = unsafe bytes.withUnsafeBytes { bytes in
       unsafe Glibc.write(descriptor, bytes.baseAddress, bytes.count)

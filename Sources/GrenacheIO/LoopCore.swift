@@ -65,7 +65,8 @@ package final class LoopCore {
   }
 
   /// Puts `source` in line for a call of `turnEnded` that may take long: one source of the line gets
-  /// it at the end of each turn, after all others have had what they wait for.
+  /// it at the end of each turn, after all others have had what they wait for, and more of them as far
+  /// as the line's share of a long turn reaches (`LineShare`).
   package func waitInLine(_ source: EventSource) {
     guard !source.isInLine else { return }
     source.isInLine = true
@@ -149,10 +150,13 @@ package final class LoopCore {
   }
 
   private func serveLine(_ loop: isolated EventLoop) {
+    guard !patient.isEmpty else { return }
+    let share = LineShare(turnBegan: now, lineBegins: .now())
     while let source = patient.popFirst() {
       source.isInLine = false
       if source.isClosed { continue }
-      return source.turnEnded(on: loop)
+      source.turnEnded(on: loop)
+      if share.isUsedUp(at: .now()) { return }
     }
   }
 }

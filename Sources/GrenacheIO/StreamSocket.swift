@@ -1,3 +1,4 @@
+internal import CGrenacheLinux
 internal import Glibc
 
 /// What happens to a stream socket, told to the one who uses it. All calls are on the loop.
@@ -57,6 +58,15 @@ package final class StreamSocket: EventSource {
   ) throws(SystemCallError) {
     wantsRead = reading
     try updateInterest(on: loop)
+  }
+
+  /// Whether the peer has ended the stream, or the connection has failed, though bytes of it may still
+  /// wait to be received.
+  package var hasPeerEnded: Bool {
+    let ended = Int16(truncatingIfNeeded: EPOLLRDHUP.rawValue)  // poll(2) uses the same bits
+    var query = pollfd(fd: descriptor, events: ended, revents: 0)
+    guard unsafe poll(&query, 1, 0) == 1 else { return false }
+    return query.revents != 0
   }
 
   package enum Received: Hashable {

@@ -25,7 +25,8 @@ extension ByteStreamDelegate {
 
 /// The limits of a byte stream.
 package struct ByteStreamLimits: Hashable, Sendable {
-  /// How long the TLS handshake may take, from the first byte possible to the last (default 5 s).
+  /// How long the TLS handshake may take, from the first byte possible to the last (default 5 s; of a
+  /// client: as long as it was given to connect).
   package var handshakeDeadline = Duration.seconds(5)
   /// How long the peer may take for what the kernel was offered at once, at most 160 KiB
   /// (default 30 s).

@@ -44,10 +44,14 @@ enum Dialer {
     throw failure
   }
 
-  /// A stream over `socket`, not started yet.
+  /// A stream over `socket`, not started yet, whose handshake may take until `deadline`.
+  ///
+  /// A server with more clients than it can shake hands with has them wait in line, with their first
+  /// flight sent: who gives up sooner than asked to begins at the end of the line again.
   static func stream(
     over socket: StreamSocket, to destination: Destination, context: TLSContext?,
-    limits: ByteStreamLimits, delegate: any ByteStreamDelegate, on loop: isolated EventLoop
+    limits: ByteStreamLimits, delegate: any ByteStreamDelegate, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
   ) throws(TransportError) -> ByteStream {
     var engine: TLSEngine?
     if let context {
@@ -66,6 +70,16 @@ enum Dialer {
       }
     }
     return ByteStream(
-      socket: socket, side: .client, engine: engine, limits: limits, delegate: delegate, on: loop)
+      socket: socket, side: .client, engine: engine,
+      limits: limits.connecting(by: deadline, at: loop.core.now), delegate: delegate, on: loop)
+  }
+}
+
+extension ByteStreamLimits {
+  /// The same for a client that may take until `deadline` to connect.
+  func connecting(by deadline: MonotonicTime, at now: MonotonicTime) -> ByteStreamLimits {
+    var limits = self
+    limits.handshakeDeadline = deadline - now
+    return limits
   }
 }

@@ -33,7 +33,8 @@ package final class HTTPClient {
   private let context: TLSContext?
   private let configuration: HTTPClientConfiguration
   private var streamCount = 0
-  private var isClosed = false
+  /// How often the client has been closed: a request that began before goes no further.
+  private var closings = 0
   /// Connections that have a request under way.
   private var active: [ObjectIdentifier: HTTPClientConnection] = [:]
   private var pools: [Destination: Pool] = [:]
@@ -63,13 +64,15 @@ package final class HTTPClient {
     isRetryable: Bool, on loop: isolated EventLoop,
     prepare: ((inout HTTPClientRequest) -> Void)? = nil
   ) async throws(TransportError) -> HTTPClientResponse {
+    let began = closings
     while true {
-      let (connection, isReused) = try await connection(to: destination, by: deadline, on: loop)
-      guard !isClosed else {
+      let (connection, isReused) = try await connection(
+        to: destination, since: began, by: deadline, on: loop)
+      guard closings == began else {
         // While the connection was being made.
         connection.close(on: loop)
         release(connection, to: destination, on: loop)
-        throw .closed("this client has been closed", peer: nil)
+        throw Self.closed
       }
       active[ObjectIdentifier(connection)] = connection
       var request = request
@@ -112,16 +115,18 @@ package final class HTTPClient {
       on: loop)
   }
 
-  /// Closes every connection; requests that are under way or wait for a connection fail. Streams
-  /// belong to those who have opened them.
+  /// Closes every connection; requests that are under way or wait for a connection fail, and those that
+  /// come later make connections anew. Streams belong to those who have opened them.
   package func close(on loop: isolated EventLoop) {
-    isClosed = true
+    closings += 1
     for destination in pools.keys {
       closeIdle(to: destination, on: loop)
       for turn in pools[destination]?.waiting ?? [] { turn.fulfil((), on: loop) }
     }
     for connection in active.values { connection.abort(on: loop) }
   }
+
+  private static var closed: TransportError { .closed("this client has been closed", peer: nil) }
 
   private func closeIdle(to destination: Destination, on loop: isolated EventLoop) {
     while let kept = pools[destination]?.idle.popLast() {
@@ -142,10 +147,11 @@ package final class HTTPClient {
   }
 
   private func connection(
-    to destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
+    to destination: Destination, since began: Int, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
   ) async throws(TransportError) -> (HTTPClientConnection, isReused: Bool) {
     while true {
-      if isClosed { throw .closed("this client has been closed", peer: nil) }
+      guard closings == began else { throw Self.closed }
       while let kept = pools[destination]?.idle.popLast() {
         if kept.isUsable { return (kept, true) }
         connectionGone(to: destination, on: loop)
@@ -207,7 +213,7 @@ package final class HTTPClient {
     _ connection: HTTPClientConnection, to destination: Destination, on loop: isolated EventLoop
   ) {
     active[ObjectIdentifier(connection)] = nil
-    if connection.isUsable, !isClosed {
+    if connection.isUsable {
       connection.becomeIdle(on: loop)
       pools[destination]?.idle.append(connection)
       wakeNext(destination, on: loop)

@@ -43,7 +43,7 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
       host: destination.endpoint.description, configuration: configuration)
     let stream = try Dialer.stream(
       over: socket, to: destination, context: context, limits: configuration.stream,
-      delegate: connection, on: loop)
+      delegate: connection, by: deadline, on: loop)
     connection.stream = stream
     let promise = LoopPromise<Outcome>()
     connection.promise = promise

@@ -88,7 +88,7 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
       let socket = try await Dialer.connect(to: destination.endpoint, by: deadline, on: loop)
       stream = try Dialer.stream(
         over: socket, to: destination, context: context, limits: configuration.stream,
-        delegate: Unattached(), on: loop)
+        delegate: Unattached(), by: deadline, on: loop)
     } catch {
       ended()
       throw error

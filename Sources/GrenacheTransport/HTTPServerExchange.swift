@@ -1,5 +1,5 @@
 package import GrenacheFraming
-internal import GrenacheIO
+package import GrenacheIO
 
 /// Answers a request whose body it takes in parts, with parts of its own, both at the same time.
 ///
@@ -134,6 +134,9 @@ package struct HTTPResponseWriter: Sendable {
   init(_ exchange: LoopBound<HTTPServerExchange>) {
     self.exchange = exchange
   }
+
+  /// The loop of the connection.
+  package var loop: EventLoop { exchange.loop }
 
   /// Sends the head of the answer, once; writing without it sends 200.
   package func start(

@@ -93,7 +93,17 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
     handshakes -= 1
     while mayStartHandshake, let next = waiting.popFirst() {
       // One whose first byte was looked at may have failed while it waited.
-      if !next.socket.isClosed { start(next.socket, context, on: loop) }
+      if next.socket.isClosed { continue }
+      // A client that has given up is still there with its first flight: to answer that, while others
+      // wait, would keep them waiting until they give up as well.
+      guard !next.socket.hasPeerEnded else {
+        logger.debug(
+          "a client gave up before its turn to shake hands",
+          metadata: ["peer": "\(next.socket.remoteAddress)"])
+        next.socket.close(on: loop)
+        continue
+      }
+      start(next.socket, context, on: loop)
     }
   }
 

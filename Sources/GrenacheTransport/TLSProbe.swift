@@ -40,7 +40,7 @@ package enum TLSProbe {
       let socket = try await Dialer.connect(to: destination.endpoint, by: deadline, on: loop)
       let stream = try Dialer.stream(
         over: socket, to: destination, context: context, limits: ByteStreamLimits(),
-        delegate: probe, on: loop)
+        delegate: probe, by: deadline, on: loop)
       stream.start(on: loop)
       return await probe.report(stream, by: deadline, on: loop)
     } catch {

@@ -22,7 +22,7 @@ package enum WebSocketClient {
       host: destination.endpoint.description, limits: limits, options: options, handler: handler)
     let stream = try Dialer.stream(
       over: socket, to: destination, context: context, limits: ByteStreamLimits(),
-      delegate: upgrade, on: loop)
+      delegate: upgrade, by: deadline, on: loop)
     return try await upgrade.run(over: stream, by: deadline, on: loop)
   }
 }

@@ -15,6 +15,55 @@ struct PipeTests {
     #expect(ended.errors == "status 0\n")
   }
 
+  @Test("call, map, stream, lookup and sub end quietly, too")
+  func closedPipes() async throws {
+    let grape = try RunningCommand(
+      Programs.grape,
+      [
+        "--dp", "0", "--aph", "0", "--bn", "", "-b", "127.0.0.1", "--json", "--tls-dir",
+        GeneratedCertificates.directory("grape"),
+      ])
+    let api = member("api", of: await grape.firstLine())
+    let worker = try RunningCommand(
+      Programs.grenache,
+      [
+        "serve", "rpc_test", "--port", "0", "--json", "--echo", "--grape", api, "--tls-dir",
+        GeneratedCertificates.directory("worker"),
+      ])
+    _ = await worker.firstLine()
+    let arguments = ["--grape", api, "--tls-dir", try GeneratedCertificates.directory("client")]
+    // What is there is looked up soon after it has been announced.
+    while try await run(Programs.grenache, ["lookup", "rpc_test"] + arguments).status != 0 {}
+    for command in [
+      ["lookup", "rpc_test"], ["call", "rpc_test", "1"], ["map", "rpc_test", "1"],
+      ["stream", "rpc_test"],
+    ] {
+      let ended = try await intoClosedPipe(command + arguments)
+      #expect(ended.errors == "status 0\n", "\(command[0])")
+    }
+    #expect(await worker.terminate() == 0)
+    let publisher = try RunningCommand(
+      Programs.grenache,
+      [
+        "pub", "rpc_test", "--port", "0", "--json", "--wait-for", "1", "--grape", api, "--tls-dir",
+        GeneratedCertificates.directory("worker"),
+      ])
+    _ = await publisher.firstLine()
+    publisher.write("one\n")
+    let ended = try await intoClosedPipe(["sub", "rpc_test"] + arguments)
+    #expect(ended.errors == "status 0\n")
+    _ = await publisher.terminate()
+    #expect(await grape.terminate() == 0)
+  }
+
+  /// Standard output is a pipe whose reader is gone; standard input is never empty.
+  private func intoClosedPipe(_ arguments: [String]) async throws -> Ended {
+    let script = """
+      { sleep 1; yes 2>&- | "$0" "$@"; echo "status $?" >&2; } | true
+      """
+    return try await run("/bin/sh", ["-c", script, Programs.grenache] + arguments)
+  }
+
   @Test("a call that is cancelled ends its command, and what that has started")
   func cancelledCommand() async throws {
     let folder = try TemporaryFolder()

@@ -93,10 +93,42 @@ struct LoopLineTests {
     init(last: String) { self.last = last }
   }
 
-  @Test("one of the line has each turn, after all that is short; who has closed loses its place")
+  @Test("the line is served in order, after all that is short; who has closed loses its place")
   func line() async throws {
     let loop = try EventLoopGroup.shared().next()
-    #expect(await Self.serve(on: loop) == ["short", "a", "short", "c", "short", "d"])
+    let names = await Self.serve(on: loop)
+    #expect(names.filter { $0 != "short" } == ["a", "c", "d"])
+    // How many of the line a turn has depends on how long the turn is.
+    #expect(names.starts(with: ["short", "a"]))
+  }
+
+  @Test(
+    "P3 P37 of a short turn the line has one, of a long one a quarter of the others' time",
+    arguments: [(0, 0, true), (400, 0, false), (400, 99, false), (400, 100, true)])
+  func share(_ others: Int, _ line: Int, _ isUsedUp: Bool) {
+    let began = MonotonicTime(nanoseconds: 1_000_000_000)
+    let lineBegins = began + .microseconds(others)
+    let share = LineShare(turnBegan: began, lineBegins: lineBegins)
+    #expect(share.isUsedUp(at: lineBegins + .microseconds(line)) == isUsedUp)
+  }
+
+  @Test("P37 a turn that others have made long serves more than one of the line")
+  func longTurn() async throws {
+    // A loop of its own, since it is kept busy.
+    let loop = try EventLoopGroup(count: 1).next()
+    #expect(await Self.serveAfterLongWork(on: loop) == ["a", "b", "c", "short"])
+  }
+
+  private static func serveAfterLongWork(on loop: isolated EventLoop) async -> [String] {
+    let log = Log(last: "short")
+    let short = Source("short", log)
+    for name in ["a", "b", "c"] { loop.core.waitInLine(Source(name, log, follower: short)) }
+    // A quarter of that: three that are short have room in it.
+    let end = MonotonicTime.now() + .milliseconds(800)
+    while MonotonicTime.now() < end {}
+    guard case .value(let names) = await log.ended.wait(until: .now() + .seconds(20), on: loop)
+    else { return [] }
+    return names
   }
 
   private static func serve(on loop: isolated EventLoop) async -> [String] {

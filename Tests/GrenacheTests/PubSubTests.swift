@@ -137,7 +137,7 @@ struct PubSubTests {
     await grape.stop()
   }
 
-  @Test("P26 a policy decides who may publish, and a change counts from the next message on")
+  @Test("P26 a policy decides who may publish, and a change counts at once")
   func publishers() async throws {
     func policy(_ keys: String) -> AccessPolicy {
       AccessPolicy([
@@ -172,6 +172,42 @@ struct PubSubTests {
     await running.value
     await news.stop()
     await other.stop()
+    await grape.stop()
+  }
+
+  @Test("P26 a publisher that says nothing is left within a second of the policy's change")
+  func idlePublisher() async throws {
+    let news = try await RunningPub("news", try secure())
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([news.endpoint])
+    let access = AccessControl(
+      AccessPolicy([
+        .init("news", allow: [.publish], on: .patterns(["news"]), to: [.uri("grenache:news")])
+      ]))
+    let sub = try await subscriber(grape) { $0.access = access }
+    let running = Task { await sub.run() }
+    try await news.subscribers(1)
+    // Another subscriber's connection of the same link is nobody's to close.
+    let other = try await PeerSub("news", link: sub.link)
+    let otherRunning = Task { await other.run() }
+    try await news.subscribers(2)
+    while await sub.publishers.isEmpty { await Task.yield() }
+    // A change that leaves the right leaves the connection.
+    access.policy = AccessPolicy([
+      .init("all", allow: [.publish], on: .patterns(["*"]), to: [.anyone])
+    ])
+    while await sub.publishers.isEmpty { await Task.yield() }
+    let start = ContinuousClock.now
+    access.policy = AccessPolicy([])
+    try await news.subscribers(1)
+    #expect(ContinuousClock.now - start < .seconds(2))
+    #expect(await sub.publishers.isEmpty)
+    #expect(await other.publishers == [news.endpoint])
+    running.cancel()
+    await running.value
+    otherRunning.cancel()
+    await otherRunning.value
+    await news.stop()
     await grape.stop()
   }
 

@@ -330,6 +330,41 @@ struct HTTPServerLimitTests {
     }
   }
 
+  @Test("P37 clients that gave up before their turn cost those behind them no handshake")
+  func abandoned() async throws {
+    let authority = try TestAuthority()
+    let log = MessageCounter()
+    try await withServer(
+      tls: try authority.host(), configure: { $0.handshakesMax = 1 },
+      openWebSocket: { _, _ in EchoHandler() }, logger: log.logger
+    ) { server in
+      let first = try await RawConnection(to: server.localAddress)
+      while await server.connectionCount == 0 { await Task.yield() }
+      for _ in 0..<5 {
+        let waiting = try await RawConnection(to: server.localAddress)
+        await waiting.send([0x16, 3, 1])
+        await waiting.close()
+      }
+      while await server.connectionCount < 6 { await Task.yield() }
+      await first.close()
+      let probe = try await WebSocketProbe(to: server.localAddress, tls: try authority.client())
+      await probe.send([1])
+      #expect(await probe.messages(1) == [[1]])
+      // Whose handshake begins and comes to nothing, of those there is a line.
+      #expect(log.count(of: "a client gave up before its turn to shake hands") == 5)
+      #expect(log.count(of: "connection failed") == 1)
+    }
+  }
+
+  @Test("P37 a client waits for its handshake as long as it was given to connect")
+  func patience() {
+    let now = MonotonicTime(nanoseconds: 1)
+    for time in [Duration.seconds(1), .seconds(9)] {
+      let limits = ByteStreamLimits().connecting(by: now + time, at: now)
+      #expect(limits.handshakeDeadline == time)
+    }
+  }
+
   @Test("P3 who has begun to speak TLS on a port that knows both waits once, and is closed")
   func sniffedWait() async throws {
     try await withServer(

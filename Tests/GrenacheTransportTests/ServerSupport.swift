@@ -18,7 +18,7 @@ func withServer<Result>(
     @escaping @Sendable (HTTPServerRequest, isolated EventLoop) -> (any WebSocketHandler)? = {
       _, _ in nil
     },
-  _ body: (HTTPServer) async throws -> Result
+  logger: Logger = quietLogger, _ body: (HTTPServer) async throws -> Result
 ) async throws -> Result {
   var configuration = HTTPServerConfiguration()
   configure(&configuration)
@@ -26,7 +26,7 @@ func withServer<Result>(
     on: .loopback(port: 0), context: try tls.map { try TLSContext($0) },
     configuration: configuration,
     handlers: HTTPServerHandlers(respond: respond, openWebSocket: openWebSocket),
-    group: group ?? EventLoopGroup(count: loops), logger: quietLogger)
+    group: group ?? EventLoopGroup(count: loops), logger: logger)
   do {
     let result = try await body(server)
     await server.shutDown(within: .zero)
@@ -34,6 +34,34 @@ func withServer<Result>(
   } catch {
     await server.shutDown(within: .zero)
     throw error
+  }
+}
+
+/// Counts what is logged.
+final class MessageCounter: Sendable {
+  private let counts = Mutex<[String: Int]>([:])
+
+  func count(of message: String) -> Int { counts.withLock { $0[message] ?? 0 } }
+
+  var logger: Logger {
+    var logger = Logger(label: "test") { _ in Handler(counter: self) }
+    logger.logLevel = .trace
+    return logger
+  }
+
+  private struct Handler: LogHandler {
+    let counter: MessageCounter
+    var logLevel = Logger.Level.trace
+    var metadata: Logger.Metadata = [:]
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+      get { metadata[key] }
+      set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+      counter.counts.withLock { $0[event.message.description, default: 0] += 1 }
+    }
   }
 }
 

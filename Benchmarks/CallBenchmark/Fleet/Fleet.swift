@@ -52,22 +52,24 @@ final class Fleet: Sendable {
     return started
   }
 
-  /// Starts a member in place of one that has ended, on the same ports or on others.
+  /// Starts a member in place of one that has ended, as that one was but for its ports.
   func replace(_ role: Member.Role, _ index: Int, samePort: Bool) async throws {
     guard let old = member(role, index) else { return }
     let ports = samePort ? ["--port", "\(old.port)", "--dht-port", "\(old.dhtPort)"] : []
-    let started = try await start(role, ports)
+    let started = try await start(role, old.arguments, ports)
     members.withLock { $0[role]?[index] = started }
   }
 
-  private func start(_ role: Member.Role, _ arguments: [String]) async throws -> MemberProcess {
+  private func start(
+    _ role: Member.Role, _ arguments: [String], _ ports: [String] = []
+  ) async throws -> MemberProcess {
     let known = members.withLock { members in
       members[.grape, default: []].map { role == .grape ? $0.dhtEndpoint : $0.endpoint }
     }
     let grapes = known.map(\.description).joined(separator: ",")
     return try await MemberProcess(
-      role,
-      ["--certificates", "\(folder)/\(role.rawValue)", "--grapes", grapes] + arguments,
+      role, arguments,
+      environment: ["--certificates", "\(folder)/\(role.rawValue)", "--grapes", grapes] + ports,
       line: line)
   }
 

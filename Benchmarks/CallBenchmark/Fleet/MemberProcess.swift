@@ -9,6 +9,8 @@ final class MemberProcess: Sendable {
   let port: UInt16
   let dhtPort: UInt16
   let identifier: Int32
+  /// What makes it the member that it is, wherever it runs.
+  let arguments: [String]
   private let process: Mutex<Process>
   private let input = Pipe()
   private let ended: AsyncStream<Int32>
@@ -17,14 +19,17 @@ final class MemberProcess: Sendable {
 
   /// Starts a member and waits until it is ready.
   ///
-  /// - Parameter line: is given what it says afterwards, on a thread of its own.
+  /// - Parameters:
+  ///   - environment: where it runs, which may be another place when it starts again.
+  ///   - line: is given what it says afterwards, on a thread of its own.
   init(
-    _ role: Member.Role, _ arguments: [String],
+    _ role: Member.Role, _ arguments: [String], environment: [String],
     line: @escaping @Sendable (String) -> Void = { _ in }
   ) async throws {
+    self.arguments = arguments
     let process = Process()
     process.executableURL = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
-    process.arguments = ["member", "--role", role.rawValue] + arguments
+    process.arguments = ["member", "--role", role.rawValue] + environment + arguments
     process.standardInput = input
     let output = Pipe()
     process.standardOutput = output

@@ -118,6 +118,12 @@ final class FollowedPublisher: WebSocketHandler {
     ])
   }
 
+  /// The policy has changed: whether the publisher says something or not, it may have to go.
+  func accessChanged(on loop: isolated EventLoop) {
+    guard let connection, connection.isOpen else { return }
+    _ = isAdmitted(connection, on: loop)
+  }
+
   /// Whether the publisher may still publish, after a change of the policy, too; else it is left.
   private func isAdmitted(_ connection: WebSocketConnection, on loop: isolated EventLoop) -> Bool {
     guard let access = core.configuration.access, access.version != accessVersion else {
@@ -131,6 +137,8 @@ final class FollowedPublisher: WebSocketHandler {
 
   private func opened(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
     self.connection = connection
+    // It may have been admitted by a policy that has changed since.
+    guard isAdmitted(connection, on: loop) else { return }
     isExtended = connection.subprotocol == PubWire.subprotocol
     if isExtended {
       let subscribe = PubWire.Subscribe(

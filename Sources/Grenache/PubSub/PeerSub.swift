@@ -2,6 +2,7 @@ public import GrenacheAccess
 internal import GrenacheIO
 public import GrenacheTLS
 public import GrenacheTransport
+internal import Logging
 public import ServiceLifecycle
 
 /// How a subscriber follows its publishers, and its limits.
@@ -36,7 +37,7 @@ public struct PeerSubConfiguration: Sendable {
   /// any other host of the fleet) can answer a lookup with that address and is listened to.
   public var acceptsPublishersByAddress = false
   /// Who of those may publish: their identity must have the right `publish` on the key (default: all of
-  /// them). A change counts from the next message on; without TLS nobody has a right.
+  /// them). After a change who may not publish any more is left at once; without TLS nobody has a right.
   public var access: AccessControl?
 
   /// The defaults.
@@ -87,6 +88,10 @@ public final class PeerSub: AsyncSequence, Service {
     self.key = key
     self.link = link
     self.configuration = configuration
+    if configuration.acceptsPublishersByAddress {
+      link.logger.warning(
+        "publishers are believed by their address: any host with a certificate can publish a key")
+    }
     core = await link.loop.run { loop in
       LoopBound(SubCore(key, link: link, configuration), on: loop)
     }

@@ -1,4 +1,5 @@
 internal import DequeModule
+internal import GrenacheAccess
 internal import GrenacheIO
 internal import GrenacheTransport
 
@@ -19,6 +20,8 @@ final class SubCore: KeyObserver {
   private var announced: Set<Endpoint> = []
   private var isStopped = false
   private var isFull = false
+  /// Of the policy that says who may publish.
+  private var observation: Int?
 
   init(_ key: String, link: Link, _ configuration: PeerSubConfiguration) {
     self.key = key
@@ -34,7 +37,21 @@ final class SubCore: KeyObserver {
 
   func follow(on loop: isolated EventLoop) {
     guard !isStopped else { return }
+    observeAccess(on: loop)
     link.core(on: loop).follow(key, self, on: loop)
+  }
+
+  /// A publisher that says nothing is left as well when it may not publish any more.
+  private func observeAccess(on loop: isolated EventLoop) {
+    guard let access = configuration.access, observation == nil else { return }
+    let core = LoopBound(self, on: loop)
+    observation = access.observe {
+      Task { await core.loop.run { loop in core.get(on: loop).accessChanged(on: loop) } }
+    }
+  }
+
+  private func accessChanged(on loop: isolated EventLoop) {
+    for publisher in Array(publishers.values) { publisher.accessChanged(on: loop) }
   }
 
   /// Begins to follow who is new; who is not announced any more gives itself up once it is gone.
@@ -65,6 +82,8 @@ final class SubCore: KeyObserver {
 
   func stop(on loop: isolated EventLoop) {
     isStopped = true
+    if let observation { configuration.access?.endObservation(observation) }
+    observation = nil
     link.core(on: loop).unfollow(key, self)
     for publisher in publishers.values { publisher.stop(on: loop) }
     publishers = [:]

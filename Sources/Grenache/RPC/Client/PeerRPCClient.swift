@@ -2,6 +2,7 @@ public import GrenacheFraming
 internal import GrenacheIO
 public import GrenacheTLS
 public import GrenacheTransport
+internal import Logging
 
 /// The limits of a client.
 public struct PeerRPCClientConfiguration: Sendable {
@@ -101,6 +102,11 @@ public final class PeerRPCClient: Sendable {
   ) async {
     self.link = link
     self.configuration = configuration
+    if configuration.acceptsWorkersByAddress {
+      link.logger.warning(
+        "workers are believed by their address: any host with a certificate can answer for a service"
+      )
+    }
     core = await link.loop.run { loop in
       LoopBound(RPCClientCore(link: link, configuration: configuration), on: loop)
     }
@@ -159,6 +165,7 @@ public final class PeerRPCClient: Sendable {
   }
 
   /// Closes the connections; calls that have been sent fail with `connectionLost`, and are not sent again.
+  /// Calls that come later make connections anew, over WSS and HTTPS alike.
   public func close() async {
     let core = core
     await core.loop.run { loop in core.get(on: loop).close(on: loop) }

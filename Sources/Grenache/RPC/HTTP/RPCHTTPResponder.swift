@@ -79,12 +79,26 @@ struct RPCHTTPResponder: Sendable {
         return await stream.fail(dispatcher.shed(service.name))
       }
       defer { service.load.leave() }
-      do {
-        try await handler(call, stream)
-      } catch {
-        await stream.fail(dispatcher.message(for: error, of: service.name))
-      }
+      let fault = await Self.run(handler, call, stream, dispatcher, on: writer.loop)
+      if let fault { await stream.fail(fault) }
     }
+  }
+
+  /// Runs the handler of a stream, whose task is cancelled at the deadline, if there is one: what it has
+  /// sent by then is not the whole, whatever it makes of that.
+  ///
+  /// - Returns: what the caller is told in place of an answer.
+  private static func run(
+    _ handler: RPCService.StreamHandler, _ call: RPCRequest, _ stream: RPCServerStream,
+    _ dispatcher: RPCDispatcher, on loop: isolated EventLoop
+  ) async -> String? {
+    guard let deadline = call.deadline else { return await dispatcher.run(handler, call, stream) }
+    let late = "\(RPCFault.deadlineCode): \(call.service)"
+    guard deadline > loop.core.now else { return late }
+    let limit = RPCTaskDeadline(deadline, on: loop)
+    let fault = await dispatcher.run(handler, call, stream)
+    limit.end(on: loop)
+    return limit.hasPassed ? late : fault
   }
 
   private func denial(_ service: RPCService, _ request: HTTPServerRequest) -> String? {

@@ -53,6 +53,20 @@ struct RPCDispatcher: Sendable {
     }
   }
 
+  /// Runs the handler of a stream.
+  ///
+  /// - Returns: what the caller is told of the error that it has thrown, if it has.
+  func run(
+    _ handler: RPCService.StreamHandler, _ request: RPCRequest, _ stream: RPCServerStream
+  ) async -> String? {
+    do {
+      try await handler(request, stream)
+      return nil
+    } catch {
+      return message(for: error, of: request.service)
+    }
+  }
+
   /// What the caller is told of an error that a handler has thrown.
   func message(for error: any Error, of service: String) -> String {
     if let fault = error as? RPCFault { return fault.handlerMessage }

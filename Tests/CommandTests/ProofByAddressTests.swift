@@ -1,0 +1,72 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("P20 who is believed by an address alone: the commands", .timeLimit(.minutes(2)))
+struct ProofByAddressTests {
+  private let grape: RunningCommand
+  private let options: [String]
+
+  /// A grape that names, as a worker and publisher of `rpc_test`, whoever is at a port.
+  init() async throws {
+    grape = try RunningCommand(
+      Programs.grape,
+      [
+        "--dp", "0", "--aph", "0", "--bn", "", "-b", "127.0.0.1", "--json", "--tls-dir",
+        GeneratedCertificates.directory("grape"),
+      ])
+    let api = member("api", of: await grape.firstLine())
+    options = ["--grape", api, "--tls-dir"]
+  }
+
+  /// Starts a command whose certificate covers its address and not the service, and announces it.
+  private func start(_ arguments: String...) async throws -> RunningCommand {
+    let impostor = try RunningCommand(
+      Programs.grenache,
+      arguments + ["--port", "0", "--json", "--no-announce", "--tls-dir"]
+        + [GeneratedCertificates.directory("grape")])
+    let line = await impostor.firstLine()
+    let announced = try await run(
+      Programs.grenache,
+      ["announce", "rpc_test,\(port(of: member("address", of: line)))"] + options
+        + [GeneratedCertificates.directory("worker")])
+    #expect(announced.status == 0, "\(announced.errors)")
+    return impostor
+  }
+
+  private func client(_ arguments: [String]) async throws -> Ended {
+    try await run(
+      Programs.grenache, arguments + options + [GeneratedCertificates.directory("client")])
+  }
+
+  @Test("call, map, stream and bench believe a worker only by a long name, loudly")
+  func workers() async throws {
+    let worker = try await start("serve", "rpc_test", "--echo")
+    for (arguments, failure) in [
+      (["call", "rpc_test", "1"], 77), (["map", "rpc_test", "1"], 70),
+      (["stream", "rpc_test"], 77),
+      (["bench", "rpc_test", "1", "--seconds", "0.1", "--in-flight", "1", "--json"], 77),
+    ] as [([String], Int32)] {
+      let refused = try await client(arguments)
+      #expect(refused.status == failure, "\(arguments[0]): \(refused.errors)")
+      #expect(!refused.errors.contains("believed by their address"))
+      let accepted = try await client(arguments + ["--insecure-accept-workers-by-address"])
+      #expect(accepted.status == 0, "\(arguments[0]): \(accepted.errors)")
+      #expect(accepted.errors.contains("believed by their address"))
+    }
+    #expect(await worker.terminate() == 0)
+    #expect(await grape.terminate() == 0)
+  }
+
+  @Test("sub believes a publisher only by a long name, loudly")
+  func publishers() async throws {
+    let publisher = try await start("pub", "rpc_test", "--wait-for", "1")
+    publisher.write("one\n")
+    let heard = try await client(
+      ["sub", "rpc_test", "--count", "1", "--insecure-accept-publishers-by-address"])
+    #expect(heard.output == "one", "\(heard.errors)")
+    #expect(heard.errors.contains("believed by their address"))
+    _ = await publisher.terminate()
+    #expect(await grape.terminate() == 0)
+  }
+}
