@@ -214,7 +214,8 @@ struct GrapeAPI: Sendable {
     let peers = (found?.peers ?? []).map(\.description)
     if let found, !found.isIncomplete { answers.keep(peers, of: key, since: changes) }
     let took = (MonotonicTime.now() - start).milliseconds
-    logger.info(
+    // As many as anybody likes to ask for: not what a log holds by default.
+    logger.debug(
       "looked up",
       metadata: [
         "service": "\(text(key))", "by": "\(who(request))", "found": "\(peers.count)",
