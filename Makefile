@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench bench-framing soak promises storm fuzz simulate lint imports docs format clean
+.PHONY: help setup build test demo bench bench-framing bench-grape soak promises storm fuzz simulate lint imports docs format clean
 
 # How long each fuzz target runs.
 SECONDS ?= 60
@@ -50,6 +50,10 @@ bench: ## Calls over WSS with mutual TLS: rate, latency, processor time; memory 
 bench-framing: ## The framers alone: heads, frames, unmasking, compression, and what they allocate
 	@sh scripts/setup.sh
 	swift run -c release FramingBenchmark $(BENCH_OPTIONS)
+
+bench-grape: ## A grape over HTTPS with mutual TLS: lookups a second, latency, processor time of each
+	@sh scripts/setup.sh
+	swift run -c release GrapeBenchmark $(BENCH_OPTIONS)
 
 soak: ## A minute of certificates replaced under load, then MINUTES=5 of killed and restarted processes
 	@sh scripts/setup.sh

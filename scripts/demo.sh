@@ -39,8 +39,9 @@ pids="$pids $!"
 await grape1.out '"api"'
 api1=$(field grape1.out api)
 dht1=$(field grape1.out dht | sed 's/.*://')
+# Lookups are logged at debug.
 "$bin/grape" --dp 0 --aph 0 --bn "127.0.0.1:$dht1" --bind 127.0.0.1 --tls-dir other/grape --json \
-    >grape2.out 2>grape2.log &
+    --log-level debug >grape2.out 2>grape2.log &
 pids="$pids $!"
 await grape2.out '"api"'
 api2=$(field grape2.out api)
@@ -58,7 +59,8 @@ show grape1.log announced
 say "A client looks rpc_test up at grape 2, connects over WSS, and calls it with \"hello\""
 "$bin/grenache" call rpc_test hello --verbose --tls-dir other/client --grape "$api2" \
     >call.out 2>call.log || fail "the call"
-show grape2.log 'looked up'
+await grape2.log 'service=rpc_test.*looked up'
+show grape2.log 'service=rpc_test.*looked up'
 sed 's/^/   client: /' call.log
 await worker.log 'service=rpc_test .*call'
 show worker.log 'service=rpc_test .*call'

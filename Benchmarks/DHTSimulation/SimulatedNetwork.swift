@@ -311,7 +311,7 @@ package struct SimulatedNetwork {
       deliveries[RequestKey(place, id)] = outcome
     case .getFinished(let id, let result):
       gets[RequestKey(place, id)] = .some(result)
-    case .peersChanged, .itemStored, .itemRemoved, .identifierChanged:
+    case .peersChanged, .peersRenewed, .itemStored, .itemRemoved, .identifierChanged:
       break
     }
   }

@@ -127,6 +127,10 @@ struct GrapeCommand: AsyncParsableCommand {
     configuration.lookupParallelism = dhtConcurrency
     configuration.servicesMax = dhtMaxTables
     configuration.valuesMax = dhtMaxValues
+    // Whoever raises the limits means them for his services, which may share a certificate.
+    configuration.announcementsPerCallerMax = max(
+      configuration.announcementsPerCallerMax, dhtMaxTables / 2)
+    configuration.valuesPerCallerMax = max(configuration.valuesPerCallerMax, dhtMaxValues / 2)
     configuration.dhtHostIPv6 = dhtBindIPv6
     configuration.stateFolder = stateDir
     configuration.sharesPrivateNetwork = privateNetwork

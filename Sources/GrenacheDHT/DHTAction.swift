@@ -9,6 +9,8 @@ package enum DHTAction: Sendable {
   case getFinished(DHTRequestID, DHTGetResult?)
   /// What this node stores of a key has changed: somebody new, or somebody gone.
   case peersChanged(key: [UInt8])
+  /// Announcements of `key` are kept for longer.
+  case peersRenewed(key: [UInt8])
   /// A value has been stored, or a newer one in its place.
   case itemStored(target: [UInt8])
   /// A value is kept no more: it has expired, made room, or somebody has something newer.
@@ -44,6 +46,16 @@ package struct DHTGetResult: Hashable, Sendable {
   package var token: [UInt8]?
 }
 
+/// What has become of an announcement that the node itself is to keep.
+package enum DHTKeepOutcome: Hashable, Sendable {
+  case new
+  case renewed
+  /// There is no room for it.
+  case full
+  /// Its caller has as many here as it may have.
+  case callerLimit
+}
+
 /// What has become of something that other nodes are to store.
 package enum DHTDeliveryOutcome: Hashable, Sendable {
   /// So many other nodes have done it.
@@ -52,6 +64,8 @@ package enum DHTDeliveryOutcome: Hashable, Sendable {
   case noNodes
   /// No node has done it.
   case allFailed
+  /// This caller has as many announcements here as it may have; nobody was asked.
+  case callerLimit
   /// There is something newer, or not what was expected (BEP 44: 301, 302), and nobody has stored it.
   /// The code is one of these two.
   case refused(KRPCErrorCode)

@@ -51,12 +51,17 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var peersPerRemoteAddressMax = 250
   /// The same of a /24, or a /48 of IPv6 (default 500).
   package var peersPerPrefixMax = 500
+  /// Announcements kept of one of this node's own callers (default 2,500, half of the keys).
+  package var peersPerCallerMax = 2_500
   /// Peers in one answer, drawn by chance (default 100: about 800 bytes).
   package var peersPerAnswerMax = 100
   /// Values kept (default 5,000), those of this node's own callers among them.
   package var itemsMax = 5_000
   /// Values kept of one IP address other than loopback, or /48 of IPv6 (default 500).
   package var itemsPerAddressMax = 500
+  /// Values kept of one of this node's own callers (default 2,500, half of them); then the one that
+  /// would expire first makes room.
+  package var itemsPerCallerMax = 2_500
   /// How long a value is kept that nobody puts again (default 24 h).
   package var itemAgeMax = Duration.seconds(86_400)
   /// How often the values that were put through this node are put again (default 1 h, BEP 44).

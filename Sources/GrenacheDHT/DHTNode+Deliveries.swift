@@ -60,25 +60,32 @@ extension DHTNode {
   /// - Parameter ownAddress: under which address this node itself keeps the announcement: others see it
   ///   by the source of our datagrams, which we cannot. A single grape works by that.
   package mutating func announce(
-    _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, now: Duration
+    _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, by caller: DHTCaller? = nil,
+    now: Duration
   ) -> DHTRequestID {
-    if let ownAddress { keep(ownAddress, for: key, now: now) }
+    if let ownAddress, keep(ownAddress, for: key, by: caller, now: now) == .callerLimit {
+      let id = DHTRequestID(number: takeNumber())
+      perform(.deliveryFinished(id, .callerLimit))
+      return id
+    }
     results.change(key)
     return deliver(.announce(port: port), to: key, now: now)
   }
 
-  /// Keeps an announcement in the own store alone; returns whether there was room for it.
-  @discardableResult
-  package mutating func keep(_ peer: DHTAddress, for key: [UInt8], now: Duration) -> Bool {
+  /// Keeps an announcement in the own store alone.
+  package mutating func keep(
+    _ peer: DHTAddress, for key: [UInt8], by caller: DHTCaller? = nil, now: Duration
+  ) -> DHTKeepOutcome {
     do throws(PeerStore.Refusal) {
-      let (isNew, displaced) = try store.insertOwn(peer, for: key, now: now)
+      let (isNew, displaced) = try store.insertOwn(peer, for: key, by: caller, now: now)
       for changed in displaced + (isNew ? [key] : []) {
         results.change(changed)
         perform(.peersChanged(key: changed))
       }
-      return true
+      if !isNew { perform(.peersRenewed(key: key)) }
+      return isNew ? .new : .renewed
     } catch {
-      return false
+      return error == .callerLimit ? .callerLimit : .full
     }
   }
 
@@ -103,7 +110,7 @@ extension DHTNode {
   /// Stores an item, here and at the nodes nearest to it, and keeps it alive there; ends with
   /// `deliveryFinished`.
   package mutating func put(
-    _ item: DHTItem, compareAndSwap: Int64?, now: Duration
+    _ item: DHTItem, compareAndSwap: Int64?, by caller: DHTCaller? = nil, now: Duration
   ) -> DHTRequestID {
     let target = item.target(cryptography)
     do throws(KRPCErrorCode) {
@@ -116,7 +123,7 @@ extension DHTNode {
       }
       removed(
         try items.insert(
-          item, at: target, owner: nil, compareAndSwap: compareAndSwap, now: now))
+          item, at: target, owner: nil, by: caller, compareAndSwap: compareAndSwap, now: now))
     } catch {
       let id = DHTRequestID(number: takeNumber())
       perform(.deliveryFinished(id, .refused(error)))

@@ -33,6 +33,13 @@ extension DHTNode {
     store.all.map { KeptPeer(key: $0.key, peer: $0.peer, remaining: $0.expiry - now) }
   }
 
+  /// The announcements of one key.
+  package func peers(of key: [UInt8], at now: Duration) -> [KeptPeer] {
+    store.announcements(of: key).compactMap { peer, expiry in
+      expiry > now ? KeptPeer(key: key, peer: peer, remaining: expiry - now) : nil
+    }
+  }
+
   /// One item of the store.
   package func item(_ target: [UInt8], now: Duration) -> KeptItem? {
     guard let entry = items[target], entry.expiry > now else { return nil }

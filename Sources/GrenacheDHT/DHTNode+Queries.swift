@@ -170,11 +170,13 @@ extension DHTNode {
     _ peer: DHTAddress, of key: [UInt8], now: Duration
   ) throws(KRPCErrorCode) {
     do throws(PeerStore.Refusal) {
-      guard try store.insert(peer, for: key, now: now) else { return }
+      guard try store.insert(peer, for: key, now: now) else {
+        return perform(.peersRenewed(key: key))
+      }
     } catch {
       switch error {
       case .full: throw .storeFull
-      case .addressLimit: throw .addressLimit
+      case .addressLimit, .callerLimit: throw .addressLimit
       }
     }
     results.change(key)

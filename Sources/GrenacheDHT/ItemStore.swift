@@ -4,13 +4,16 @@ struct ItemStore: Sendable {
     var item: DHTItem
     /// Whose it is, for the limit of an address; `nil` for this node's own callers.
     var owner: DHTHost?
+    /// Which of those callers, if they are counted.
+    var caller: DHTCaller?
     var expiry: Duration
     /// When it is to be put again; `nil` for what others see to.
     var republishAt: Duration?
   }
 
   private var entries: [[UInt8]: Entry] = [:]
-  private var countByHost: [DHTHost: Int] = [:]
+  private var countByHost = CountByOwner<DHTHost>()
+  private var countByCaller = CountByOwner<DHTCaller>()
   private let configuration: DHTConfiguration
 
   init(_ configuration: DHTConfiguration) {
@@ -26,8 +29,8 @@ struct ItemStore: Sendable {
   /// - Parameter compareAndSwap: the sequence number that is expected to be stored.
   /// - Returns: the targets of the items that have made room.
   mutating func insert(
-    _ item: DHTItem, at target: [UInt8], owner: DHTHost?, compareAndSwap: Int64?, now: Duration,
-    until expiry: Duration? = nil
+    _ item: DHTItem, at target: [UInt8], owner: DHTHost?, by caller: DHTCaller? = nil,
+    compareAndSwap: Int64?, now: Duration, until expiry: Duration? = nil
   ) throws(KRPCErrorCode) -> [[UInt8]] {
     let known = entries[target].flatMap { $0.expiry > now ? $0 : nil }
     if let new = item.signature, let old = known?.item.signature {
@@ -35,22 +38,26 @@ struct ItemStore: Sendable {
       // The same once more is how an item is kept alive; anything else has to be newer.
       guard new.sequence > old.sequence || item == known?.item else { throw .sequenceTooLow }
     }
-    let owner = owner.flatMap { $0.isLoopback ? nil : $0.itemOwner }
-    if let owner, known?.owner != owner,
-      (countByHost[owner] ?? 0) >= configuration.itemsPerAddressMax
-    {
+    let owner = owner.flatMap { $0.isLoopback ? nil : $0.owner }
+    if let owner, known?.owner != owner, countByHost[owner] >= configuration.itemsPerAddressMax {
       throw .addressLimit
     }
-    let isFull = entries[target] == nil && entries.count >= configuration.itemsMax
-    let evicted = isFull ? evict(now: now) : []
+    var evicted: [[UInt8]] = []
+    if let caller, known?.caller == nil, countByCaller[caller] >= configuration.itemsPerCallerMax {
+      evicted += evictFirst { $0.caller == caller }
+    }
+    if entries[target] == nil, entries.count >= configuration.itemsMax {
+      evicted += evict(now: now)
+    }
     remove(target)
     var end = expiry ?? now + configuration.itemAgeMax
     // Whoever puts again what is kept alive here does not end that.
     if let known, known.republishAt != nil { end = max(end, known.expiry) }
     entries[target] = Entry(
-      item: item, owner: known.map(\.owner) ?? owner, expiry: end,
+      item: item, owner: known.map(\.owner) ?? owner, caller: known?.caller ?? caller, expiry: end,
       republishAt: known?.republishAt)
-    if let owner = entries[target]?.owner { countByHost[owner, default: 0] += 1 }
+    countByHost.add(entries[target]?.owner)
+    countByCaller.add(entries[target]?.caller)
     return evicted
   }
 
@@ -84,24 +91,29 @@ struct ItemStore: Sendable {
   var all: [(target: [UInt8], entry: Entry)] { entries.map { ($0.key, $0.value) } }
 
   mutating func remove(_ target: [UInt8]) {
-    guard let owner = entries.removeValue(forKey: target)?.owner else { return }
-    let left = (countByHost[owner] ?? 1) - 1
-    countByHost[owner] = left > 0 ? left : nil
+    guard let entry = entries.removeValue(forKey: target) else { return }
+    countByHost.remove(entry.owner)
+    countByCaller.remove(entry.caller)
   }
 
   /// Makes room: of whoever has most, the one that would expire first goes; this node's own last.
   private mutating func evict(now: Duration) -> [[UInt8]] {
     let expired = removeExpired(now: now)
     guard expired.isEmpty else { return expired }
-    let largest = countByHost.max {
+    let largest = countByHost.all.max {
       ($0.value, $0.key.high, $0.key.low) < ($1.value, $1.key.high, $1.key.low)
     }?.key
-    let oldest = entries.lazy.filter { largest == nil || $0.value.owner == largest }.min {
+    return evictFirst { largest == nil || $0.owner == largest }
+  }
+
+  /// Removes, of those entries, the one that would expire first.
+  private mutating func evictFirst(where isEligible: (Entry) -> Bool) -> [[UInt8]] {
+    let first = entries.filter { isEligible($0.value) }.min {
       Self.precedes(($0.value.expiry, $0.key), ($1.value.expiry, $1.key))
     }
-    guard let oldest else { return [] }
-    remove(oldest.key)
-    return [oldest.key]
+    guard let first else { return [] }
+    remove(first.key)
+    return [first.key]
   }
 
   /// An order that does not depend on hashing, so that a seed replays a simulation.
@@ -111,8 +123,8 @@ struct ItemStore: Sendable {
 }
 
 extension DHTHost {
-  /// Whom items are counted for: an address, or a /48 of IPv6, which one party easily has.
-  fileprivate var itemOwner: DHTHost {
+  /// Whom things are counted for: an address, or a /48 of IPv6, which one party easily has.
+  package var owner: DHTHost {
     family == .ipv4 ? self : DHTHost(high: high & ~0xffff, low: 0)
   }
 }

@@ -4,18 +4,23 @@ struct PeerStore: Sendable {
   enum Refusal: Error, Hashable, Sendable {
     case full
     case addressLimit
+    case callerLimit
   }
 
   private struct Entry: Sendable {
     var expiry: Duration
     /// Whether this node's own callers have announced it.
     var isOwn: Bool
+    /// Which of them, if they are counted.
+    var caller: DHTCaller?
   }
 
   private var peers: [[UInt8]: [DHTAddress: Entry]] = [:]
   /// What strangers have announced, by their addresses and networks.
-  private var countByHost: [DHTHost: Int] = [:]
-  private var countByPrefix: [UInt64: Int] = [:]
+  private var countByHost = CountByOwner<DHTHost>()
+  private var countByPrefix = CountByOwner<UInt64>()
+  /// What this node's own callers have announced.
+  private var countByCaller = CountByOwner<DHTCaller>()
   private(set) var count = 0
   private let configuration: DHTConfiguration
 
@@ -45,9 +50,14 @@ struct PeerStore: Sendable {
   ///
   /// - Returns: whether it is new, and the keys of the announcements that have made room.
   mutating func insertOwn(
-    _ peer: DHTAddress, for key: [UInt8], now: Duration
+    _ peer: DHTAddress, for key: [UInt8], by caller: DHTCaller? = nil, now: Duration
   ) throws(Refusal) -> (isNew: Bool, displaced: [[UInt8]]) {
-    let entry = Entry(expiry: now + configuration.peerAgeMax, isOwn: true)
+    let entry = Entry(expiry: now + configuration.peerAgeMax, isOwn: true, caller: caller)
+    // Whoever keeps it alive has it counted: a fleet's worker may take over from another.
+    if let caller, peers[key]?[peer]?.caller != caller {
+      if hasMost(caller) { removeExpired(now: now) }
+      guard !hasMost(caller) else { throw .callerLimit }
+    }
     if let known = peers[key]?[peer] {
       _ = remove(peer, for: key)
       add(peer, key, entry)
@@ -64,24 +74,29 @@ struct PeerStore: Sendable {
     return (true, displaced)
   }
 
+  private func hasMost(_ caller: DHTCaller) -> Bool {
+    countByCaller[caller] >= configuration.peersPerCallerMax
+  }
+
   private mutating func add(_ peer: DHTAddress, _ key: [UInt8], _ entry: Entry) {
     peers[key, default: [:]][peer] = entry
     count += 1
+    countByCaller.add(entry.caller)
     guard !entry.isOwn else { return }
-    countByHost[peer.host, default: 0] += 1
-    countByPrefix[peer.host.prefix, default: 0] += 1
+    countByHost.add(peer.host)
+    countByPrefix.add(peer.host.prefix)
   }
 
   private func refusal(of peer: DHTAddress, _ key: [UInt8]) -> Refusal? {
     let host = peer.host
-    let ofHost = countByHost[host] ?? 0
+    let ofHost = countByHost[host]
     if ofHost >= configuration.peersPerAddressMax
       || !host.isLoopback && ofHost >= configuration.peersPerRemoteAddressMax
     {
       return .addressLimit
     }
     if configuration.limitsPrefix(of: host),
-      (countByPrefix[host.prefix] ?? 0) >= configuration.peersPerPrefixMax
+      countByPrefix[host.prefix] >= configuration.peersPerPrefixMax
     {
       return .addressLimit
     }
@@ -104,7 +119,7 @@ struct PeerStore: Sendable {
     for (other, known) in peers where !isKeyFull || other == key {
       if needsKey, known.values.contains(where: \.isOwn) { continue }
       for (peer, entry) in known where !entry.isOwn {
-        let rank = (countByPrefix[peer.host.prefix] ?? 0, peer)
+        let rank = (countByPrefix[peer.host.prefix], peer)
         if let best, best.rank > rank { continue }
         if let best, best.rank == rank, best.key.lexicographicallyPrecedes(other) { continue }
         best = (rank, other, [peer])
@@ -124,11 +139,10 @@ struct PeerStore: Sendable {
 
   private mutating func forget(_ host: DHTHost, _ entry: Entry) {
     count -= 1
+    countByCaller.remove(entry.caller)
     guard !entry.isOwn else { return }
-    let ofHost = (countByHost[host] ?? 1) - 1
-    countByHost[host] = ofHost > 0 ? ofHost : nil
-    let ofPrefix = (countByPrefix[host.prefix] ?? 1) - 1
-    countByPrefix[host.prefix] = ofPrefix > 0 ? ofPrefix : nil
+    countByHost.remove(host)
+    countByPrefix.remove(host.prefix)
   }
 
   /// The peers of `key` that have not expired, in an order that does not depend on hashing, so that a
@@ -141,6 +155,11 @@ struct PeerStore: Sendable {
   /// The same, of one network.
   func peers(of key: [UInt8], _ family: DHTFamily, now: Duration) -> [DHTAddress] {
     peers(of: key, now: now).filter { $0.family == family }
+  }
+
+  /// The announcements of a key and when they expire.
+  func announcements(of key: [UInt8]) -> [(peer: DHTAddress, expiry: Duration)] {
+    (peers[key] ?? [:]).map { ($0.key, $0.value.expiry) }
   }
 
   /// Every announcement and when it expires.

@@ -24,18 +24,22 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   private var gets: [DHTRequestID: LoopPromise<DHTGetResult?>] = [:]
   private lazy var timer = TargetTimer(self)
   weak var observer: (any DHTDriverObserver)?
-  /// Values that were stored, and that went, since they were last written down, and whether
-  /// announcements have changed.
+  /// Values that were stored, and that went, since they were last written down.
   private var storedItems: Set<[UInt8]> = []
   private var removedItems: Set<[UInt8]> = []
   /// More went than are worth remembering, for nothing could be written: all are written anew.
   private var hasLostTrack = false
+  /// Keys whose announcements have changed, or were renewed, since they were last written down.
+  private var changedKeys: Set<[UInt8]> = []
+  private var renewedKeys: Set<[UInt8]> = []
+  /// All announcements are written anew: at first, and when more have changed than are worth
+  /// remembering.
+  private var replacesPeers = true
+  private var renewalsTakenAt = MonotonicTime.now()
   /// Whether anything is written down at all.
   private let keepsMemory: Bool
-  private var hasNewPeers = true
   /// What has gone into the metrics.
   private var recorded = DHTStatistics()
-  private var peersTakenAt = MonotonicTime(nanoseconds: 0)
 
   init(
     _ configuration: DHTConfiguration, bindingTo address: SocketAddress,
@@ -109,20 +113,21 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
 
   /// Announces `key` at `port`; `nil` when there is no outcome by `deadline`.
   func announce(
-    _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, by deadline: MonotonicTime,
-    on loop: isolated EventLoop
+    _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, for caller: DHTCaller?,
+    by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async -> DHTDeliveryOutcome? {
     let promise = LoopPromise<DHTDeliveryOutcome>()
-    let id = node.announce(key, port: port, ownAddress: ownAddress, now: now)
+    let id = node.announce(key, port: port, ownAddress: ownAddress, by: caller, now: now)
     deliveries[id] = promise
     return await outcome(of: id, promise, by: deadline, on: loop)
   }
 
   /// Keeps an announcement of another host than this one; other nodes could only take it for this one's.
-  /// Returns whether there was room for it.
-  func keep(_ peer: DHTAddress, for key: [UInt8], on loop: isolated EventLoop) -> Bool {
+  func keep(
+    _ peer: DHTAddress, of key: [UInt8], for caller: DHTCaller?, on loop: isolated EventLoop
+  ) -> DHTKeepOutcome {
     defer { perform(on: loop) }
-    return node.keep(peer, for: key, now: now)
+    return node.keep(peer, for: key, by: caller, now: now)
   }
 
   /// Forgets such an announcement; returns whether there was one.
@@ -144,11 +149,11 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
 
   /// Stores a value; `nil` when there is no outcome by `deadline`.
   func put(
-    _ item: DHTItem, compareAndSwap: Int64?, by deadline: MonotonicTime,
-    on loop: isolated EventLoop
+    _ item: DHTItem, compareAndSwap: Int64?, for caller: DHTCaller? = nil,
+    by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async -> DHTDeliveryOutcome? {
     let promise = LoopPromise<DHTDeliveryOutcome>()
-    let id = node.put(item, compareAndSwap: compareAndSwap, now: now)
+    let id = node.put(item, compareAndSwap: compareAndSwap, by: caller, now: now)
     deliveries[id] = promise
     return await outcome(of: id, promise, by: deadline, on: loop)
   }
@@ -188,32 +193,50 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   /// - Parameter isLast: nothing is left for later.
   func takeMemory(isLast: Bool) -> GrapeMemory {
     let time = now
-    let age = MonotonicTime.now() - peersTakenAt
-    // They are written all together: the more there are, the less often.
-    let pause = Duration.microseconds(100 * node.storedCount)
-    let isDue = hasNewPeers ? age >= pause || isLast : age > GrapeStore.renewalInterval
+    if isLast || MonotonicTime.now() - renewalsTakenAt > GrapeStore.renewalInterval {
+      changedKeys.formUnion(renewedKeys)
+      renewedKeys = []
+      renewalsTakenAt = .now()
+    }
     if hasLostTrack { storedItems = Set(node.itemTargets) }
     let memory = GrapeMemory(
-      ids: node.ids, contacts: node.contacts, peers: isDue ? node.peers(at: time) : nil,
+      ids: node.ids, contacts: node.contacts,
+      peers: replacesPeers
+        ? node.peers(at: time) : changedKeys.flatMap { node.peers(of: $0, at: time) },
+      changedKeys: Array(changedKeys), replacesPeers: replacesPeers,
       items: storedItems.compactMap { node.item($0, now: time) },
       removedItems: Array(removedItems), replacesItems: hasLostTrack)
     hasLostTrack = false
     storedItems = []
     removedItems = []
-    if isDue {
-      peersTakenAt = .now()
-      hasNewPeers = false
-    }
+    changedKeys = []
+    replacesPeers = false
     return memory
   }
 
   /// What could not be written down is to be written the next time.
   func giveBack(_ memory: GrapeMemory) {
-    if memory.peers != nil { hasNewPeers = true }
+    if memory.replacesPeers { replacesPeers = true }
+    for key in memory.changedKeys { noteChanged(key) }
     if memory.replacesItems { hasLostTrack = true }
     let stored = Set(memory.items.map(\.target))
     storedItems.formUnion(stored.subtracting(removedItems))
     for target in memory.removedItems where !storedItems.contains(target) { noteRemoved(target) }
+  }
+
+  private func noteChanged(_ key: [UInt8]) {
+    guard keepsMemory, !replacesPeers else { return }
+    changedKeys.insert(key)
+    renewedKeys.remove(key)
+    // Twice as many as there can be at a time: all of them is less.
+    guard changedKeys.count > node.configuration.keysMax * 2 else { return }
+    changedKeys = []
+    replacesPeers = true
+  }
+
+  private func noteRenewed(_ key: [UInt8]) {
+    guard keepsMemory, !replacesPeers, !changedKeys.contains(key) else { return }
+    renewedKeys.insert(key)
   }
 
   private func noteRemoved(_ target: [UInt8]) {
@@ -255,8 +278,10 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
       case .getFinished(let id, let result):
         gets[id]?.fulfil(result, on: loop)
       case .peersChanged(let key):
-        hasNewPeers = true
+        noteChanged(key)
         observer?.peersChanged(key, on: loop)
+      case .peersRenewed(let key):
+        noteRenewed(key)
       case .itemStored(let target):
         guard keepsMemory else { continue }
         storedItems.insert(target)

@@ -38,8 +38,14 @@ public struct GrapeConfiguration: Sendable {
   public var announcementsPerRemoteAddressMax = 250
   /// The same of one /24, or /48 of IPv6 (default 500).
   public var announcementsPerNetworkMax = 500
+  /// Announcements kept of one caller of the API (default 2,500, then `ERR_GRAPE_CALLER_LIMIT`): a
+  /// certificate's key, wherever it calls from, or the address of who has none, loopback exempt.
+  public var announcementsPerCallerMax = 2_500
   /// Values kept (default 5,000; BEP 44).
   public var valuesMax = 5_000
+  /// Values kept of one caller of the API, who is counted as for announcements (default 2,500); then
+  /// the one that would expire first makes room.
+  public var valuesPerCallerMax = 2_500
   /// Whether the grapes share a private network, where they may have many addresses of one /24; by
   /// default a routing table takes two of each, lest one party surrounds a service. Loopback is exempt.
   public var sharesPrivateNetwork = false

@@ -168,7 +168,9 @@ public final class GrapeNode: Service {
     dht.peersPerAddressMax = configuration.announcementsPerAddressMax
     dht.peersPerRemoteAddressMax = configuration.announcementsPerRemoteAddressMax
     dht.peersPerPrefixMax = configuration.announcementsPerNetworkMax
+    dht.peersPerCallerMax = configuration.announcementsPerCallerMax
     dht.itemsMax = configuration.valuesMax
+    dht.itemsPerCallerMax = configuration.valuesPerCallerMax
     dht.limitsLocalPrefixes = !configuration.sharesPrivateNetwork
     dht.checksNodeIDs = !configuration.acceptsAnyNodeIdentifier
     dht.isReadOnly = configuration.isReadOnly

@@ -97,7 +97,7 @@ struct DualStackTests {
       DHTAddress(ip: 0x0909_0909, port: 5),
       DHTAddress(host: DHTHost(high: 0x2001_0db8_0000_0000, low: 9), port: 6),
     ]
-    for peer in peers { node.keep(peer, for: [1], now: .zero) }
+    for peer in peers { _ = node.keep(peer, for: [1], now: .zero) }
     let query = KRPCQuery.getPeers(key: [1])
     #expect(
       try test.response(to: query, wanting: nil, from: Self.asker4, &node).peers == [peers[0]])

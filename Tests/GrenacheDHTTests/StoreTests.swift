@@ -87,6 +87,35 @@ struct PeerStoreTests {
     }
   }
 
+  @Test("P30 one caller has so many announcements; what is renewed, and others', are no more")
+  func callers() throws {
+    var configuration = DHTConfiguration()
+    configuration.peersPerCallerMax = 3
+    var store = PeerStore(configuration)
+    func own(_ key: UInt8, _ caller: UInt8?, now: Duration = .zero) -> PeerStore.Refusal? {
+      let peer = DHTAddress(ip: 0x0101_0100 + UInt32(key), port: 1)
+      do throws(PeerStore.Refusal) {
+        _ = try store.insertOwn(peer, for: [key], by: caller.map { DHTCaller([$0]) }, now: now)
+        return nil
+      } catch {
+        return error
+      }
+    }
+    func remove(_ key: UInt8) {
+      _ = store.remove(DHTAddress(ip: 0x0101_0100 + UInt32(key), port: 1), for: [key])
+    }
+    #expect([1, 2, 3, 4].map { own($0, 1) } == [nil, nil, nil, .callerLimit])
+    #expect(own(3, 1) == nil, "renewed")
+    #expect([11, 12, 13, 14].map { own($0, 2) } == [nil, nil, nil, .callerLimit])
+    #expect((20..<30 as Range<UInt8>).allSatisfy { own($0, nil) == nil }, "who is not counted")
+    #expect(own(1, 2) == .callerLimit && own(1, 3) == nil, "taken over: the new one's")
+    #expect([4, 5].map { own($0, 1) } == [nil, .callerLimit])
+    remove(4)
+    #expect([5, 6].map { own($0, 1) } == [nil, .callerLimit])
+    #expect(own(6, 1, now: .seconds(120)) == nil, "what has expired is not counted")
+    #expect(store.count == 1)
+  }
+
   @Test("tokens are good for two intervals and for one address")
   func tokens() {
     var generator = SeededGenerator(seed: 1)

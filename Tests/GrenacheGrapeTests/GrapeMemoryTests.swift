@@ -1,4 +1,5 @@
 import Foundation
+import GrenacheDHT
 import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
@@ -138,6 +139,74 @@ struct GrapeMemoryTests {
     }
   }
 
+  @Test("P31 of 1,000 services the one that has changed is written, renewed ones every 10 s")
+  func changedAlone() async throws {
+    let folder = try TemporaryFolder()
+    let store = try GrapeStore(folder: folder.path, logger: quietLogger)
+    let rows = try await Self.rowsWritten(store, on: try EventLoopGroup.shared().next())
+    // All of them with two identifiers; another; nothing; one gone and in its place another; the rest.
+    #expect(rows == [1_002, 1, 0, 2, 1_998])
+    #expect(try query(folder.path, "SELECT count(*) FROM peers") == "1001")
+    let kept = try #require(try await store.load())
+    #expect(Set(kept.peers.map(\.key)).count == 1_001)
+    #expect(!kept.peers.contains { $0.key == key(1) })
+  }
+
+  private static func rowsWritten(
+    _ store: GrapeStore, on loop: isolated EventLoop
+  ) async throws -> [Int] {
+    let driver = try DHTDriver(
+      DHTConfiguration(), bindingTo: .loopback(port: 0), keepsMemory: true)
+    try driver.start(on: loop)
+    defer { driver.stop(on: loop) }
+    var rows: [Int] = []
+    func announce(_ numbers: Range<Int>) {
+      for number in numbers {
+        let peer = DHTAddress(ip: 0x0a00_0001, port: 1)
+        _ = driver.keep(peer, of: key(number), for: nil, on: loop)
+      }
+    }
+    func forget(_ number: Int) {
+      _ = driver.forget(DHTAddress(ip: 0x0a00_0001, port: 1), for: key(number), on: loop)
+    }
+    announce(0..<1_000)
+    rows.append(try await store.write(driver.takeMemory(isLast: false)))
+    announce(1_000..<1_001)
+    rows.append(try await store.write(driver.takeMemory(isLast: false)))
+    announce(0..<1_000)
+    rows.append(try await store.write(driver.takeMemory(isLast: false)))
+    forget(1)
+    announce(1_001..<1_002)
+    let memory = driver.takeMemory(isLast: false)
+    driver.giveBack(memory)
+    rows.append(try await store.write(driver.takeMemory(isLast: false)))
+    // As the store does at the end, and every ten seconds.
+    rows.append(try await store.write(driver.takeMemory(isLast: true)))
+    return rows
+  }
+
+  @Test("P31 after a burst the log gives its disk back, but for 4 MiB")
+  func journal() async throws {
+    let folder = try TemporaryFolder()
+    let store = try GrapeStore(folder: folder.path, logger: quietLogger)
+    func size() throws -> Int {
+      try Data(contentsOf: URL(filePath: "\(folder.path)/grape.sqlite-wal")).count
+    }
+    var memory = GrapeMemory(
+      ids: DHTNodeIDs(ipv4: NodeID(prefixOf: [1]), ipv6: NodeID(prefixOf: [1])), contacts: [],
+      peers: [], items: [])
+    memory.items = (0..<10_000).map { number in
+      let value = DHTItem(value: [UInt8](repeating: 7, count: 900))
+      return DHTNode.KeptItem(
+        target: key(number), item: value, remaining: .seconds(60), isOwn: false)
+    }
+    try await store.write(memory)
+    #expect(try size() > 2 * GrapeStore.journalBytesMax)
+    memory.items = [memory.items[0]]
+    try await store.write(memory)
+    #expect(try size() <= GrapeStore.journalBytesMax)
+  }
+
   /// How many of these values are on disk.
   private func count(_ folder: TemporaryFolder, _ texts: [String]) throws -> String {
     let targets = texts.map { "X'\(target($0))'" }.joined(separator: ",")
@@ -155,8 +224,10 @@ struct GrapeMemoryTests {
 
 }
 
+private func key(_ number: Int) -> [UInt8] { Array("key \(number)".utf8) }
+
 /// Where a text is stored (BEP 44).
-private func target(_ text: String) -> String {
+func target(_ text: String) -> String {
   Digest.hex(Digest.sha1(Array("\(text.utf8.count):\(text)".utf8)))
 }
 
@@ -196,7 +267,10 @@ struct GrapeCrashTests {
       var grape = try await start(bootstrap: "\(other.dht)")
       var client = try await KeptClient(worker, grape.api)
       try await eventually { try await client.status("contacts") == 1 }
-      try await client.post(0..<3_000, "/put") { "{\"data\":\"value \($0)\"}" }
+      // One caller has half of the values at most.
+      let second = try await KeptClient(try authority.client(), grape.api)
+      try await second.post(0..<1_500, "/put") { "{\"data\":\"value \($0)\"}" }
+      try await client.post(1_500..<3_000, "/put") { "{\"data\":\"value \($0)\"}" }
       try await client.post(0..<1_000, "/announce") { "{\"data\":[\"svc:\($0)\",\($0 + 1)]}" }
       try await eventually {
         try query(state.path, "SELECT count(*) FROM items") == "3000"

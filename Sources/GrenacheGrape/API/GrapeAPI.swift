@@ -21,6 +21,8 @@ struct GrapeAPI: Sendable {
   let ownHost: SocketAddress.Host?
   let answers: LookupAnswers
   let denials = DenialLog()
+  /// What went well and is logged: once in a while of each service, for the rest is its being renewed.
+  let notices = DenialLog()
   let logger: Logger
 
   /// The answer to what the access policy does not allow.
@@ -136,6 +138,7 @@ struct GrapeAPI: Sendable {
     _ key: [UInt8], _ port: UInt16, _ address: SocketAddress?, _ request: HTTPServerRequest
   ) async -> HTTPServerResponse {
     let announced = port == 0 ? dhtPort : port
+    let caller = GrapeCaller(request)
     answers.change(key)
     let outcome: DHTDeliveryOutcome?
     switch place(announced, address, request) {
@@ -143,19 +146,25 @@ struct GrapeAPI: Sendable {
       return bare(403, Self.notPermitted)
     case .here(let own):
       outcome = await Self.announce(
-        key, announced, own, within: configuration.requestTimeout, driver, on: driver.loop)
+        key, announced, own, caller.counted, within: configuration.requestTimeout, driver,
+        on: driver.loop)
     case .elsewhere(let own):
-      guard await Self.keep(own, key, driver, on: driver.loop) else {
-        logger.warning("not announced: the store is full", metadata: ["service": "\(text(key))"])
+      switch await Self.keep(own, key, caller.counted, driver, on: driver.loop) {
+      case .full:
+        if denials.isNew("full") { logger.warning("announcements are refused: the store is full") }
         return json("ERR_GRAPE_STORE_FULL")
+      case .callerLimit:
+        outcome = .callerLimit
+      case .new, .renewed:
+        // Here and nowhere else, by design: that is one, for existing clients take none for a failure.
+        outcome = .stored(1)
       }
-      // Here and nowhere else, by design: that is one, for existing clients take none for a failure.
-      outcome = .stored(1)
     }
     answers.change(key)
     // This grape keeps the announcement whatever others do, so that one grape alone works.
-    guard case .stored(let stored) = outcome else { return failure(outcome) }
-    logger.info(
+    guard case .stored(let stored) = outcome else { return failure(outcome, request) }
+    logger.log(
+      level: notices.isNew("announced \(text(key)) \(announced) \(who(request))") ? .info : .debug,
       "announced",
       metadata: [
         "service": "\(text(key))", "port": "\(announced)", "by": "\(who(request))",
@@ -182,8 +191,9 @@ struct GrapeAPI: Sendable {
       outcome = .stored(await Self.forget(own, key, driver, on: driver.loop) ? 1 : 0)
     }
     answers.change(key)
-    guard case .stored(let count) = outcome else { return failure(outcome) }
-    logger.info(
+    guard case .stored(let count) = outcome else { return failure(outcome, request) }
+    logger.log(
+      level: notices.isNew("withdrawn \(text(key)) \(announced) \(who(request))") ? .info : .debug,
       "withdrawn",
       metadata: [
         "service": "\(text(key))", "port": "\(announced)", "by": "\(who(request))",
@@ -204,7 +214,8 @@ struct GrapeAPI: Sendable {
     let peers = (found?.peers ?? []).map(\.description)
     if let found, !found.isIncomplete { answers.keep(peers, of: key, since: changes) }
     let took = (MonotonicTime.now() - start).milliseconds
-    logger.info(
+    // As many as anybody likes to ask for: not what a log holds by default.
+    logger.debug(
       "looked up",
       metadata: [
         "service": "\(text(key))", "by": "\(who(request))", "found": "\(peers.count)",
@@ -234,12 +245,13 @@ struct GrapeAPI: Sendable {
     _ item: DHTItem, _ compareAndSwap: Int64?, _ request: HTTPServerRequest
   ) async -> HTTPServerResponse {
     // Nobody would keep it: existing grapes find that out by nobody's answer.
-    if item.signature != nil, !item.isSigned(.openSSL) { return failure(.allFailed) }
+    if item.signature != nil, !item.isSigned(.openSSL) { return failure(.allFailed, request) }
     let outcome = await Self.put(
-      item, compareAndSwap, within: configuration.requestTimeout, driver, on: driver.loop)
+      item, compareAndSwap, GrapeCaller(request).counted, within: configuration.requestTimeout,
+      driver, on: driver.loop)
     let target = Digest.hex(item.target(.openSSL))
-    guard case .stored(let stored) = outcome else { return failure(outcome) }
-    logger.info(
+    guard case .stored(let stored) = outcome else { return failure(outcome, request) }
+    logger.debug(
       "put",
       metadata: ["target": "\(target)", "by": "\(who(request))", "storedOn": "\(stored)"])
     return json(target)
@@ -258,8 +270,18 @@ struct GrapeAPI: Sendable {
   // MARK: Answers
 
   /// What existing grapes say when nobody has stored something.
-  private func failure(_ outcome: DHTDeliveryOutcome?) -> HTTPServerResponse {
+  private func failure(
+    _ outcome: DHTDeliveryOutcome?, _ request: HTTPServerRequest
+  ) -> HTTPServerResponse {
     switch outcome {
+    case .callerLimit:
+      Self.refusals.increment()
+      if denials.isNew("limit \(who(request))") {
+        logger.notice(
+          "refused: a caller has as many announcements as it may",
+          metadata: ["by": "\(who(request))"])
+      }
+      return json("ERR_GRAPE_CALLER_LIMIT")
     case .noNodes:
       return json("No nodes to query")
     case .refused(let error):
@@ -304,18 +326,18 @@ extension GrapeRequest {
 
 extension GrapeAPI {
   private static func announce(
-    _ key: [UInt8], _ port: UInt16, _ own: DHTAddress?, within timeout: Duration,
-    _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
+    _ key: [UInt8], _ port: UInt16, _ own: DHTAddress?, _ caller: DHTCaller?,
+    within timeout: Duration, _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
   ) async -> DHTDeliveryOutcome? {
     await driver.get(on: loop).announce(
-      key, port: port, ownAddress: own, by: .now() + timeout, on: loop)
+      key, port: port, ownAddress: own, for: caller, by: .now() + timeout, on: loop)
   }
 
   private static func keep(
-    _ peer: DHTAddress, _ key: [UInt8], _ driver: LoopBound<DHTDriver>,
+    _ peer: DHTAddress, _ key: [UInt8], _ caller: DHTCaller?, _ driver: LoopBound<DHTDriver>,
     on loop: isolated EventLoop
-  ) -> Bool {
-    driver.get(on: loop).keep(peer, for: key, on: loop)
+  ) -> DHTKeepOutcome {
+    driver.get(on: loop).keep(peer, of: key, for: caller, on: loop)
   }
 
   private static func forget(
@@ -341,11 +363,11 @@ extension GrapeAPI {
   }
 
   private static func put(
-    _ item: DHTItem, _ compareAndSwap: Int64?, within timeout: Duration,
+    _ item: DHTItem, _ compareAndSwap: Int64?, _ caller: DHTCaller?, within timeout: Duration,
     _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
   ) async -> DHTDeliveryOutcome? {
     await driver.get(on: loop).put(
-      item, compareAndSwap: compareAndSwap, by: .now() + timeout, on: loop)
+      item, compareAndSwap: compareAndSwap, for: caller, by: .now() + timeout, on: loop)
   }
 
   private static func get(

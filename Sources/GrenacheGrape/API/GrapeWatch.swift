@@ -90,7 +90,7 @@ final class GrapeWatch: WebSocketHandler {
   private func watcher(on loop: isolated EventLoop) -> GrapeWatches.Watcher {
     GrapeWatches.Watcher(
       number: number,
-      identity: request.identity?.displayName ?? request.remoteAddress.unmapped.ip,
+      caller: GrapeCaller(request),
       watch: LoopBound(self, on: loop))
   }
 

@@ -13,7 +13,7 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
   struct Watcher: Sendable {
     let number: UInt64
     /// Whose it is, for the limit.
-    let identity: String
+    let caller: GrapeCaller
     let watch: LoopBound<GrapeWatch>
   }
   private struct Key {
@@ -23,15 +23,15 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
     var missed: Set<DHTAddress> = []
   }
 
-  /// Keys that are watched at a grape, and by one identity; more are not.
+  /// Keys that are watched at a grape, and by one caller; more are not.
   static let keysMax = 1_000
-  static let keysPerIdentityMax = 250
+  static let keysPerCallerMax = 250
 
   private let driver: DHTDriver
   private let answers: LookupAnswers
   private var keys: [[UInt8]: Key] = [:]
   private var keysByWatcher: [UInt64: Set<[UInt8]>] = [:]
-  private var countByIdentity: [String: Int] = [:]
+  private var countByCaller: [GrapeCaller: Int] = [:]
   private var schedule = WatchSchedule()
   private var isStopped = false
   private lazy var timer = TargetTimer(self)
@@ -46,14 +46,14 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
   func add(_ watcher: Watcher, to key: [UInt8], on loop: isolated EventLoop) {
     guard !isStopped, keysByWatcher[watcher.number]?.contains(key) != true else { return }
     guard keys[key] != nil || keys.count < Self.keysMax,
-      (countByIdentity[watcher.identity] ?? 0) < Self.keysPerIdentityMax
+      (countByCaller[watcher.caller] ?? 0) < Self.keysPerCallerMax
     else {
       Task { await Self.refuse(key, watcher, on: loop) }
       return
     }
     keys[key, default: Key()].watchers.append(watcher)
     keysByWatcher[watcher.number, default: []].insert(key)
-    countByIdentity[watcher.identity, default: 0] += 1
+    countByCaller[watcher.caller, default: 0] += 1
     schedule.add(key)
     if let told = keys[key]?.told { send(key, told, to: [watcher], on: loop) }
     lookUpWhatIsDue(on: loop)
@@ -71,8 +71,8 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
     }
     let left = watched.subtracting(gone)
     keysByWatcher[watcher.number] = left.isEmpty ? nil : left
-    let count = (countByIdentity[watcher.identity] ?? 0) - gone.count
-    countByIdentity[watcher.identity] = count > 0 ? count : nil
+    let count = (countByCaller[watcher.caller] ?? 0) - gone.count
+    countByCaller[watcher.caller] = count > 0 ? count : nil
   }
 
   /// This grape has stored something of a key, or forgotten it.

@@ -13,10 +13,17 @@ actor GrapeStore {
   static let interval = Duration.milliseconds(100)
   /// How often announcements are written down for when they expire alone.
   static let renewalInterval = Duration.seconds(10)
+  /// What the write-ahead log keeps of the disk after a burst: as many pages as SQLite writes back at
+  /// once.
+  static let journalBytesMax = 4 << 20
+  /// How often, and how long after their time, announcements are dropped that have expired, in seconds:
+  /// that they were renewed may not have been written down yet.
+  private static let sweepSeconds: Int64 = 20
 
   private let connection: SQLiteConnection
   /// What was written down last; `nil` before the first time.
   private var lastContacts: Set<DHTContact>?
+  private var sweptAt: Int64 = 0
 
   /// Opens the file in `folder`, which is made if need be.
   ///
@@ -52,6 +59,7 @@ actor GrapeStore {
     try connection.execute(
       """
       PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=2000;
+      PRAGMA journal_size_limit=\(journalBytesMax);
       CREATE TABLE IF NOT EXISTS ids (family INTEGER PRIMARY KEY, id BLOB NOT NULL);
       CREATE TABLE IF NOT EXISTS contacts (id BLOB PRIMARY KEY, address BLOB NOT NULL);
       CREATE TABLE IF NOT EXISTS peers (
@@ -139,18 +147,17 @@ actor GrapeStore {
 
   // MARK: Writing
 
-  /// Writes down what has changed.
-  func write(_ memory: GrapeMemory) throws {
+  /// Writes down what has changed; returns how many rows that were, those that went included.
+  @discardableResult
+  func write(_ memory: GrapeMemory) throws -> Int {
     let now = WallClock.now().seconds
     let contacts = Set(memory.contacts)
-    guard
-      contacts != lastContacts || memory.peers != nil || !memory.items.isEmpty
-        || !memory.removedItems.isEmpty || memory.replacesItems
-    else { return }
+    guard contacts != lastContacts || memory.hasNews else { return 0 }
+    let before = connection.changeCount
     try connection.execute("BEGIN IMMEDIATE")
     do {
       if contacts != lastContacts { try write(memory.contacts, memory.ids) }
-      if let peers = memory.peers { try write(peers, now: now) }
+      try writePeers(of: memory, now: now)
       if memory.replacesItems { try connection.execute("DELETE FROM items") }
       try connection.run(
         "DELETE FROM items WHERE target = ?", memory.removedItems.map { [.blob($0)] })
@@ -161,6 +168,7 @@ actor GrapeStore {
       throw error
     }
     lastContacts = contacts
+    return connection.changeCount - before
   }
 
   private func write(_ contacts: [DHTContact], _ ids: DHTNodeIDs) throws {
@@ -173,11 +181,18 @@ actor GrapeStore {
       contacts.map { [.blob($0.id.bytes), .blob($0.address.compact)] })
   }
 
-  private func write(_ peers: [DHTNode.KeptPeer], now: Int64) throws {
-    try connection.execute("DELETE FROM peers")
+  private func writePeers(of memory: GrapeMemory, now: Int64) throws {
+    if memory.replacesPeers { try connection.execute("DELETE FROM peers") }
+    try connection.run(
+      "DELETE FROM peers WHERE key = ?", memory.changedKeys.map { [.blob($0)] })
+    if now - sweptAt >= Self.sweepSeconds {
+      try connection.run(
+        "DELETE FROM peers WHERE expiry <= ?", [[.integer(now - Self.sweepSeconds)]])
+      sweptAt = now
+    }
     try connection.run(
       "INSERT OR REPLACE INTO peers VALUES (?, ?, ?)",
-      peers.map {
+      memory.peers.map {
         [.blob($0.key), .blob($0.peer.compact), .integer(Self.expiry($0.remaining, now))]
       })
   }

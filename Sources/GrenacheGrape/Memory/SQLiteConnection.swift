@@ -35,6 +35,9 @@ final class SQLiteConnection {
 
   deinit { unsafe _ = sqlite3_close_v2(handle) }
 
+  /// The rows that were changed, inserted or deleted so far.
+  var changeCount: Int { Int(unsafe sqlite3_total_changes(handle)) }
+
   /// Runs statements that give nothing back.
   func execute(_ sql: String) throws(SQLiteError) {
     let code = unsafe sqlite3_exec(handle, sql, nil, nil, nil)

@@ -124,7 +124,8 @@ struct AmplificationTests {
     let item = DHTItem(value: Bencode(String(repeating: "x", count: 1_000)).encoded)
     network.nodes[5].change { node in
       for port in 1...300 {
-        node.keep(DHTAddress(ip: 0x0909_0909, port: UInt16(port)), for: [1], now: .seconds(1_000))
+        _ = node.keep(
+          DHTAddress(ip: 0x0909_0909, port: UInt16(port)), for: [1], now: .seconds(1_000))
       }
       _ = node.put(item, compareAndSwap: nil, now: .seconds(1_000))
       while node.nextAction() != nil {}

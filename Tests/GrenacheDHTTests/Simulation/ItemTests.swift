@@ -186,6 +186,29 @@ struct ItemTests {
     #expect(store[[1]] != nil && store[[3]] == nil)
   }
 
+  @Test("P30 one caller has so many values: one past that, of its own the first to expire goes")
+  func callers() throws {
+    var configuration = DHTConfiguration()
+    configuration.itemsMax = 6
+    configuration.itemsPerCallerMax = 2
+    var store = ItemStore(configuration)
+    func insert(_ number: UInt8, by caller: UInt8?, at seconds: Int) throws -> [[UInt8]] {
+      try store.insert(
+        DHTItem(value: [number]), at: [number], owner: nil, by: caller.map { DHTCaller([$0]) },
+        compareAndSwap: nil, now: .seconds(seconds))
+    }
+    #expect(try insert(1, by: 1, at: 9) == [])
+    #expect(try insert(2, by: 1, at: 2) == [])
+    #expect(try insert(3, by: 2, at: 1) == [])
+    #expect(try insert(4, by: nil, at: 1) == [])
+    #expect(try insert(2, by: 1, at: 3) == [], "again")
+    #expect(try insert(3, by: 1, at: 4) == [], "somebody else's")
+    #expect(try insert(5, by: 1, at: 5) == [[2]])
+    #expect(store.count == 4)
+    for number in 6...9 as ClosedRange<UInt8> { _ = try insert(number, by: nil, at: 6) }
+    #expect(store.count == 6, "all together")
+  }
+
   @Test("what is kept alive here stays so when somebody else puts it, too")
   func keptAlive() throws {
     let configuration = DHTConfiguration()
