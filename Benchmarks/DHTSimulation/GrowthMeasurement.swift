@@ -33,10 +33,16 @@ package struct GrowthMeasurement: Sendable {
   /// The same in a network that has long been there: services are announced all at once, and looked up
   /// all at once, before the nodes have anything else to do; at most one by each node, so that what it
   /// sends is for that one.
-  package static func runSettled(nodes: Int, lookups: Int, seed: UInt64) -> GrowthMeasurement {
+  ///
+  /// - Parameters:
+  ///   - deadPercent: of 100 nodes, so many have just died; who looks up has asked others before.
+  ///   - spread: how much further away some nodes are.
+  package static func runSettled(
+    nodes: Int, lookups: Int, seed: UInt64, deadPercent: Int = 0, spread: Duration = .zero
+  ) -> GrowthMeasurement {
     var generator = SeededGenerator(seed: seed &+ 7)
     let lookups = min(lookups, nodes)
-    var network = SimulatedNetwork.settled(nodes, seed: seed)
+    var network = SimulatedNetwork.settled(nodes, seed: seed, spread: spread)
     var result = GrowthMeasurement(nodes: nodes, lookups: lookups)
     let contacts = (0..<nodes).reduce(0) { $0 + (network.node($1)?.contactCount ?? 0) }
     result.contacts = Double(contacts) / Double(nodes)
@@ -49,6 +55,15 @@ package struct GrowthMeasurement: Sendable {
     }
     for pair in pairs { _ = network.announce(pair.key, port: 9, at: pair.announcer) }
     network.run(for: .milliseconds(1_500))
+    if deadPercent > 0 {
+      for pair in pairs { _ = network.lookUp(Array("none".utf8), at: pair.seeker) }
+      network.run(for: .milliseconds(1_500))
+      let needed = Set(pairs.flatMap { [$0.announcer, $0.seeker] })
+      for number in 0..<nodes
+      where !needed.contains(number) && Int.random(in: 0..<100, using: &generator) < deadPercent {
+        network.stop(number)
+      }
+    }
     let sent = pairs.map { network.node($0.seeker)?.statistics.queriesSent ?? 0 }
     let start = network.now
     let requests = pairs.map { network.lookUp($0.key, at: $0.seeker) }

@@ -4,9 +4,12 @@ internal import TestSupport
 extension SimulatedNetwork {
   /// A network of so many nodes that know each other as after a long life: of each bucket as many as it
   /// takes, drawn by chance. It costs no datagram, so it may be larger than one that grows by joining.
-  package static func settled(_ count: Int, seed: UInt64) -> SimulatedNetwork {
+  package static func settled(
+    _ count: Int, seed: UInt64, spread: Duration = .zero
+  ) -> SimulatedNetwork {
     var generator = SeededGenerator(seed: seed)
     var network = SimulatedNetwork(seed: seed)
+    network.weather.spread = spread
     let contacts = (0..<count).map { number in
       let address = address(number)
       return DHTContact(id: .bound(to: address.host, using: &generator), address: address)

@@ -8,6 +8,8 @@ package struct SimulatedNetwork {
     package var latency = Duration.milliseconds(20)
     /// Up to so much more, anew for each datagram: they overtake each other.
     package var jitter = Duration.milliseconds(10)
+    /// Nodes are up to so much further away than others, each by its own distance.
+    package var spread = Duration.zero
     /// Of 100 datagrams.
     package var lossPercent = 0
     package var duplicatePercent = 0
@@ -87,7 +89,11 @@ package struct SimulatedNetwork {
       for item in memory.items { node.restore(item, now: time) }
       node.restore(memory.contacts, now: time)
     }
-    if let settled { node.settle(among: settled.contacts, now: place.time(at: clock)) }
+    if let settled {
+      node.settle(
+        among: settled.contacts, roundTrip: { self.roundTrip(place.address, $0.address) },
+        now: place.time(at: clock))
+    }
     place.node = node
     place.lives += 1
     place.wakesAt = nil
@@ -324,9 +330,21 @@ package struct SimulatedNetwork {
     for _ in 0..<copies where !chance(weather.lossPercent) {
       let jitter = weather.jitter.components.attoseconds / 1_000_000_000
       let delay = weather.latency.components.attoseconds / 1_000_000_000
+      let distance = distance(of: from) + distance(of: to)
       let extra = jitter > 0 ? Int64.random(in: 0...jitter, using: &generator) : 0
-      queue.schedule(.datagram(bytes, from: from, to: to), at: clock + delay + extra)
+      queue.schedule(.datagram(bytes, from: from, to: to), at: clock + delay + extra + distance)
     }
+  }
+
+  /// How long an answer takes, without jitter.
+  private func roundTrip(_ one: DHTAddress, _ other: DHTAddress) -> Duration {
+    (weather.latency + .nanoseconds(distance(of: one) + distance(of: other))) * 2
+  }
+
+  private func distance(of address: DHTAddress) -> Int64 {
+    guard weather.spread > .zero else { return 0 }
+    let most = UInt64(weather.spread.components.attoseconds / 1_000_000_000)
+    return Int64((address.host.low &* 0x9e37_79b9_7f4a_7c15) >> 20 % (most + 1))
   }
 
   private mutating func chance(_ percent: Int) -> Bool {

@@ -24,6 +24,10 @@ struct Growth: ParsableCommand {
   var upTo: Int?
   @Flag(help: "Networks that have long been there, in place of such that grow by joining.")
   var settled = false
+  @Option(help: "Of 100 nodes of settled networks so many have just died.")
+  var dead = 0
+  @Option(help: "Some nodes of settled networks are up to so many milliseconds further away.")
+  var spread = 0
   @Option(help: "Lookups in each.")
   var lookups = 500
   @Option var seed: UInt64 = 1
@@ -39,7 +43,9 @@ struct Growth: ParsableCommand {
       let start = ContinuousClock.now
       let result =
         settled
-        ? GrowthMeasurement.runSettled(nodes: size, lookups: lookups, seed: seed)
+        ? GrowthMeasurement.runSettled(
+          nodes: size, lookups: lookups, seed: seed, deadPercent: dead,
+          spread: .milliseconds(spread))
         : GrowthMeasurement.run(nodes: size, lookups: lookups, seed: seed)
       let took = Double((ContinuousClock.now - start).components.seconds)
       show(

@@ -18,7 +18,8 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var queryTimeout = Duration.seconds(2)
   /// After this at the latest a lookup or an announcement goes on without the node (default 400 ms): one
   /// that is dead does not hold up the others. Its answer still counts if it comes. As round trips
-  /// become known, they decide (RFC 6298).
+  /// become known, they decide (RFC 6298), and earlier, by the node's own, when another is asked beside
+  /// it.
   package var slowAfter = Duration.milliseconds(400)
   /// The same at the earliest (default 25 ms).
   package var slowAfterMin = Duration.milliseconds(25)

@@ -57,7 +57,7 @@ extension DHTNode {
     }
     statistics.responsesReceived += 1
     let roundTrip = now - query.sentAt
-    roundTrips.note(roundTrip)
+    noteRoundTrip(roundTrip)
     tables[family].answered(contact, roundTrip: roundTrip, now: now)
     // Those whom strangers have made us ask have no vote: that would be for the asking.
     if let seen = response.observedAddress?.host, seen.family == family,
@@ -71,6 +71,17 @@ extension DHTNode {
     case .lookup(let number): lookupAnswered(number, contact, response, now: now)
     case .delivery(let number): deliveryAnswered(number, source, now: now)
     }
+  }
+
+  private mutating func noteRoundTrip(_ roundTrip: Duration) {
+    let isFirst = roundTrips.isEmpty
+    roundTrips.note(roundTrip)
+    guard isFirst else { return }
+    // One answer, perhaps of this very machine, says little: the others have a while yet.
+    let least = configuration.slowAfter / 4
+    transactions.hasten(
+      late: max(least, roundTrips.lateAfter(known: nil, configuration)),
+      slow: max(least, roundTrips.slowAfter(known: nil, configuration)))
   }
 
   /// When enough others agree on an address that the identifier does not fit, it is changed: those who
@@ -140,6 +151,14 @@ extension DHTNode {
       } else {
         deliveryFailed(number, query.address, nil, now: now)
       }
+    }
+  }
+
+  /// A query takes longer than expected: a lookup asks somebody else beside it.
+  mutating func queryLate(_ query: Transactions.Query, now: Duration) {
+    switch query.purpose {
+    case .ping, .verification, .delivery: break
+    case .lookup(let number): lookupQueryLate(number, query.address, now: now)
     }
   }
 

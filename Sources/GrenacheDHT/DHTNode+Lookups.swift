@@ -251,6 +251,10 @@ extension DHTNode {
     change(number, now: now) { $0.queryFailed(address) }
   }
 
+  mutating func lookupQueryLate(_ number: UInt64, _ address: DHTAddress, now: Duration) {
+    change(number, now: now) { $0.queryLate(address) }
+  }
+
   mutating func lookupQuerySlow(_ number: UInt64, _ address: DHTAddress, now: Duration) {
     change(number, now: now) { $0.querySlow(address) }
   }
@@ -258,6 +262,8 @@ extension DHTNode {
   private mutating func change(_ number: UInt64, now: Duration, _ body: (inout Lookup) -> Void) {
     guard var state = lookups.removeValue(forKey: number) else { return }
     for index in state.parts.indices { body(&state.parts[index].lookup) }
+    // It may have been waited for, with enough of an answer from others.
+    if isSatisfied(state) { return finish(number, state, isComplete: false, now: now) }
     lookups[number] = state
     advance(number, now: now)
   }

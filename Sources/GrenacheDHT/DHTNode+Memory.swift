@@ -76,10 +76,12 @@ extension DHTNode {
 
   /// Knows contacts as if each had just answered, and has nothing to look for: a node of a network that
   /// has long been there, for simulations.
-  package mutating func settle(among contacts: [DHTContact], now: Duration) {
+  package mutating func settle(
+    among contacts: [DHTContact], roundTrip: (DHTContact) -> Duration, now: Duration
+  ) {
     for contact in contacts {
       tables[contact.address.family].answered(
-        contact, roundTrip: configuration.slowAfterMin, now: now)
+        contact, roundTrip: roundTrip(contact), now: now)
     }
     for family in DHTFamily.allCases { tables[family].noteFilled() }
   }

@@ -93,6 +93,7 @@ package struct DHTNode: Sendable {
   {
     tokens.advance(to: now, using: &generator)
     let due = transactions.due(at: now)
+    for query in due.late { queryLate(query, now: now) }
     for query in due.slow { querySlow(query, now: now) }
     for query in due.expired {
       statistics.timeouts += 1
@@ -134,11 +135,12 @@ package struct DHTNode: Sendable {
       configuration.families.contains(family)
     else { return false }
     let roundTrip = id.flatMap { tables[family].roundTrip(to: $0) }
-    let slowAfter = roundTrips.slowAfter(known: roundTrip, configuration)
     let transaction = transactions.begin(
       Transactions.Query(
-        address: address, id: id, purpose: purpose, sentAt: now, slowAt: now + slowAfter,
-        deadline: now + configuration.queryTimeout))
+        address, id: id, purpose, sentAt: now,
+        late: roundTrips.lateAfter(known: roundTrip, configuration),
+        slow: roundTrips.slowAfter(known: roundTrip, configuration),
+        timeout: configuration.queryTimeout))
     statistics.queriesSent += 1
     let message = query.encoded(
       transaction: transaction, from: ids[family], isReadOnly: configuration.isReadOnly,

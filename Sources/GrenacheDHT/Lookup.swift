@@ -6,6 +6,9 @@ struct Lookup: Sendable {
   private enum Progress: Hashable, Sendable {
     case fresh
     case queried
+    /// Longer ago than answers take: somebody else is asked beside it, and those who have found enough
+    /// do not wait for it.
+    case late
     /// Queried a while ago: nobody waits for it any more, but it may still answer.
     case slow
     case answered(token: [UInt8]?)
@@ -78,6 +81,9 @@ struct Lookup: Sendable {
   /// Whether the nearest have all answered or are not waited for.
   var isFinished: Bool {
     guard inFlight == 0 else { return false }
+    guard !candidates.contains(where: { $0.progress == .late }),
+      !bootstrap.contains(where: { $0.progress == .late })
+    else { return false }
     return queriesSent >= queriesMax
       || !bootstrap.contains { $0.progress == .fresh } && nextCandidate() == nil
   }
@@ -116,12 +122,17 @@ struct Lookup: Sendable {
 
   /// A query has not been answered in time, or with an error.
   mutating func queryFailed(_ address: DHTAddress) {
-    change(address) { $0 == .queried || $0 == .slow ? .failed : $0 }
+    change(address) { $0 == .queried || $0 == .late || $0 == .slow ? .failed : $0 }
+  }
+
+  /// A query takes longer than expected: the lookup asks somebody else meanwhile.
+  mutating func queryLate(_ address: DHTAddress) {
+    change(address) { $0 == .queried ? .late : $0 }
   }
 
   /// A query is taking long: the lookup goes on without it.
   mutating func querySlow(_ address: DHTAddress) {
-    change(address) { $0 == .queried ? .slow : $0 }
+    change(address) { $0 == .queried || $0 == .late ? .slow : $0 }
   }
 
   /// How many networks the nearest of `sources` are of, up to the first node that is still to be heard:
@@ -137,7 +148,7 @@ struct Lookup: Sendable {
       case .answered:
         _ = prefixes.admits(address.host)
         if sources.contains(address) { networks.insert(address.sourceNetwork) }
-      case .slow, .failed:
+      case .late, .slow, .failed:
         break
       }
     }
@@ -169,7 +180,7 @@ struct Lookup: Sendable {
       switch candidates[index].progress {
       case .fresh:
         if prefixes.admits(candidates[index].contact.address.host) { return index }
-      case .queried, .answered:
+      case .queried, .late, .answered:
         if prefixes.admits(candidates[index].contact.address.host) { places -= 1 }
         if places == 0 { return nil }
       case .slow, .failed:

@@ -1,5 +1,12 @@
-/// How long answers take, smoothed as RFC 6298 §2 says: when an answer is later than that, it is not
-/// waited for.
+/// How long one node's answers take, smoothed, and by how much they vary.
+struct RoundTrip: Hashable, Sendable {
+  var smoothed: Duration
+  var variation: Duration
+}
+
+/// How long answers take, of all nodes, smoothed as RFC 6298 §2 says. An answer that takes longer than
+/// most is late: somebody else is asked beside that node, and who has found something waits no longer.
+/// When it takes longer than hardly any does, it is slow: nobody waits for it.
 struct RoundTripEstimator: Sendable {
   private var smoothed: Duration?
   private var variation = Duration.zero
@@ -15,11 +22,31 @@ struct RoundTripEstimator: Sendable {
     self.smoothed = (smoothed * 7 + sample) / 8
   }
 
-  /// When a node whose own round trip is `known` is slow.
-  func slowAfter(known: Duration?, _ configuration: DHTConfiguration) -> Duration {
+  /// Whether any answer has come yet.
+  var isEmpty: Bool { smoothed == nil }
+
+  /// When the answer of a node is slow whose own round trip is `known`.
+  func slowAfter(known: RoundTrip?, _ configuration: DHTConfiguration) -> Duration {
     guard let smoothed else { return configuration.slowAfter }
-    let expected = max(smoothed + variation * 4, (known ?? .zero) * 2)
+    let expected = max(smoothed + variation * 4, most(of: known) ?? .zero)
     return min(max(expected, configuration.slowAfterMin), configuration.slowAfter)
+  }
+
+  /// How long hardly any answer of one node takes. From few answers its variation is not known: it is
+  /// hardly larger than that of all of them.
+  private func most(of known: RoundTrip?) -> Duration? {
+    known.map {
+      $0.smoothed + (isEmpty ? $0.variation : min($0.variation, variation)) * 4
+    }
+  }
+
+  /// The same for when it is late: what is known of the node itself counts more than what is of others.
+  func lateAfter(known: RoundTrip?, _ configuration: DHTConfiguration) -> Duration {
+    let slow = slowAfter(known: known, configuration)
+    guard let expected = most(of: known) ?? smoothed.map({ $0 + variation * 2 }) else {
+      return slow
+    }
+    return min(max(expected, configuration.slowAfterMin), slow)
   }
 }
 

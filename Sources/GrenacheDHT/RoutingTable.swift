@@ -10,10 +10,24 @@ struct RoutingTable: Sendable {
     var contact: DHTContact
     /// When it last answered or asked something.
     var lastSeen: Duration
-    /// Smoothed, in microseconds.
+    /// Smoothed, in microseconds, and how it varies (RFC 6298 §2).
     var roundTrip: UInt32
+    var variation: UInt32
     /// Queries in a row without an answer.
     var failures: UInt8 = 0
+
+    init(_ contact: DHTContact, lastSeen: Duration, sample: UInt32) {
+      self.contact = contact
+      self.lastSeen = lastSeen
+      roundTrip = sample
+      variation = sample / 2
+    }
+
+    mutating func note(_ sample: UInt32) {
+      let difference = sample > roundTrip ? sample - roundTrip : roundTrip - sample
+      variation = variation / 4 * 3 + difference / 4
+      roundTrip = roundTrip / 8 * 7 + sample / 8
+    }
   }
   private struct Bucket: Sendable {
     var entries: [Entry] = []
@@ -70,9 +84,12 @@ struct RoutingTable: Sendable {
   }
 
   /// The smoothed round trip to a contact, if it is known.
-  func roundTrip(to id: NodeID) -> Duration? {
+  func roundTrip(to id: NodeID) -> RoundTrip? {
     place(of: id).map {
-      .microseconds(Int64(buckets[$0.bucket].entries[$0.entry].roundTrip))
+      let entry = buckets[$0.bucket].entries[$0.entry]
+      return RoundTrip(
+        smoothed: .microseconds(Int64(entry.roundTrip)),
+        variation: .microseconds(Int64(entry.variation)))
     }
   }
 
@@ -140,9 +157,9 @@ struct RoutingTable: Sendable {
       // The same identifier elsewhere: the one we know stays, unless it has gone silent.
       if entry.contact.address != contact.address {
         guard entry.failures > 0 else { return }
-        entry = Entry(contact: contact, lastSeen: now, roundTrip: sample)
+        entry = Entry(contact, lastSeen: now, sample: sample)
       }
-      entry.roundTrip = entry.roundTrip / 8 * 7 + sample / 8
+      entry.note(sample)
       entry.lastSeen = now
       entry.failures = 0
       buckets[index].entries[known] = entry
@@ -154,7 +171,7 @@ struct RoutingTable: Sendable {
     guard buckets[index].entries.count < configuration.bucketSize else {
       return remember(contact, in: index)
     }
-    buckets[index].entries.append(Entry(contact: contact, lastSeen: now, roundTrip: sample))
+    buckets[index].entries.append(Entry(contact, lastSeen: now, sample: sample))
     buckets[index].lastChange = now
     count += 1
   }

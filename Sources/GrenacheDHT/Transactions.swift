@@ -15,11 +15,30 @@ struct Transactions: Sendable {
     let id: NodeID?
     let purpose: Purpose
     let sentAt: Duration
-    let slowAt: Duration
+    fileprivate(set) var lateAt: Duration
+    fileprivate(set) var slowAt: Duration
     let deadline: Duration
-    var isSlow = false
+    fileprivate var stage = Stage.waiting
     fileprivate(set) var tag: [UInt8] = []
+
+    init(
+      _ address: DHTAddress, id: NodeID?, _ purpose: Purpose, sentAt: Duration, late: Duration,
+      slow: Duration, timeout: Duration
+    ) {
+      (self.address, self.id, self.purpose, self.sentAt) = (address, id, purpose, sentAt)
+      (lateAt, slowAt, deadline) = (sentAt + late, sentAt + slow, sentAt + timeout)
+    }
+
+    /// When something is to be told of it next.
+    fileprivate var nextAt: Duration {
+      switch stage {
+      case .waiting: min(lateAt, slowAt, deadline)
+      case .late: min(slowAt, deadline)
+      case .slow: deadline
+      }
+    }
   }
+  fileprivate enum Stage { case waiting, late, slow }
 
   /// A number and what nobody can guess: an answer with a forged source does not know it.
   static let identifierBytes = 2 + tagBytes
@@ -51,7 +70,7 @@ struct Transactions: Sendable {
     var query = query
     query.tag = takeTag()
     queries[lastNumber] = query
-    nextDeadline = min(nextDeadline ?? query.slowAt, query.slowAt)
+    nextDeadline = min(nextDeadline ?? query.nextAt, query.nextAt)
     return [UInt8(lastNumber >> 8), UInt8(lastNumber & 255)] + query.tag
   }
 
@@ -75,30 +94,49 @@ struct Transactions: Sendable {
     return query
   }
 
-  /// The queries that have just become slow, and those, ended, whose deadline has passed; in the order
-  /// in which they were sent, or a seed would not replay a simulation.
-  mutating func due(at now: Duration) -> (slow: [Query], expired: [Query]) {
-    guard let next = nextDeadline, next <= now else { return ([], []) }
+  /// Queries that were sent when nothing was known yet are late and slow after these times at the latest.
+  mutating func hasten(late: Duration, slow: Duration) {
+    for (number, query) in queries {
+      let (lateAt, slowAt) = (query.sentAt + late, query.sentAt + slow)
+      queries[number]?.lateAt = min(query.lateAt, lateAt)
+      queries[number]?.slowAt = min(query.slowAt, slowAt)
+      nextDeadline = min(nextDeadline ?? lateAt, lateAt, slowAt)
+    }
+  }
+
+  /// What is due.
+  struct Due {
+    /// Queries that have just become late, and slow.
+    var late: [Query] = []
+    var slow: [Query] = []
+    /// Those, ended, whose deadline has passed.
+    var expired: [Query] = []
+  }
+
+  /// What is due, in the order in which it was sent, or a seed would not replay a simulation.
+  mutating func due(at now: Duration) -> Due {
+    var result = Due()
+    guard let next = nextDeadline, next <= now else { return result }
     var due: [(number: UInt16, query: Query)] = []
     nextDeadline = nil
-    for (number, query) in queries {
-      let time = query.isSlow ? query.deadline : query.slowAt
-      if time <= now { due.append((number, query)) }
-      let later = time <= now ? query.deadline : time
-      if later > now { nextDeadline = min(nextDeadline ?? later, later) }
+    for (number, var query) in queries {
+      if query.nextAt <= now {
+        query.stage = query.slowAt <= now ? .slow : .late
+        due.append((number, query))
+        guard query.deadline > now else { continue }
+      }
+      nextDeadline = min(nextDeadline ?? query.nextAt, query.nextAt)
     }
     due.sort { ($0.query.sentAt, $0.number) < ($1.query.sentAt, $1.number) }
-    var slow: [Query] = []
-    var expired: [Query] = []
     for (number, query) in due {
       if query.deadline <= now {
         queries[number] = nil
-        expired.append(query)
+        result.expired.append(query)
       } else {
-        queries[number]?.isSlow = true
-        slow.append(query)
+        queries[number] = query
+        if query.stage == .slow { result.slow.append(query) } else { result.late.append(query) }
       }
     }
-    return (slow, expired)
+    return result
   }
 }
