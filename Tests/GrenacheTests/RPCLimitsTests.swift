@@ -168,6 +168,50 @@ struct RPCLimitsTests {
   }
 }
 
+@Suite("P11 Replies cannot pile up", .timeLimit(.minutes(1)))
+struct RPCOutputTests {
+  private static let calls = 300
+  private static let replyBytes = 128 << 10
+
+  /// Round trips over another connection of the same loop: what had come before has been looked at.
+  private func settle(_ client: PeerRPCClient, _ worker: Endpoint) async throws {
+    for _ in 0..<50 { _ = try await client.requestRaw("fast", [0x31], to: worker) }
+  }
+
+  @Test(
+    "calls of a peer that does not read are not begun, and all are answered when it reads on",
+    arguments: [(1, false), (100, false), (4, true), (100, true)])
+  func unread(_ callsInFlightMax: Int, _ suspends: Bool) async throws {
+    let authority = try TestAuthority()
+    let begun = Mutex(0)
+    let large = Array("\"\(String(repeating: "x", count: Self.replyBytes))\"".utf8)
+    let service = RPCService(raw: "rpc_test") { _ in
+      begun.withLock { $0 += 1 }
+      if suspends { await Task.yield() }
+      return large
+    }
+    let fast = RPCService(raw: "fast") { $0.payload }
+    let worker = try await RunningWorker([service, fast], tls: try authority.worker("*")) {
+      $0.callsInFlightMax = callsInFlightMax
+    }
+    let client = try await directClient(try authority.client())
+    let peer = try await RawPeer(to: worker.endpoint, tls: try authority.client())
+    await peer.stopReading()
+    await peer.say((0..<Self.calls).map { "[\"\($0)\",\"rpc_test\",1]" })
+    while begun.withLock({ $0 }) == 0 { await Task.yield() }
+    try await settle(client, worker.endpoint)
+    // What the kernel takes (up to 10 MiB), the high-water mark, and the replies of those that had begun.
+    let most = (11 << 20) / Self.replyBytes + (suspends ? callsInFlightMax : 1)
+    #expect(begun.withLock { $0 } <= most)
+    await peer.readOn()
+    await peer.heard.reaches(Self.calls)
+    #expect(begun.withLock { $0 } == Self.calls)
+    #expect(Set(peer.texts.map { $0.prefix(6) }).count == Self.calls)
+    await peer.close()
+    await worker.stop()
+  }
+}
+
 @Suite("Closing a client", .timeLimit(.minutes(1)))
 struct ClientCloseTests {
   @Test(

@@ -126,10 +126,10 @@ struct RPCRequestTests {
     let service = Self.waiting(begun: begun, cancelled: cancelled)
     try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
       // A peer that says how long it waits, and then says nothing any more.
-      let peer = try await SilentPeer(to: worker, tls: try authority.client())
-      await peer.say(#"["1","rpc_test",1,{"t":50000}]"#)
+      let peer = try await RawPeer(to: worker, tls: try authority.client())
+      await peer.say([#"["1","rpc_test",1,{"t":50000}]"#])
       await begun.reaches(1)
-      await peer.say(#"["2","rpc_test",1,{"t":300}]"#)
+      await peer.say([#"["2","rpc_test",1,{"t":300}]"#])
       let start = ContinuousClock.now
       await cancelled.reaches(1)
       #expect(ContinuousClock.now - start < .seconds(10))

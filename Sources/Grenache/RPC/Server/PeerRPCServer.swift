@@ -17,7 +17,8 @@ public struct PeerRPCServerConfiguration: Sendable {
   /// Limits of connections, requests and messages.
   public var transport = HTTPServerConfiguration()
   /// Calls that one connection may have in flight; more wait (default 100). One that was cancelled counts
-  /// until its handler has ended.
+  /// until its handler has ended. While a peer does not take its replies and more than 1 MiB of them
+  /// waits, none is begun: that and the replies to calls begun before are all that may wait for it.
   public var callsInFlightMax = 100
   /// Calls of one connection that may wait beside those in flight (default 1,000). With as many a
   /// connection is not read from; a peer that speaks the extension is answered `ERR_OVERLOADED` instead.

@@ -19,7 +19,8 @@ struct RPCConnectionLimits: Sendable {
 /// leaves with one record.
 ///
 /// Beyond the limit of calls in flight, calls wait, so that pings, cancellations and the end of the
-/// connection are still read; reading stops when too much waits.
+/// connection are still read; reading stops when too much waits. A peer that does not take its replies
+/// gets no more of them: while the output is full, no call is begun.
 final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   private struct Call: LoopWork {
     let owner: RPCServerConnection
@@ -46,6 +47,8 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   /// The calls that wait for one of those to end.
   private var waiting: Deque<Call> = []
   private var waitingBytes = 0
+  /// The calls in flight that wait for output to be sent before they begin.
+  private var heldByOutput: [CheckedContinuation<Void, Never>] = []
   private var isDraining = false
   private lazy var deadlineTimer = TargetTimer(self)
   /// When that fires, if it is armed.
@@ -166,6 +169,10 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     watch(running.nextDeadline(after: now), on: loop)
   }
 
+  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
+    releaseHeld()
+  }
+
   /// Calls that have come are answered; those that still come are told to go elsewhere.
   func drain(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
     isDraining = true
@@ -180,6 +187,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     // Nobody hears what they would answer.
     running.cancelAll()
     dropCancelled(on: loop)
+    releaseHeld()
     if let error = closure.error {
       dispatcher.logger.debug("connection lost", metadata: ["error": "\(error)"])
     }
@@ -198,6 +206,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   }
 
   private func run(_ call: Call, on loop: isolated EventLoop) async {
+    while connection?.isOutputFull == true { await waitForOutput(on: loop) }
     if running.begin(call.place, at: loop.core.now) {
       let outcome = await dispatcher.run(call.service, call.request)
       if running.end(call.place) { reply(call.rid, outcome, on: loop) }
@@ -208,6 +217,22 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     inFlight -= 1
     startWaiting(on: loop)
     if isDraining, running.count == 0 { connection?.close(.goingAway, on: loop) }
+  }
+
+  /// Waits until output has been sent or the connection has closed. The call keeps its slot, so that
+  /// others wait behind it.
+  private func waitForOutput(on loop: isolated EventLoop) async {
+    await withCheckedContinuation { continuation in
+      loop.preconditionIsolated()
+      heldByOutput.append(continuation)
+    }
+  }
+
+  /// Each of them looks at the output for itself: the first may have filled it again.
+  private func releaseHeld() {
+    let held = heldByOutput
+    heldByOutput = []
+    for call in held { call.resume() }
   }
 
   private func reply(_ rid: [UInt8], _ outcome: RPCOutcome, on loop: isolated EventLoop) {
