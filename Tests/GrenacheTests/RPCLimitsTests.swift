@@ -148,6 +148,58 @@ struct RPCLimitsTests {
     }
   }
 
+  @Test(
+    "what waits counts as it was sent, identifier and metadata included: up to the limit and at it",
+    arguments: ["identifier", "payload", "metadata"], [false, true])
+  func waitingBytes(_ part: String, _ isFull: Bool) async throws {
+    let long = String(repeating: "x", count: 900)
+    let call =
+      switch part {
+      case "identifier": #"["\#(long)","rpc_test",1]"#
+      case "payload": #"["1","rpc_test","\#(long)"]"#
+      default: #"["1","rpc_test",1,{"m":{"a":"\#(long)"}}]"#
+      }
+    let gated = GatedService()
+    try await withServer(
+      [gated.service], tls: try authority.worker("rpc_test"),
+      configure: {
+        $0.callsInFlightMax = 1
+        $0.callsWaitingBytesMax = 4 * call.utf8.count + (isFull ? 0 : 1)
+      }
+    ) { worker in
+      let peer = try await RawPeer(to: worker, tls: try authority.client())
+      // One is with its handler, four wait; whether what follows is read its answer says.
+      await peer.say([String](repeating: call, count: 5) + [#"["last","nobody",1]"#])
+      await gated.begun.reaches(1)
+      if !isFull { await peer.heard.reaches(1) }
+      await gated.open()
+      await peer.heard.reaches(6)
+      let isReadAtOnce = peer.texts.first?.hasPrefix(#"["last","#) == true
+      #expect(isReadAtOnce == !isFull)
+      await peer.close()
+    }
+  }
+
+  @Test("an identifier of the limit is echoed; a call with one that is longer is not carried out")
+  func identifier() async throws {
+    let begun = Tally()
+    let service = RPCService(raw: "rpc_test") { request in
+      await begun.add()
+      return request.payload
+    }
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      let peer = try await RawPeer(to: worker, tls: try authority.client())
+      let long = String(repeating: "x", count: (1 << 10) - 2)
+      await peer.say([#"["\#(long)","rpc_test",1]"#])
+      await peer.heard.reaches(1)
+      await peer.say([#"["\#(long)x","rpc_test",1]"#, #"["last","rpc_test",1]"#])
+      await peer.heard.reaches(3)
+      #expect(peer.texts.last == #"["last",null,1]"#)
+      #expect(await begun.value == 2)
+      await peer.close()
+    }
+  }
+
   @Test("P10 pongs do not wait for handlers, nor for calls that wait for them")
   func pongs() async throws {
     let gated = GatedService()

@@ -23,9 +23,12 @@ public struct PeerRPCServerConfiguration: Sendable {
   /// Calls of one connection that may wait beside those in flight (default 1,000). With as many a
   /// connection is not read from; a peer that speaks the extension is answered `ERR_OVERLOADED` instead.
   public var callsWaitingMax = 1_000
-  /// Bytes that the payloads of those may have before the connection is not read from, so that pings and
-  /// cancellations wait as well (default 1 MiB).
+  /// Bytes that those may have, as they were sent, before the connection is not read from, so that pings
+  /// and cancellations wait as well (default 1 MiB).
   public var callsWaitingBytesMax = 1 << 20
+  /// Bytes that the identifier of a call over a WebSocket may have, as JSON (default 1 KiB; existing
+  /// callers send 38). In place of carrying out a call with a longer one, it is answered with an error.
+  public var identifierBytesMax = 1 << 10
   /// Bytes that a reply may have as it is sent, its envelope included (default 1 MiB: what callers take
   /// unless they are told otherwise). In place of a larger one, which would cost the connection and every
   /// call on it, the caller gets an error.
@@ -145,6 +148,7 @@ public final class PeerRPCServer: Service {
           callsInFlightMax: max(1, configuration.callsInFlightMax),
           callsWaitingMax: max(1, configuration.callsWaitingMax),
           callsWaitingBytesMax: max(1, configuration.callsWaitingBytesMax),
+          identifierBytesMax: configuration.identifierBytesMax,
           replyBytesMax: configuration.replyBytesMax)),
       group: try group ?? EventLoopGroup.shared(), logger: logger)
     if context == nil {

@@ -9,6 +9,7 @@ struct RPCConnectionLimits: Sendable {
   var callsInFlightMax: Int
   var callsWaitingMax: Int
   var callsWaitingBytesMax: Int
+  var identifierBytesMax: Int
   var replyBytesMax: Int
 }
 
@@ -28,6 +29,8 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     let rid: [UInt8]
     let request: RPCRequest
     let service: RPCService
+    /// What it had as it was sent: identifier and metadata are held like the payload.
+    let bytes: Int
 
     func run(on loop: isolated EventLoop) async {
       await owner.run(self, on: loop)
@@ -82,6 +85,9 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     let checksUTF8 = kind == .binary
     guard let envelope = RPCRequestEnvelope(payload, checksUTF8: checksUTF8) else { return }
     let rid = envelope.rid.bytes(in: payload)
+    guard rid.count <= limits.identifierBytesMax else {
+      return reply(rid, fault: oversized(rid), on: loop)
+    }
     guard let service = dispatcher.services.service(for: envelope, in: payload) else {
       return reply(rid, fault: RPCDispatcher.notFound(envelope.keyString(in: payload)), on: loop)
     }
@@ -102,11 +108,17 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
       extras: context.flatMap(Self.extras))
     let place = running.add(rid, deadline: deadline)
     watch(deadline, on: loop)
-    let call = Call(owner: self, place: place, rid: rid, request: request, service: service)
+    let call = Call(
+      owner: self, place: place, rid: rid, request: request, service: service,
+      bytes: payload.count)
     guard inFlight >= limits.callsInFlightMax else { return start(call) }
     waiting.append(call)
-    waitingBytes += call.request.payload.count
+    waitingBytes += call.bytes
     if !hasRoom { connection.pauseReading(on: loop) }
+  }
+
+  private func oversized(_ rid: [UInt8]) -> String {
+    "ERR_RID_SIZE: the identifier has \(rid.count) bytes, more than \(limits.identifierBytesMax)"
   }
 
   private func start(_ call: Call) {
@@ -125,7 +137,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   private func startWaiting(on loop: isolated EventLoop) {
     guard !waiting.isEmpty else { return }
     while inFlight < limits.callsInFlightMax, let call = waiting.popFirst() {
-      waitingBytes -= call.request.payload.count
+      waitingBytes -= call.bytes
       start(call)
     }
     workers.pump(on: loop)
@@ -137,7 +149,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     guard !waiting.isEmpty else { return }
     waiting.removeAll { call in
       guard running.isCancelled(call.place) else { return false }
-      waitingBytes -= call.request.payload.count
+      waitingBytes -= call.bytes
       _ = running.end(call.place)
       return true
     }
