@@ -554,6 +554,85 @@ struct DestinationTests {
     await worker.stop()
   }
 
+  @Test(
+    "a call that fails while the grape is gone leaves what is known to those after it",
+    arguments: [RPCTransport.wss, .https])
+  func failureWithoutGrape(_ transport: RPCTransport) async throws {
+    let begun = Tally()
+    let gate = Tally()
+    var service = RPCService(raw: "rpc_test") { request in
+      await begun.add()
+      await gate.reaches(1)
+      return request.payload
+    }
+    service.callsInFlightMax = 1
+    let fleet = try await WorkerFleet(
+      [service], authority: try TestAuthority(), configure: { $0.transport = transport })
+    let first = Task { try await fleet.client.requestRaw("rpc_test", [0x31]) }
+    await begun.reaches(1)
+    await fleet.grape.stop()
+    let error = await #expect(throws: GrenacheError.self) {
+      try await fleet.client.requestRaw("rpc_test", [0x31])
+    }
+    #expect(error?.code == .overloaded)
+    await gate.add()
+    _ = try await first.value
+    for _ in 0..<5 { _ = try await fleet.client.requestRaw("rpc_test", [0x31]) }
+    await fleet.workers[0].stop()
+    // Nobody answers any more: that is what a call fails with, whoever cannot be asked.
+    for _ in 0..<2 {
+      let error = await #expect(throws: GrenacheError.self) {
+        try await fleet.client.requestRaw("rpc_test", [0x31])
+      }
+      #expect(error?.code == .workerUnreachable)
+    }
+    await fleet.client.close()
+  }
+
+  @Test("a hedged call that nobody else could answer costs neither a lookup nor a retry")
+  func hedgedAlone() async throws {
+    let authority = try TestAuthority()
+    let (begun, hung) = (Tally(), Tally())
+    let slow = RPCService(raw: "rpc_test") { request in
+      await begun.add()
+      try? await Task.sleep(for: .milliseconds(500))
+      return request.payload
+    }
+    let hanging = RPCService(raw: "other") { request in
+      await hung.add()
+      try await Task.sleep(for: .seconds(60))
+      return request.payload
+    }
+    let other = RPCService(raw: "other") { $0.payload }
+    let first = try await RunningWorker([slow, hanging], tls: try authority.worker("*"))
+    let second = try await RunningWorker([other], tls: try authority.worker("*"))
+    let grape = try await FixedGrape(tls: try authority.host())
+    let link = try await Link(
+      LinkConfiguration(grapes: [grape.endpoint], tls: try authority.client()),
+      logger: quietLogger)
+    var configuration = PeerRPCClientConfiguration()
+    configuration.retryBurstMax = 1
+    configuration.retryRatio = 0
+    let client = await PeerRPCClient(link: link, configuration: configuration)
+    var options = RPCCallOptions.idempotent
+    options.hedgeDelay = .milliseconds(20)
+    grape.answer([first.endpoint])
+    for _ in 0..<3 { _ = try await client.requestRaw("rpc_test", [0x31], options: options) }
+    #expect(await begun.value == 3)
+    #expect(grape.lookups == 1)
+    // The one retry is there when there is somebody else.
+    grape.answer([first.endpoint, second.endpoint])
+    while await hung.value == 0 {
+      let reply = try await client.requestRaw("other", [0x31], options: options)
+      #expect(reply.worker == second.endpoint)
+    }
+    #expect(grape.lookups == 2)
+    await client.close()
+    await first.stop()
+    await second.stop()
+    await grape.stop()
+  }
+
   @Test("P39 a rolling restart loses no call, idempotent or not")
   func rolling() async throws {
     let authority = try TestAuthority()
