@@ -158,7 +158,8 @@ public final class PeerRPCClient: Sendable {
     return try await Self.request(call, core: core, on: core.loop)
   }
 
-  /// Closes the connections; calls that have been sent fail with `connectionLost`, and are not sent again.
+  /// Closes the connections, those that are being made as well; calls that have been sent fail with
+  /// `connectionLost`, and are not sent again.
   public func close() async {
     let core = core
     await core.loop.run { loop in core.get(on: loop).close(on: loop) }

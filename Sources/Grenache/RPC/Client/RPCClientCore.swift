@@ -58,6 +58,7 @@ final class RPCClientCore {
     }
     // Most calls need one attempt, and nothing but that.
     let group = try await group(for: call.service, worker: nil, by: call.deadline, on: loop)
+    try checkOpen(call)
     guard
       let choice = group.choose(avoiding: [], at: loop.core.now, using: &generator)
     else { return try await attempts(call, plan(call), on: loop) }
@@ -119,6 +120,13 @@ final class RPCClientCore {
     return RPCCallPlan(call.service, limits, tried: tried)
   }
 
+  /// - Throws: when the client has been closed since the call began: no connection is made for it.
+  private func checkOpen(_ call: RPCCall) throws(GrenacheError) {
+    guard call.closings == closings else {
+      throw GrenacheError(.workerUnreachable, "the client has been closed")
+    }
+  }
+
   private func failed(
     _ error: GrenacheError, _ worker: RPCWorker, _ plan: RPCCallPlan<RPCWorker>
   ) -> GrenacheError? {
@@ -132,6 +140,7 @@ final class RPCClientCore {
     let service = call.service
     var group = try await group(for: service, worker: nil, by: call.deadline, on: loop)
     while true {
+      try checkOpen(call)
       switch plan.next(in: group, at: loop.core.now, using: &generator) {
       case .call(let worker, let next):
         next?.warmUp(on: loop)
