@@ -241,6 +241,39 @@ struct RPCRequestTests {
     }
   }
 
+  @Test(
+    "metadata of the limit, as it is sent, reaches the handler; one byte more fails with a typed error",
+    arguments: [RPCTransport.wss, .https], ["x", "\"", "\u{1}", "\u{e9}", "\u{7f}"])
+  func metadataLimit(_ transport: RPCTransport, _ filler: String) async throws {
+    let service = RPCService("rpc_test") { (_: Int, request: RPCRequest) -> [String: String] in
+      request.metadata
+    }
+    var element: [UInt8] = []
+    RPCCallContext.append(metadata: ["a": filler], to: &element)
+    let fillerBytes = element.count - #"{"a":""}"#.utf8.count
+    let room = RPCCallOptions.metadataBytesMax - #"{"a":""}"#.utf8.count
+    let largest =
+      String(repeating: filler, count: room / fillerBytes)
+      + String(repeating: "x", count: room % fillerBytes)
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      let client = try await directClient(try authority.client()) { $0.transport = transport }
+      var options = RPCCallOptions()
+      options.worker = worker
+      for (value, isRight) in [
+        (largest, true), (largest + "x", false), (String(repeating: filler, count: 8_200), false),
+      ] {
+        options.metadata = ["a": value]
+        var seen: [String: String]?
+        let error = await Self.error {
+          seen = try await client.request("rpc_test", 1, options: options)
+        }
+        #expect(seen == (isRight ? options.metadata : nil))
+        #expect(error?.code == (isRight ? nil : .invalidPayload))
+      }
+      await client.close()
+    }
+  }
+
   @Test("a service with as many calls as it takes turns the next away, and that may be tried again")
   func overloaded() async throws {
     let begun = Tally()
