@@ -33,7 +33,8 @@ public struct PeerRPCServerConfiguration: Sendable {
   /// unless they are told otherwise). In place of a larger one, which would cost the connection and every
   /// call on it, the caller gets an error.
   public var replyBytesMax = 1 << 20
-  /// How long a shutdown waits for calls that are being answered (default 30 s).
+  /// How long a shutdown waits for calls that are being answered, from its beginning (default 30 s): what
+  /// withdrawing the services takes, 2 s at most, is part of it.
   public var drainDeadline = Duration.seconds(30)
   /// Whether callers without TLS are answered on the same port, told apart by their first byte: for
   /// the time in which a network moves from plaintext to TLS. They may call only what the access
@@ -112,8 +113,10 @@ public final class PeerRPCServer: Service {
       group.cancelAll()
     }
     logger.info("shutting down", metadata: ["port": "\(port)"])
-    await link?.withdrawQuietly(services.names, port: port)
-    await server.shutDown(within: configuration.drainDeadline)
+    let withdrawing = await ContinuousClock().measure {
+      await link?.withdrawQuietly(services.names, port: port)
+    }
+    await server.shutDown(within: max(.zero, configuration.drainDeadline - withdrawing))
   }
 
   /// Closes the connections of callers that may call none of the services any more.
