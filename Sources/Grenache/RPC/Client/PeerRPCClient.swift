@@ -9,7 +9,7 @@ public struct PeerRPCClientConfiguration: Sendable {
   public var callTimeout = Duration.seconds(10)
   /// How long connecting to one worker may take before the next one is tried (default 3 s).
   public var connectTimeout = Duration.seconds(3)
-  /// Connections to one worker, which calls share; existing peers call it `maxActiveDestTransports`
+  /// Connections to one worker, which calls of one service share; existing peers call it `maxActiveDestTransports`
   /// (default 3).
   public var connectionsPerWorkerMax = 3
   /// With this many calls in flight on every connection another one is opened (default 64).
