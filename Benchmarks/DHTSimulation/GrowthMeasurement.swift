@@ -47,10 +47,12 @@ package struct GrowthMeasurement: Sendable {
     let contacts = (0..<nodes).reduce(0) { $0 + (network.node($1)?.contactCount ?? 0) }
     result.contacts = Double(contacts) / Double(nodes)
     let order = Array(0..<nodes).shuffled(using: &generator)
+    // Nobody seeks what it announces itself.
+    let distance = lookups < nodes ? lookups : nodes / 2
     let pairs = (0..<lookups).map { round in
       (
         key: simulatedHash([UInt8(round & 255), UInt8(round >> 8)], count: 20),
-        announcer: order[round % nodes], seeker: order[(round + lookups) % nodes]
+        announcer: order[round], seeker: order[(round + distance) % nodes]
       )
     }
     for pair in pairs { _ = network.announce(pair.key, port: 9, at: pair.announcer) }

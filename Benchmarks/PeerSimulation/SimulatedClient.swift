@@ -78,25 +78,28 @@ final class SimulatedClient {
         resolve(call, done) { self.step(call, plan, done) }
       }
     case .lookUp:
-      cache.remove("service")
-      resolve(call, done) { self.step(call, plan, done) }
+      cache.expire("service", at: timeline.now)
+      resolve(call, isAnew: true, done) { self.step(call, plan, done) }
     case .fail(let error):
-      cache.remove("service")
+      cache.expire("service", at: timeline.now)
       done(error)
     }
   }
 
   // MARK: Lookups
 
+  /// - Parameter isAnew: whether those who are known did not answer, so that they are called only while
+  ///   no grape can be asked.
   private func resolve(
-    _ call: SimulatedCall, _ done: @escaping Completion, _ next: @escaping () -> Void
+    _ call: SimulatedCall, isAnew: Bool = false, _ done: @escaping Completion,
+    _ next: @escaping () -> Void
   ) {
     let now = timeline.now
     if let fresh = cache.endpoints(of: "service", at: now) {
       update(fresh)
       return next()
     }
-    if let stale = cache.endpoints(of: "service", at: now, staleBy: Self.staleAge) {
+    if !isAnew, let stale = cache.endpoints(of: "service", at: now, staleBy: Self.staleAge) {
       lookUp()
       update(stale)
       return next()
@@ -105,7 +108,10 @@ final class SimulatedClient {
     waiting.append { [self] error in
       guard !isOver else { return }
       isOver = true
-      if let error { return done(error) }
+      if let error {
+        let stale = cache.endpoints(of: "service", at: timeline.now, staleBy: Self.staleAge)
+        guard isAnew, stale != nil else { return done(error) }
+      }
       if group.endpoints.isEmpty { return done(GrenacheError(.serviceNotFound, "nobody")) }
       next()
     }

@@ -337,4 +337,22 @@ struct LookupCacheTests {
     #expect(cache.endpoints(of: "a", at: MonotonicTime(nanoseconds: 109)) == here)
     #expect(cache.endpoints(of: "a", at: MonotonicTime(nanoseconds: 110)) == nil)
   }
+
+  @Test("what is too old before its time is as old as then, and no younger for being told again")
+  func expiry() {
+    var cache = LookupCache(age: .nanoseconds(10), entriesMax: 3)
+    func endpoints(at now: UInt64, staleBy: Duration = .zero) -> [Endpoint]? {
+      cache.endpoints(of: "a", at: MonotonicTime(nanoseconds: now), staleBy: staleBy)
+    }
+    cache.expire("a", at: MonotonicTime(nanoseconds: 100))
+    #expect(cache.count == 0)
+    cache.store(here, of: "a", at: MonotonicTime(nanoseconds: 100))
+    cache.expire("a", at: MonotonicTime(nanoseconds: 105))
+    cache.expire("a", at: MonotonicTime(nanoseconds: 108))
+    #expect(endpoints(at: 105) == nil)
+    #expect(endpoints(at: 124, staleBy: .nanoseconds(20)) == here)
+    #expect(endpoints(at: 125, staleBy: .nanoseconds(20)) == nil)
+    cache.store(here, of: "a", at: MonotonicTime(nanoseconds: 130))
+    #expect(endpoints(at: 139) == here)
+  }
 }

@@ -125,6 +125,27 @@ struct PeerPromiseTests {
     }
   }
 
+  @Test("P40 connections that are being made when their client is closed leave none behind")
+  func unfinishedConnections() async throws {
+    let fleet = try await WorkerFleet([echo, echo], authority: authority)
+    let link = try await Link(
+      LinkConfiguration(grapes: [fleet.grape.endpoint], tls: try authority.client()),
+      logger: quietLogger)
+    // The second call goes to the worker that is connected, and has the other one connected to.
+    func round(_ count: Int) async throws {
+      for _ in 0..<count {
+        let client = await PeerRPCClient(link: link)
+        for _ in 0..<2 { _ = try await client.requestRaw("rpc_test", [0x31]) }
+        await client.close()
+      }
+    }
+    _ = try await link.lookup("rpc_test")
+    let before = try await Self.settledDescriptors(atMost: 0)
+    try await round(20)
+    #expect(try await Self.settledDescriptors(atMost: before) <= before)
+    await fleet.stop()
+  }
+
   /// The sockets of this process, once they are `most` or have had ten seconds for it.
   private static func settledDescriptors(atMost most: Int) async throws -> Int {
     let deadline = ContinuousClock.now + (most == 0 ? .seconds(1) : .seconds(10))

@@ -148,6 +148,58 @@ struct RPCLimitsTests {
     }
   }
 
+  @Test(
+    "what waits counts as it was sent, identifier and metadata included: up to the limit and at it",
+    arguments: ["identifier", "payload", "metadata"], [false, true])
+  func waitingBytes(_ part: String, _ isFull: Bool) async throws {
+    let long = String(repeating: "x", count: 900)
+    let call =
+      switch part {
+      case "identifier": #"["\#(long)","rpc_test",1]"#
+      case "payload": #"["1","rpc_test","\#(long)"]"#
+      default: #"["1","rpc_test",1,{"m":{"a":"\#(long)"}}]"#
+      }
+    let gated = GatedService()
+    try await withServer(
+      [gated.service], tls: try authority.worker("rpc_test"),
+      configure: {
+        $0.callsInFlightMax = 1
+        $0.callsWaitingBytesMax = 4 * call.utf8.count + (isFull ? 0 : 1)
+      }
+    ) { worker in
+      let peer = try await RawPeer(to: worker, tls: try authority.client())
+      // One is with its handler, four wait; whether what follows is read its answer says.
+      await peer.say([String](repeating: call, count: 5) + [#"["last","nobody",1]"#])
+      await gated.begun.reaches(1)
+      if !isFull { await peer.heard.reaches(1) }
+      await gated.open()
+      await peer.heard.reaches(6)
+      let isReadAtOnce = peer.texts.first?.hasPrefix(#"["last","#) == true
+      #expect(isReadAtOnce == !isFull)
+      await peer.close()
+    }
+  }
+
+  @Test("an identifier of the limit is echoed; a call with one that is longer is not carried out")
+  func identifier() async throws {
+    let begun = Tally()
+    let service = RPCService(raw: "rpc_test") { request in
+      await begun.add()
+      return request.payload
+    }
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      let peer = try await RawPeer(to: worker, tls: try authority.client())
+      let long = String(repeating: "x", count: (1 << 10) - 2)
+      await peer.say([#"["\#(long)","rpc_test",1]"#])
+      await peer.heard.reaches(1)
+      await peer.say([#"["\#(long)x","rpc_test",1]"#, #"["last","rpc_test",1]"#])
+      await peer.heard.reaches(3)
+      #expect(peer.texts.last == #"["last",null,1]"#)
+      #expect(await begun.value == 2)
+      await peer.close()
+    }
+  }
+
   @Test("P10 pongs do not wait for handlers, nor for calls that wait for them")
   func pongs() async throws {
     let gated = GatedService()
@@ -165,6 +217,50 @@ struct RPCLimitsTests {
       #expect(await waiting?.code == .deadlineExceeded)
       await gated.open()
     }
+  }
+}
+
+@Suite("P11 Replies cannot pile up", .timeLimit(.minutes(1)))
+struct RPCOutputTests {
+  private static let calls = 300
+  private static let replyBytes = 128 << 10
+
+  /// Round trips over another connection of the same loop: what had come before has been looked at.
+  private func settle(_ client: PeerRPCClient, _ worker: Endpoint) async throws {
+    for _ in 0..<50 { _ = try await client.requestRaw("fast", [0x31], to: worker) }
+  }
+
+  @Test(
+    "calls of a peer that does not read are not begun, and all are answered when it reads on",
+    arguments: [(1, false), (100, false), (4, true), (100, true)])
+  func unread(_ callsInFlightMax: Int, _ suspends: Bool) async throws {
+    let authority = try TestAuthority()
+    let begun = Mutex(0)
+    let large = Array("\"\(String(repeating: "x", count: Self.replyBytes))\"".utf8)
+    let service = RPCService(raw: "rpc_test") { _ in
+      begun.withLock { $0 += 1 }
+      if suspends { await Task.yield() }
+      return large
+    }
+    let fast = RPCService(raw: "fast") { $0.payload }
+    let worker = try await RunningWorker([service, fast], tls: try authority.worker("*")) {
+      $0.callsInFlightMax = callsInFlightMax
+    }
+    let client = try await directClient(try authority.client())
+    let peer = try await RawPeer(to: worker.endpoint, tls: try authority.client())
+    await peer.stopReading()
+    await peer.say((0..<Self.calls).map { "[\"\($0)\",\"rpc_test\",1]" })
+    while begun.withLock({ $0 }) == 0 { await Task.yield() }
+    try await settle(client, worker.endpoint)
+    // What the kernel takes (up to 10 MiB), the high-water mark, and the replies of those that had begun.
+    let most = (11 << 20) / Self.replyBytes + (suspends ? callsInFlightMax : 1)
+    #expect(begun.withLock { $0 } <= most)
+    await peer.readOn()
+    await peer.heard.reaches(Self.calls)
+    #expect(begun.withLock { $0 } == Self.calls)
+    #expect(Set(peer.texts.map { $0.prefix(6) }).count == Self.calls)
+    await peer.close()
+    await worker.stop()
   }
 }
 

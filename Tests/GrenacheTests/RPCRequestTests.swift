@@ -126,10 +126,10 @@ struct RPCRequestTests {
     let service = Self.waiting(begun: begun, cancelled: cancelled)
     try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
       // A peer that says how long it waits, and then says nothing any more.
-      let peer = try await SilentPeer(to: worker, tls: try authority.client())
-      await peer.say(#"["1","rpc_test",1,{"t":50000}]"#)
+      let peer = try await RawPeer(to: worker, tls: try authority.client())
+      await peer.say([#"["1","rpc_test",1,{"t":50000}]"#])
       await begun.reaches(1)
-      await peer.say(#"["2","rpc_test",1,{"t":300}]"#)
+      await peer.say([#"["2","rpc_test",1,{"t":300}]"#])
       let start = ContinuousClock.now
       await cancelled.reaches(1)
       #expect(ContinuousClock.now - start < .seconds(10))
@@ -238,6 +238,39 @@ struct RPCRequestTests {
         #expect((error == nil) == isRight)
         #expect(isRight || error?.code == .invalidPayload)
       }
+    }
+  }
+
+  @Test(
+    "metadata of the limit, as it is sent, reaches the handler; one byte more fails with a typed error",
+    arguments: [RPCTransport.wss, .https], ["x", "\"", "\u{1}", "\u{e9}", "\u{7f}"])
+  func metadataLimit(_ transport: RPCTransport, _ filler: String) async throws {
+    let service = RPCService("rpc_test") { (_: Int, request: RPCRequest) -> [String: String] in
+      request.metadata
+    }
+    var element: [UInt8] = []
+    RPCCallContext.append(metadata: ["a": filler], to: &element)
+    let fillerBytes = element.count - #"{"a":""}"#.utf8.count
+    let room = RPCCallOptions.metadataBytesMax - #"{"a":""}"#.utf8.count
+    let largest =
+      String(repeating: filler, count: room / fillerBytes)
+      + String(repeating: "x", count: room % fillerBytes)
+    try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
+      let client = try await directClient(try authority.client()) { $0.transport = transport }
+      var options = RPCCallOptions()
+      options.worker = worker
+      for (value, isRight) in [
+        (largest, true), (largest + "x", false), (String(repeating: filler, count: 8_200), false),
+      ] {
+        options.metadata = ["a": value]
+        var seen: [String: String]?
+        let error = await Self.error {
+          seen = try await client.request("rpc_test", 1, options: options)
+        }
+        #expect(seen == (isRight ? options.metadata : nil))
+        #expect(error?.code == (isRight ? nil : .invalidPayload))
+      }
+      await client.close()
     }
   }
 
@@ -552,6 +585,85 @@ struct DestinationTests {
     await grape.stop()
     for _ in 0..<5 { _ = try await client.requestRaw("rpc_test", [0x31]) }
     await worker.stop()
+  }
+
+  @Test(
+    "a call that fails while the grape is gone leaves what is known to those after it",
+    arguments: [RPCTransport.wss, .https])
+  func failureWithoutGrape(_ transport: RPCTransport) async throws {
+    let begun = Tally()
+    let gate = Tally()
+    var service = RPCService(raw: "rpc_test") { request in
+      await begun.add()
+      await gate.reaches(1)
+      return request.payload
+    }
+    service.callsInFlightMax = 1
+    let fleet = try await WorkerFleet(
+      [service], authority: try TestAuthority(), configure: { $0.transport = transport })
+    let first = Task { try await fleet.client.requestRaw("rpc_test", [0x31]) }
+    await begun.reaches(1)
+    await fleet.grape.stop()
+    let error = await #expect(throws: GrenacheError.self) {
+      try await fleet.client.requestRaw("rpc_test", [0x31])
+    }
+    #expect(error?.code == .overloaded)
+    await gate.add()
+    _ = try await first.value
+    for _ in 0..<5 { _ = try await fleet.client.requestRaw("rpc_test", [0x31]) }
+    await fleet.workers[0].stop()
+    // Nobody answers any more: that is what a call fails with, whoever cannot be asked.
+    for _ in 0..<2 {
+      let error = await #expect(throws: GrenacheError.self) {
+        try await fleet.client.requestRaw("rpc_test", [0x31])
+      }
+      #expect(error?.code == .workerUnreachable)
+    }
+    await fleet.client.close()
+  }
+
+  @Test("a hedged call that nobody else could answer costs neither a lookup nor a retry")
+  func hedgedAlone() async throws {
+    let authority = try TestAuthority()
+    let (begun, hung) = (Tally(), Tally())
+    let slow = RPCService(raw: "rpc_test") { request in
+      await begun.add()
+      try? await Task.sleep(for: .milliseconds(500))
+      return request.payload
+    }
+    let hanging = RPCService(raw: "other") { request in
+      await hung.add()
+      try await Task.sleep(for: .seconds(60))
+      return request.payload
+    }
+    let other = RPCService(raw: "other") { $0.payload }
+    let first = try await RunningWorker([slow, hanging], tls: try authority.worker("*"))
+    let second = try await RunningWorker([other], tls: try authority.worker("*"))
+    let grape = try await FixedGrape(tls: try authority.host())
+    let link = try await Link(
+      LinkConfiguration(grapes: [grape.endpoint], tls: try authority.client()),
+      logger: quietLogger)
+    var configuration = PeerRPCClientConfiguration()
+    configuration.retryBurstMax = 1
+    configuration.retryRatio = 0
+    let client = await PeerRPCClient(link: link, configuration: configuration)
+    var options = RPCCallOptions.idempotent
+    options.hedgeDelay = .milliseconds(20)
+    grape.answer([first.endpoint])
+    for _ in 0..<3 { _ = try await client.requestRaw("rpc_test", [0x31], options: options) }
+    #expect(await begun.value == 3)
+    #expect(grape.lookups == 1)
+    // The one retry is there when there is somebody else.
+    grape.answer([first.endpoint, second.endpoint])
+    while await hung.value == 0 {
+      let reply = try await client.requestRaw("other", [0x31], options: options)
+      #expect(reply.worker == second.endpoint)
+    }
+    #expect(grape.lookups == 2)
+    await client.close()
+    await first.stop()
+    await second.stop()
+    await grape.stop()
   }
 
   @Test("P39 a rolling restart loses no call, idempotent or not")

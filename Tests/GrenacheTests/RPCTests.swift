@@ -147,4 +147,46 @@ struct RPCTests {
     #expect(try await call.value.result == payload)
     try await running.value
   }
+
+  @Test("P39 the time of a shutdown counts from its beginning: withdrawing takes its share of it")
+  func shutdownWithoutGrape() async throws {
+    let begun = Tally()
+    let gate = Tally()
+    let service = RPCService(raw: "rpc_test") { request in
+      await begun.add()
+      await gate.reaches(1)
+      return request.payload
+    }
+    try await FakeGrape.with(
+      try authority.host(),
+      answer: { path, _ in
+        if path == "/withdraw" { await gate.reaches(1) }
+        return (200, "1")
+      }
+    ) { grape, _ in
+      let link = try await Link(
+        LinkConfiguration(grapes: [grape], tls: try authority.client()), logger: quietLogger)
+      var configuration = PeerRPCServerConfiguration(port: 0, tls: try authority.worker("rpc_test"))
+      configuration.host = "127.0.0.1"
+      configuration.drainDeadline = .seconds(2)
+      let server = PeerRPCServer(
+        configuration, services: [service], link: link, logger: quietLogger)
+      let (addresses, listening) = AsyncStream.makeStream(of: Endpoint.self)
+      let running = Task { try await server.run { listening.yield(Endpoint($0)) } }
+      var iterator = addresses.makeAsyncIterator()
+      let worker = try #require(await iterator.next())
+      let client = try await directClient(try authority.client())
+      let call = Task { try? await client.requestRaw("rpc_test", [0x31], to: worker) }
+      await begun.reaches(1)
+      let start = ContinuousClock.now
+      running.cancel()
+      try await running.value
+      // The withdrawal gives up after two seconds, when the calls have had theirs.
+      #expect(ContinuousClock.now - start < .seconds(3.5))
+      await gate.add()
+      _ = await call.value
+      await client.close()
+      await link.close()
+    }
+  }
 }

@@ -114,38 +114,79 @@ struct WorkerFleet: Sendable {
   }
 }
 
-/// A peer that speaks the extension, says what a test wants and hears nothing.
-struct SilentPeer: Sendable {
+/// A peer that speaks the extension, says what a test wants, and reads only when it is to.
+struct RawPeer: Sendable {
+  /// The replies that have been heard.
+  let heard = Tally()
+  private let replies = Replies()
   private let connection: LoopBound<WebSocketConnection>
 
+  private final class Replies: Sendable {
+    let texts = Mutex<[String]>([])
+  }
+
   private final class Handler: WebSocketHandler {
+    private let heard: Tally
+    private let replies: Replies
+
+    init(_ heard: Tally, _ replies: Replies) {
+      self.heard = heard
+      self.replies = replies
+    }
+
     func received(
       _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
       on loop: isolated EventLoop
-    ) {}
+    ) {
+      let text = payload.extracting(first: min(payload.count, 100)).string()
+      replies.texts.withLock { $0.append(text) }
+      Task { [heard] in await heard.add() }
+    }
   }
 
   init(to worker: Endpoint, tls: TLSConfiguration) async throws {
     connection = try await Self.connect(
-      worker, try TLSContext(tls), on: EventLoopGroup.shared().next())
+      worker, try TLSContext(tls), heard, replies, on: EventLoopGroup.shared().next())
   }
 
   private static func connect(
-    _ worker: Endpoint, _ context: TLSContext, on loop: isolated EventLoop
+    _ worker: Endpoint, _ context: TLSContext, _ heard: Tally, _ replies: Replies,
+    on loop: isolated EventLoop
   ) async throws -> LoopBound<WebSocketConnection> {
     let connection = try await WebSocketClient.connect(
       to: Destination(worker, verification: .service("rpc_test")), context: context,
       limits: WebSocketLimits(),
       options: WebSocketOptions(subprotocols: RPCCallContext.offeredSubprotocols),
-      handler: Handler(), by: .now() + .seconds(10), on: loop)
+      handler: Handler(heard, replies), by: .now() + .seconds(10), on: loop)
     return LoopBound(connection, on: loop)
   }
 
-  func say(_ text: String) async {
+  /// The beginnings of the replies, in the order in which they have come.
+  var texts: [String] { replies.texts.withLock { $0 } }
+
+  /// Says all of `texts` at once.
+  func say(_ texts: [String]) async {
     let connection = connection
     await connection.loop.run { loop in
-      connection.get(on: loop).send(.text, Array(text.utf8).span, on: loop)
+      for text in texts {
+        connection.get(on: loop).send(.text, Array(text.utf8).span, on: loop)
+      }
     }
+  }
+
+  func stopReading() async {
+    let connection = connection
+    await connection.loop.run { loop in connection.get(on: loop).pauseReading(on: loop) }
+  }
+
+  func readOn() async {
+    let connection = connection
+    await connection.loop.run { loop in connection.get(on: loop).resumeReading(on: loop) }
+  }
+
+  func close() async {
+    let connection = connection
+    await connection.loop.run { loop in connection.get(on: loop).close(.normal, on: loop) }
   }
 }
 

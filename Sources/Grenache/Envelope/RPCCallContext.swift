@@ -94,7 +94,9 @@ package struct RPCCallContext: Hashable, Sendable {
     output.append(0x7d)
   }
 
+  /// Appends the object, in which no byte is one that a field of HTTP may not have.
   package static func append(metadata: [String: String], to output: inout [UInt8]) {
+    let start = output.count
     var separator: UInt8 = 0x7b
     for (name, value) in metadata {
       output.append(separator)
@@ -105,6 +107,21 @@ package struct RPCCallContext: Hashable, Sendable {
     }
     if metadata.isEmpty { output.append(0x7b) }
     output.append(0x7d)
+    escapeDelete(in: &output, from: start)
+  }
+
+  /// JSON may have U+007F as it is (RFC 8259 §7), and a field may not (RFC 9110 §5.5).
+  private static func escapeDelete(in output: inout [UInt8], from start: Int) {
+    guard output[start...].contains(0x7f) else { return }
+    let written = Array(output[start...])
+    output.removeSubrange(start...)
+    for byte in written {
+      if byte == 0x7f {
+        output.append(contentsOf: "\\u007f".utf8)
+      } else {
+        output.append(byte)
+      }
+    }
   }
 }
 

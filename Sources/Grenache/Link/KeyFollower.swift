@@ -81,7 +81,7 @@ final class KeyFollower {
 
   private func lookUp(on loop: isolated EventLoop) async {
     // Who has come is to be heard soon, not when what is known is old.
-    link.forget(key)
+    link.expire(key, on: loop)
     if let found = try? await link.lookup(key, by: .now() + .seconds(10), on: loop) {
       tell(found, on: loop)
     }

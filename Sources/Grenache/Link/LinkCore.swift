@@ -69,9 +69,27 @@ package final class LinkCore {
     return stale
   }
 
-  /// Forgets what is known of `service`: its workers did not answer.
-  package func forget(_ service: String) {
-    cache.remove(service)
+  /// What is known of `service` is used no more without asking anew: its workers did not answer. While
+  /// nobody can be asked it is still the best there is.
+  package func expire(_ service: String, on loop: isolated EventLoop) {
+    cache.expire(service, at: loop.core.now)
+  }
+
+  /// Asks who announces `service` now, since those who are known did not answer.
+  ///
+  /// - Returns: those who are known when there is no answer, as old as they may be for calls.
+  func lookupAnew(
+    _ service: String, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> [Endpoint] {
+    expire(service, on: loop)
+    do throws(GrenacheError) {
+      return try await lookup(service, by: deadline, on: loop)
+    } catch {
+      let isOver = error.code == .cancelled || error.code == .deadlineExceeded
+      let stale = cache.endpoints(of: service, at: .now(), staleBy: configuration.staleAge)
+      guard !isOver, let stale else { throw error }
+      return stale
+    }
   }
 
   private func performLookup(_ service: String, on loop: isolated EventLoop) async {

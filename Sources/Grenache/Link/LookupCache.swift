@@ -36,8 +36,10 @@ package struct LookupCache {
     entries[service] = Entry(endpoints: endpoints, expiry: now + age)
   }
 
-  package mutating func remove(_ service: String) {
-    entries[service] = nil
+  /// Has what is known of `service` count as too old from now on.
+  package mutating func expire(_ service: String, at now: MonotonicTime) {
+    guard let entry = entries[service], entry.expiry > now else { return }
+    entries[service]?.expiry = now
   }
 
   /// Drops what has expired; when that is nothing, the entry that expires first.

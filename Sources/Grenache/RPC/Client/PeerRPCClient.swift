@@ -10,7 +10,7 @@ public struct PeerRPCClientConfiguration: Sendable {
   public var callTimeout = Duration.seconds(10)
   /// How long connecting to one worker may take before the next one is tried (default 3 s).
   public var connectTimeout = Duration.seconds(3)
-  /// Connections to one worker, which calls share; existing peers call it `maxActiveDestTransports`
+  /// Connections to one worker, which calls of one service share; existing peers call it `maxActiveDestTransports`
   /// (default 3).
   public var connectionsPerWorkerMax = 3
   /// With this many calls in flight on every connection another one is opened (default 64).
@@ -164,8 +164,9 @@ public final class PeerRPCClient: Sendable {
     return try await Self.request(call, core: core, on: core.loop)
   }
 
-  /// Closes the connections; calls that have been sent fail with `connectionLost`, and are not sent again.
-  /// Calls that come later make connections anew, over WSS and HTTPS alike.
+  /// Closes the connections, those that are being made as well; calls that have been sent fail with
+  /// `connectionLost`, and are not sent again. Calls that come later make connections anew, over WSS and
+  /// HTTPS alike.
   public func close() async {
     let core = core
     await core.loop.run { loop in core.get(on: loop).close(on: loop) }

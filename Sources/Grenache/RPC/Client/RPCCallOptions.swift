@@ -14,15 +14,16 @@ public struct RPCCallOptions: Hashable, Sendable {
   /// first answer counts and the other call is cancelled (default: never).
   public var hedgeDelay: Duration?
   /// What the handler sees beside the payload, up to `RPCCallOptions.metadataEntriesMax` entries and
-  /// `metadataBytesMax` bytes; existing workers do not see it.
+  /// `metadataBytesMax` bytes as it is sent; existing workers do not see it.
   public var metadata: [String: String] = [:]
   /// The one worker to call; without it, one that the lookup finds.
   public var worker: Endpoint?
 
   /// Entries of metadata that a call may have.
   public static let metadataEntriesMax = 32
-  /// Bytes that the names and values of a call's metadata may have in all.
-  public static let metadataBytesMax = 4 << 10
+  /// Bytes that a call's metadata may have as it is sent, a JSON object: over HTTPS it is one line of the
+  /// request's head, of which servers take 8 KiB with the name of the field.
+  public static let metadataBytesMax = 8_000
 
   /// A call that is sent once.
   public init() {}
@@ -36,9 +37,14 @@ public struct RPCCallOptions: Hashable, Sendable {
 
   /// Whether the metadata is within its limits.
   var hasValidMetadata: Bool {
-    metadata.isEmpty
-      || metadata.count <= Self.metadataEntriesMax
-        && metadata.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
-          <= Self.metadataBytesMax
+    if metadata.isEmpty { return true }
+    guard metadata.count <= Self.metadataEntriesMax else { return false }
+    let bytes = metadata.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
+    if bytes > Self.metadataBytesMax { return false }
+    // No byte of a text takes more than six as JSON, and an entry six beside its texts.
+    if 6 * (bytes + metadata.count) < Self.metadataBytesMax { return true }
+    var element: [UInt8] = []
+    RPCCallContext.append(metadata: metadata, to: &element)
+    return element.count <= Self.metadataBytesMax
   }
 }

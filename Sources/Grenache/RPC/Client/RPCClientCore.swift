@@ -58,6 +58,7 @@ final class RPCClientCore {
     }
     // Most calls need one attempt, and nothing but that.
     let group = try await group(for: call.service, worker: nil, by: call.deadline, on: loop)
+    try checkOpen(call)
     guard
       let choice = group.choose(avoiding: [], at: loop.core.now, using: &generator)
     else { return try await attempts(call, plan(call), on: loop) }
@@ -93,9 +94,8 @@ final class RPCClientCore {
           if let failure = failed(error, worker, plan) { throw failure }
         }
       case .lookUp:
-        link.core(on: loop).forget(service)
         if worker == nil {
-          group = try await self.group(for: service, worker: nil, by: deadline, on: loop)
+          group = try await groupAnew(for: service, by: deadline, on: loop)
         }
       case .fail(let error):
         throw error
@@ -120,6 +120,13 @@ final class RPCClientCore {
     return RPCCallPlan(call.service, limits, tried: tried)
   }
 
+  /// - Throws: when the client has been closed since the call began: no connection is made for it.
+  private func checkOpen(_ call: RPCCall) throws(GrenacheError) {
+    guard call.closings == closings else {
+      throw GrenacheError(.workerUnreachable, "the client has been closed")
+    }
+  }
+
   private func failed(
     _ error: GrenacheError, _ worker: RPCWorker, _ plan: RPCCallPlan<RPCWorker>
   ) -> GrenacheError? {
@@ -133,6 +140,7 @@ final class RPCClientCore {
     let service = call.service
     var group = try await group(for: service, worker: nil, by: call.deadline, on: loop)
     while true {
+      try checkOpen(call)
       switch plan.next(in: group, at: loop.core.now, using: &generator) {
       case .call(let worker, let next):
         next?.warmUp(on: loop)
@@ -143,10 +151,9 @@ final class RPCClientCore {
           if let failure = failed(error, worker, plan) { throw failure }
         }
       case .lookUp:
-        link.core(on: loop).forget(service)
-        group = try await self.group(for: service, worker: nil, by: call.deadline, on: loop)
+        group = try await groupAnew(for: service, by: call.deadline, on: loop)
       case .fail(let error):
-        link.core(on: loop).forget(service)
+        link.core(on: loop).expire(service, on: loop)
         throw error
       }
     }
@@ -161,10 +168,10 @@ final class RPCClientCore {
     let race = RPCRace()
     // Both know whom the other has called.
     let plan = plan(call)
-    start(call, plan, in: race, on: loop)
+    start(call, plan, isSecond: false, in: race, on: loop)
     var outcome = await race.wait(until: min(call.deadline, .now() + delay), on: loop)
     if case .undecided = outcome {
-      if call.deadline > .now(), retries.withdraw() { start(call, plan, in: race, on: loop) }
+      if call.deadline > .now() { start(call, plan, isSecond: true, in: race, on: loop) }
       outcome = await race.wait(until: call.deadline, on: loop)
     }
     race.cancel()
@@ -176,14 +183,29 @@ final class RPCClientCore {
     }
   }
 
+  /// Sends the call to a second worker, if there is one that the first attempt has not called: to look for
+  /// others is no use while that one may still answer.
+  private func secondAttempts(
+    _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> RPCReply {
+    let group = try await group(for: call.service, worker: nil, by: call.deadline, on: loop)
+    guard plan.hasOther(in: group), retries.withdraw() else { throw plan.unreachable }
+    return try await attempts(call, plan, on: loop)
+  }
+
   private func start(
-    _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, in race: RPCRace, on loop: isolated EventLoop
+    _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, isSecond: Bool, in race: RPCRace,
+    on loop: isolated EventLoop
   ) {
     race.runners += 1
     race.tasks.append(
       Task {
         do throws(GrenacheError) {
-          race.ended(.success(try await attempts(call, plan, on: loop)), on: loop)
+          let reply =
+            isSecond
+            ? try await secondAttempts(call, plan, on: loop)
+            : try await attempts(call, plan, on: loop)
+          race.ended(.success(reply), on: loop)
         } catch {
           race.ended(.failure(error), on: loop)
         }
@@ -203,12 +225,23 @@ final class RPCClientCore {
       return group
     }
     let link = link.core(on: loop)
-    let found: [Endpoint]
-    if let known = link.known(service, on: loop) {
-      found = known
-    } else {
-      found = try await link.lookup(service, by: deadline, on: loop)
-    }
+    if let known = link.known(service, on: loop) { return try group(for: service, of: known) }
+    return try group(
+      for: service, of: try await link.lookup(service, by: deadline, on: loop))
+  }
+
+  /// The workers that a lookup finds now, or those that are known while nobody can be asked.
+  private func groupAnew(
+    for service: String, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> RPCWorkerGroup<RPCWorker> {
+    let link = link.core(on: loop)
+    return try group(
+      for: service, of: try await link.lookupAnew(service, by: deadline, on: loop))
+  }
+
+  private func group(
+    for service: String, of found: [Endpoint]
+  ) throws(GrenacheError) -> RPCWorkerGroup<RPCWorker> {
     guard !found.isEmpty else {
       throw GrenacheError(.serviceNotFound, "no worker announces \(service)")
     }

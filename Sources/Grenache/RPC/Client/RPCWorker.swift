@@ -35,7 +35,9 @@ final class RPCWorker: RPCCandidate {
   private let configuration: PeerRPCClientConfiguration
   private let http: RPCHTTPCaller
   private var connections: [RPCClientConnection] = []
-  private var connecting = 0
+  /// What makes the connection that is being made.
+  private var connecting: Task<Void, Never>?
+  private var isClosed = false
   /// Who waits for the connection that is being made.
   private var waiting: [LoopPromise<TransportError?>] = []
   var standing: WorkerStanding
@@ -55,7 +57,7 @@ final class RPCWorker: RPCCandidate {
   var endpoint: Endpoint { destination.endpoint }
 
   var isUnused: Bool {
-    standing.callsInFlight == 0 && connecting == 0 && !connections.contains(where: \.isOpen)
+    standing.callsInFlight == 0 && connecting == nil && !connections.contains(where: \.isOpen)
   }
 
   /// Whether a call needs no connecting, as far as is known.
@@ -63,7 +65,7 @@ final class RPCWorker: RPCCandidate {
     configuration.transport == .https ? standing.hasAnswered : connections.contains(where: \.isOpen)
   }
 
-  var isConnecting: Bool { connecting > 0 }
+  var isConnecting: Bool { connecting != nil }
 
   // MARK: Calls
 
@@ -101,7 +103,10 @@ final class RPCWorker: RPCCandidate {
     }
   }
 
+  /// Closes the connections, and the one that is being made; no others are made any more.
   func close(on loop: isolated EventLoop) {
+    isClosed = true
+    connecting?.cancel()
     for connection in connections { connection.close(on: loop) }
     connections = []
   }
@@ -110,7 +115,7 @@ final class RPCWorker: RPCCandidate {
 
   /// Connects in the background, if nothing is connected or being connected.
   func warmUp(on loop: isolated EventLoop) {
-    guard configuration.transport == .wss, connecting == 0, !isWarm else { return }
+    guard configuration.transport == .wss, !isClosed, connecting == nil, !isWarm else { return }
     startConnecting(on: loop)
   }
 
@@ -122,16 +127,17 @@ final class RPCWorker: RPCCandidate {
     for service: String, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCClientConnection {
     if let best = leastBusy {
-      if best.callsInFlight >= configuration.callsPerConnection, connecting == 0,
+      if best.callsInFlight >= configuration.callsPerConnection, connecting == nil,
         connections.count(where: \.isOpen) < configuration.connectionsPerWorkerMax
       {
         startConnecting(on: loop)
       }
       return best
     }
+    guard !isClosed else { throw GrenacheError(connectingTo: endpoint, for: service, closed) }
     let promise = LoopPromise<TransportError?>()
     waiting.append(promise)
-    if connecting == 0 { startConnecting(on: loop) }
+    if connecting == nil { startConnecting(on: loop) }
     let limit = min(deadline, .now() + configuration.connectTimeout)
     switch await promise.wait(until: limit, on: loop) {
     case .value(let failure):
@@ -153,11 +159,10 @@ final class RPCWorker: RPCCandidate {
   /// Connects in a task of its own and by a deadline of its own: the connection serves every caller,
   /// whoever of them gives up.
   private func startConnecting(on loop: isolated EventLoop) {
-    connecting += 1
     let deadline = loop.core.now + configuration.connectTimeout
-    Task {
+    connecting = Task {
       let failure = await connect(by: deadline, on: loop)
-      connecting -= 1
+      connecting = nil
       if failure != nil { standing.sitOut(from: .now(), using: &generator) }
       let waiting = self.waiting
       self.waiting = []
@@ -176,12 +181,21 @@ final class RPCWorker: RPCCandidate {
         to: destination, context: context, limits: configuration.webSocket,
         options: configuration.webSocketOptions, handler: connection, by: deadline, on: loop)
       connection.attach(webSocket, on: loop)
+      guard !isClosed else {
+        connection.close(on: loop)
+        return closed
+      }
       connections.removeAll { !$0.isOpen }
       connections.append(connection)
       return nil
     } catch {
-      return error
+      // Cancelled by closing: of those who wait nobody has cancelled anything.
+      return isClosed ? closed : error
     }
+  }
+
+  private var closed: TransportError {
+    TransportError(.connectionClosed, stage: .connect, message: "the client has been closed")
   }
 
   private var leastBusy: RPCClientConnection? {

@@ -17,19 +17,24 @@ public struct PeerRPCServerConfiguration: Sendable {
   /// Limits of connections, requests and messages.
   public var transport = HTTPServerConfiguration()
   /// Calls that one connection may have in flight; more wait (default 100). One that was cancelled counts
-  /// until its handler has ended.
+  /// until its handler has ended. While a peer does not take its replies and more than 1 MiB of them
+  /// waits, none is begun: that and the replies to calls begun before are all that may wait for it.
   public var callsInFlightMax = 100
   /// Calls of one connection that may wait beside those in flight (default 1,000). With as many a
   /// connection is not read from; a peer that speaks the extension is answered `ERR_OVERLOADED` instead.
   public var callsWaitingMax = 1_000
-  /// Bytes that the payloads of those may have before the connection is not read from, so that pings and
-  /// cancellations wait as well (default 1 MiB).
+  /// Bytes that those may have, as they were sent, before the connection is not read from, so that pings
+  /// and cancellations wait as well (default 1 MiB).
   public var callsWaitingBytesMax = 1 << 20
+  /// Bytes that the identifier of a call over a WebSocket may have, as JSON (default 1 KiB; existing
+  /// callers send 38). In place of carrying out a call with a longer one, it is answered with an error.
+  public var identifierBytesMax = 1 << 10
   /// Bytes that a reply may have as it is sent, its envelope included (default 1 MiB: what callers take
   /// unless they are told otherwise). In place of a larger one, which would cost the connection and every
   /// call on it, the caller gets an error.
   public var replyBytesMax = 1 << 20
-  /// How long a shutdown waits for calls that are being answered (default 30 s).
+  /// How long a shutdown waits for calls that are being answered, from its beginning (default 30 s): what
+  /// withdrawing the services takes, 2 s at most, is part of it.
   public var drainDeadline = Duration.seconds(30)
   /// Whether callers without TLS are answered on the same port, told apart by their first byte: for
   /// the time in which a network moves from plaintext to TLS. They may call only what the access
@@ -108,8 +113,10 @@ public final class PeerRPCServer: Service {
       group.cancelAll()
     }
     logger.info("shutting down", metadata: ["port": "\(port)"])
-    await link?.withdrawQuietly(services.names, port: port)
-    await server.shutDown(within: configuration.drainDeadline)
+    let withdrawing = await ContinuousClock().measure {
+      await link?.withdrawQuietly(services.names, port: port)
+    }
+    await server.shutDown(within: max(.zero, configuration.drainDeadline - withdrawing))
   }
 
   /// Closes the connections of callers that may call none of the services any more.
@@ -144,6 +151,7 @@ public final class PeerRPCServer: Service {
           callsInFlightMax: max(1, configuration.callsInFlightMax),
           callsWaitingMax: max(1, configuration.callsWaitingMax),
           callsWaitingBytesMax: max(1, configuration.callsWaitingBytesMax),
+          identifierBytesMax: configuration.identifierBytesMax,
           replyBytesMax: configuration.replyBytesMax)),
       group: try group ?? EventLoopGroup.shared(), logger: logger)
     if context == nil {

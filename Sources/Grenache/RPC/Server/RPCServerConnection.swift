@@ -9,6 +9,7 @@ struct RPCConnectionLimits: Sendable {
   var callsInFlightMax: Int
   var callsWaitingMax: Int
   var callsWaitingBytesMax: Int
+  var identifierBytesMax: Int
   var replyBytesMax: Int
 }
 
@@ -19,7 +20,8 @@ struct RPCConnectionLimits: Sendable {
 /// leaves with one record.
 ///
 /// Beyond the limit of calls in flight, calls wait, so that pings, cancellations and the end of the
-/// connection are still read; reading stops when too much waits.
+/// connection are still read; reading stops when too much waits. A peer that does not take its replies
+/// gets no more of them: while the output is full, no call is begun.
 final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   private struct Call: LoopWork {
     let owner: RPCServerConnection
@@ -27,6 +29,8 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     let rid: [UInt8]
     let request: RPCRequest
     let service: RPCService
+    /// What it had as it was sent: identifier and metadata are held like the payload.
+    let bytes: Int
 
     func run(on loop: isolated EventLoop) async {
       await owner.run(self, on: loop)
@@ -46,6 +50,8 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   /// The calls that wait for one of those to end.
   private var waiting: Deque<Call> = []
   private var waitingBytes = 0
+  /// The calls in flight that wait for output to be sent before they begin.
+  private var heldByOutput: [CheckedContinuation<Void, Never>] = []
   private var isDraining = false
   private lazy var deadlineTimer = TargetTimer(self)
   /// When that fires, if it is armed.
@@ -79,6 +85,9 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     let checksUTF8 = kind == .binary
     guard let envelope = RPCRequestEnvelope(payload, checksUTF8: checksUTF8) else { return }
     let rid = envelope.rid.bytes(in: payload)
+    guard rid.count <= limits.identifierBytesMax else {
+      return reply(rid, fault: oversized(rid), on: loop)
+    }
     guard let service = dispatcher.services.service(for: envelope, in: payload) else {
       return reply(rid, fault: RPCDispatcher.notFound(envelope.keyString(in: payload)), on: loop)
     }
@@ -99,11 +108,17 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
       extras: context.flatMap(Self.extras))
     let place = running.add(rid, deadline: deadline)
     watch(deadline, on: loop)
-    let call = Call(owner: self, place: place, rid: rid, request: request, service: service)
+    let call = Call(
+      owner: self, place: place, rid: rid, request: request, service: service,
+      bytes: payload.count)
     guard inFlight >= limits.callsInFlightMax else { return start(call) }
     waiting.append(call)
-    waitingBytes += call.request.payload.count
+    waitingBytes += call.bytes
     if !hasRoom { connection.pauseReading(on: loop) }
+  }
+
+  private func oversized(_ rid: [UInt8]) -> String {
+    "ERR_RID_SIZE: the identifier has \(rid.count) bytes, more than \(limits.identifierBytesMax)"
   }
 
   private func start(_ call: Call) {
@@ -122,7 +137,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   private func startWaiting(on loop: isolated EventLoop) {
     guard !waiting.isEmpty else { return }
     while inFlight < limits.callsInFlightMax, let call = waiting.popFirst() {
-      waitingBytes -= call.request.payload.count
+      waitingBytes -= call.bytes
       start(call)
     }
     workers.pump(on: loop)
@@ -134,7 +149,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     guard !waiting.isEmpty else { return }
     waiting.removeAll { call in
       guard running.isCancelled(call.place) else { return false }
-      waitingBytes -= call.request.payload.count
+      waitingBytes -= call.bytes
       _ = running.end(call.place)
       return true
     }
@@ -166,6 +181,10 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     watch(running.nextDeadline(after: now), on: loop)
   }
 
+  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
+    releaseHeld()
+  }
+
   /// Calls that have come are answered; those that still come are told to go elsewhere.
   func drain(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
     isDraining = true
@@ -180,6 +199,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     // Nobody hears what they would answer.
     running.cancelAll()
     dropCancelled(on: loop)
+    releaseHeld()
     if let error = closure.error {
       dispatcher.logger.debug("connection lost", metadata: ["error": "\(error)"])
     }
@@ -198,6 +218,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   }
 
   private func run(_ call: Call, on loop: isolated EventLoop) async {
+    while connection?.isOutputFull == true { await waitForOutput(on: loop) }
     if running.begin(call.place, at: loop.core.now) {
       let outcome = await dispatcher.run(call.service, call.request)
       if running.end(call.place) { reply(call.rid, outcome, on: loop) }
@@ -208,6 +229,22 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     inFlight -= 1
     startWaiting(on: loop)
     if isDraining, running.count == 0 { connection?.close(.goingAway, on: loop) }
+  }
+
+  /// Waits until output has been sent or the connection has closed. The call keeps its slot, so that
+  /// others wait behind it.
+  private func waitForOutput(on loop: isolated EventLoop) async {
+    await withCheckedContinuation { continuation in
+      loop.preconditionIsolated()
+      heldByOutput.append(continuation)
+    }
+  }
+
+  /// Each of them looks at the output for itself: the first may have filled it again.
+  private func releaseHeld() {
+    let held = heldByOutput
+    heldByOutput = []
+    for call in held { call.resume() }
   }
 
   private func reply(_ rid: [UInt8], _ outcome: RPCOutcome, on loop: isolated EventLoop) {

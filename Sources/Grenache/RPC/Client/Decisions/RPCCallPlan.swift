@@ -66,6 +66,11 @@ package final class RPCCallPlan<Worker: RPCCandidate> {
     return .lookUp
   }
 
+  /// Whether one of `group` has not been called.
+  func hasOther(in group: RPCWorkerGroup<Worker>) -> Bool {
+    group.workers.contains { worker in !tried.contains { $0 === worker } }
+  }
+
   /// An attempt has failed.
   ///
   /// A call that has reached nobody may go to the next worker; one that a worker turned away, too, but
@@ -101,7 +106,7 @@ package final class RPCCallPlan<Worker: RPCCandidate> {
   }
 
   /// Who could not prove who it is says more than who was not there.
-  private var unreachable: GrenacheError {
+  var unreachable: GrenacheError {
     failure ?? GrenacheError(.workerUnreachable, "no worker of \(service) is left")
   }
 }
