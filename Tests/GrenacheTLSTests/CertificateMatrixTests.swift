@@ -76,6 +76,20 @@ struct CertificateMatrixTests {
     #expect(judged.failure?.alert?.isFromPeer == true, "\(String(describing: judged.failure))")
   }
 
+  @Test(
+    "a weak key is refused whatever level the system or a cipher list asks for",
+    arguments: [0, 1, 3], [true, false])
+  func levels(_ level: Int, isServer: Bool) throws {
+    let weak = try TLSContext(GeneratedCertificates.configuration("weak-rsa"), isChecked: false)
+    var configuration = try GeneratedCertificates.configuration("server")
+    configuration.protocols.tls12Ciphers.append("@SECLEVEL=\(level)")
+    let good = try TLSContext(configuration)
+    let pair = try EnginePair(client: isServer ? good : weak, server: isServer ? weak : good)
+    pair.run()
+    let failure = (isServer ? pair.client : pair.server).failure
+    #expect(failure?.code == .tooWeak, "\(failure as Any)")
+  }
+
   @Test("the matrix has at least 40 cases")
   func count() { #expect(BadCase.all.count >= 40) }
 }
