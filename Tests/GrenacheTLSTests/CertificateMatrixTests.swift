@@ -22,6 +22,8 @@ private struct BadCase: Sendable, CustomTestStringConvertible {
       ("unknown-ca", .unknownAuthority, [true, false]),
       ("self-signed", .selfSigned, [true, false]),
       ("missing-intermediate", .unknownAuthority, [true, false]),
+      ("expired-intermediate", .expired, [true, false]),
+      ("other-intermediate", .unknownAuthority, [true, false]),
       ("revoked", .revoked, [true, false]), ("weak-rsa", .tooWeak, [true, false]),
       ("sha1", .tooWeak, [true, false]), ("client-only", .wrongUsage, [true]),
       ("server-only", .wrongUsage, [false]), ("no-san", .nameMismatch, [true]),
