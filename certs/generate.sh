@@ -16,7 +16,7 @@ if [ "${1:-}" = "--if-missing" ]; then
     if_missing=yes
     shift
 fi
-version=4 # of what is made: another one is made anew
+version=6 # of what is made: another one is made anew
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 target=${1:-$here/generated}
 
@@ -114,11 +114,17 @@ leaf rsa ca rsa "$host,URI:grenache:rpc_test"
 leaf ed25519 ca ed25519 "$host,URI:grenache:rpc_test"
 
 authority issuer "Grenache test intermediate CA"
-openssl req -new -key issuer/key.pem -subj "/CN=Grenache test intermediate CA" -out issuer/csr.pem
-printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n' \
-    >issuer/ext.cnf
-openssl ca -batch -notext -config ca/ca.cnf -extfile issuer/ext.cnf -in issuer/csr.pem \
-    -out issuer/cert.pem 2>/dev/null
+# between KEY OUT [OPTION…]: a certificate of the intermediate authority for that key.
+between() {
+    openssl req -new -key "$1" -subj "/CN=Grenache test intermediate CA" -out issuer/csr.pem
+    printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n' \
+        >issuer/ext.cnf
+    out=$2
+    shift 2
+    openssl ca -batch -notext -config ca/ca.cnf -extfile issuer/ext.cnf -in issuer/csr.pem \
+        -out "$out" "$@" 2>/dev/null
+}
+between issuer/key.pem issuer/cert.pem
 leaf intermediate issuer ec "$host,URI:grenache:rpc_test"
 leaf missing-intermediate issuer ec "$host,URI:grenache:rpc_test"
 cat issuer/cert.pem >>intermediate/cert.pem
@@ -141,6 +147,15 @@ leaf not-yet-valid ca ec "$host,URI:grenache:rpc_test" "" 20400101000000Z 204101
 leaf client-only ca ec "$host,URI:grenache:rpc_test" clientAuth
 leaf server-only ca ec "$host,URI:grenache:rpc_test" serverAuth
 leaf no-san ca ec ""
+# Its subject has several values in one place, and names that count nowhere but in the SAN.
+leaf multivalued ca ec ""
+openssl req -new -key multivalued/key.pem -multivalue-rdn \
+    -subj "/O=Grenache+OU=URI:grenache:rpc_test/OU=localhost+CN=localhost" -out multivalued/csr.pem
+printf 'basicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth,clientAuth\n' \
+    >multivalued/ext.cnf
+openssl x509 -req -in multivalued/csr.pem -CA ca/cert.pem -CAkey ca/key.pem -days 365 -sha256 \
+    -extfile multivalued/ext.cnf -out multivalued/cert.pem 2>/dev/null
+rm -f multivalued/csr.pem multivalued/ext.cnf ca/*.srl
 leaf weak-rsa ca weak "$host,URI:grenache:rpc_test"
 leaf sha1 ca ec "$host,URI:grenache:rpc_test" "" "" "" sha1
 
@@ -154,11 +169,34 @@ openssl req -x509 -new -key self-signed/key.pem -days 365 -subj "/CN=self-signed
     -addext "subjectAltName=$host,URI:grenache:rpc_test" -out self-signed/cert.pem
 cp ca/cert.pem self-signed/ca.pem
 
+# Chains whose authority in the middle has expired, and has another key than the leaf was signed with.
+for folder in expired-intermediate other-intermediate; do
+    leaf $folder issuer ec "$host,URI:grenache:rpc_test"
+    cp ca/cert.pem $folder/ca.pem
+    between=$folder/between.pem
+    case $folder in
+    expired-*) between issuer/key.pem $between -startdate 20200101000000Z -enddate 20200201000000Z ;;
+    other-*)
+        key $folder/other-key.pem ec
+        between $folder/other-key.pem $between
+        ;;
+    esac
+    cat $between >>$folder/cert.pem
+    rm -f $between $folder/other-key.pem
+done
+
 leaf revoked ca ec "$host,URI:grenache:rpc_test"
 openssl ca -config ca/ca.cnf -revoke revoked/cert.pem 2>/dev/null
 openssl ca -config ca/ca.cnf -gencrl -out ca/crl.pem 2>/dev/null
 leaf checks-revocation ca ec "$host,URI:grenache:rpc_test"
 cp ca/crl.pem checks-revocation/crl.pem
+
+# Lists that say nothing: one that is out of date, and one of another authority.
+mkdir lists
+openssl ca -config ca/ca.cnf -gencrl -crl_lastupdate 20200101000000Z \
+    -crl_nextupdate 20200201000000Z -out lists/expired.pem 2>/dev/null
+openssl ca -config stranger/ca.cnf -gencrl -out lists/of-another.pem 2>/dev/null
+cp ca/crl.pem lists/good.pem
 
 # The intermediate authority is revoked, and says that the leaves that it issued are not.
 leaf checks-authorities ca ec "$host,URI:grenache:rpc_test"

@@ -1,9 +1,19 @@
 /*
  * OpenSSL for Swift: what its headers offer as macros only, as functions; the BIO over memory that an
  * event loop lends; and a few calls whose C form Swift cannot use. No policy: every choice is made by
- * the caller. Builds against OpenSSL 3.0 and newer.
+ * the caller.
+ *
+ * Builds against OpenSSL 3.0 and newer, and needs no guards by version: everything that is called is in
+ * 3.0 and deprecated in no later 3.x (it compiles with -DOPENSSL_API_COMPAT=30000
+ * -DOPENSSL_NO_DEPRECATED). What newer versions add, such as the hybrid group of 3.5, is asked for by name
+ * at run time, by OpenSSL_version_num.
  */
 #pragma once
+
+#include <openssl/opensslv.h>
+#if OPENSSL_VERSION_NUMBER < 0x30000000L
+#error "OpenSSL 3.0 or newer is needed"
+#endif
 
 #include <openssl/core_names.h>
 #include <openssl/err.h>
@@ -172,12 +182,20 @@ void grenache_chain_free(STACK_OF(X509) *chain);
  */
 int grenache_verify(X509_STORE_CTX *verification);
 
+/* Where a chain is wrong: how far above the leaf, and the certificate there (to be freed, may be NULL). */
+struct grenache_chain_fault {
+    int depth;
+    X509 *certificate;
+};
+
 /*
  * Verifies a chain, leaf first, against the store of `ctx` as a handshake would: as that of a client or
- * of a server. X509_V_OK with the chain as it was verified in `verified`, to be freed, or what is wrong.
+ * of a server. X509_V_OK with the chain as it was verified in `verified`, to be freed, or what is wrong
+ * and where.
  */
 int grenache_verify_chain(
-    SSL_CTX *ctx, STACK_OF(X509) *chain, int is_client, STACK_OF(X509) **verified);
+    SSL_CTX *ctx, STACK_OF(X509) *chain, int is_client, STACK_OF(X509) **verified,
+    struct grenache_chain_fault *fault);
 
 /* Subject alternative names: the kind is a GEN_* number; the bytes belong to `names`. */
 GENERAL_NAMES *grenache_names_of(X509 *certificate);

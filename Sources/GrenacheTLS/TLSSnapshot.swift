@@ -9,6 +9,10 @@ package final class TLSSnapshot: Sendable {
   /// The only application protocol that is spoken (RFC 7301).
   static let applicationProtocol = Array("http/1.1".utf8)
 
+  /// 112 bits of security: no RSA and no Diffie-Hellman below 2,048 bits, and no SHA-1. What the system's
+  /// configuration or a cipher list (`@SECLEVEL`) asks for counts only where it is more.
+  static let securityLevelMin: Int32 = 2
+
   private let mainServer: OpenSSLHandle
   var server: OpaquePointer { unsafe mainServer.pointer }
   nonisolated(unsafe) let client: OpaquePointer
@@ -16,6 +20,8 @@ package final class TLSSnapshot: Sendable {
   package let notAfter: Int64
   /// SHA-256 of the leaf.
   package let fingerprintSHA256: [UInt8]
+  /// The subjects of the roots that have expired, for display.
+  package let expiredRoots: [String]
 
   let clientCertificates: TLSConfiguration.ClientCertificates
   let clientVerification: PeerVerification
@@ -51,6 +57,7 @@ package final class TLSSnapshot: Sendable {
     fingerprintSHA256 =
       material.chain.first.map { unsafe Digest.sha256(certificateDER($0.pointer)) } ?? []
     notAfter = ([material] + others).compactMap(\.notAfter).min() ?? 0
+    expiredRoots = material.expiredRoots
     identitiesDigest = Digest.sha256(
       ([material] + others).flatMap { one in
         one.chain.first.map { unsafe Digest.sha256(certificateDER($0.pointer)) } ?? []
@@ -74,6 +81,10 @@ package final class TLSSnapshot: Sendable {
     mainServer = try Self.makeServer(material, configuration, isChecked)
     unsafe client = try Self.makeContext(TLS_client_method(), material, configuration, isChecked)
     unsafe SSL_CTX_set_verify(client, SSL_VERIFY_PEER, nil)
+    let offered = [UInt8(Self.applicationProtocol.count)] + Self.applicationProtocol
+    guard unsafe SSL_CTX_set_alpn_protos(client, offered, UInt32(offered.count)) == 0 else {
+      throw Self.failure("the application protocol")
+    }
     if !further.isEmpty || chooser != nil {
       unsafe grenache_ctx_on_server_name(server, chooseIdentity)
     }
@@ -163,9 +174,8 @@ package final class TLSSnapshot: Sendable {
     _ isChecked: Bool
   ) throws(TLSConfigurationError) -> OpaquePointer {
     guard let context = unsafe SSL_CTX_new(method) else { throw failure("SSL_CTX_new") }
-    if !isChecked { unsafe SSL_CTX_set_security_level(context, 0) }
     do throws(TLSConfigurationError) {
-      try unsafe apply(material, configuration, to: context)
+      try unsafe apply(material, configuration, isChecked, to: context)
       return unsafe context
     } catch {
       unsafe SSL_CTX_free(context)
@@ -174,7 +184,8 @@ package final class TLSSnapshot: Sendable {
   }
 
   private static func apply(
-    _ material: TLSMaterial, _ configuration: TLSConfiguration, to context: OpaquePointer
+    _ material: TLSMaterial, _ configuration: TLSConfiguration, _ isChecked: Bool,
+    to context: OpaquePointer
   ) throws(TLSConfigurationError) {
     // What the configuration's chain holds is sent, and nothing that OpenSSL finds among the roots.
     unsafe grenache_ctx_set_mode(
@@ -190,6 +201,9 @@ package final class TLSSnapshot: Sendable {
     if material.keyLog != nil { unsafe SSL_CTX_set_keylog_callback(context, logKeys) }
     let faults = unsafe configuration.protocols.apply(to: context)
     guard faults.isEmpty else { throw TLSConfigurationError(faults) }
+    // After the cipher list, which may hold a level, too.
+    let level = unsafe max(SSL_CTX_get_security_level(context), securityLevelMin)
+    unsafe SSL_CTX_set_security_level(context, isChecked ? level : 0)
     if let leaf = material.chain.first, let key = material.key {
       guard unsafe SSL_CTX_use_certificate(context, leaf.pointer) == 1,
         unsafe SSL_CTX_use_PrivateKey(context, key.pointer) == 1

@@ -22,6 +22,8 @@ private struct BadCase: Sendable, CustomTestStringConvertible {
       ("unknown-ca", .unknownAuthority, [true, false]),
       ("self-signed", .selfSigned, [true, false]),
       ("missing-intermediate", .unknownAuthority, [true, false]),
+      ("expired-intermediate", .expired, [true, false]),
+      ("other-intermediate", .unknownAuthority, [true, false]),
       ("revoked", .revoked, [true, false]), ("weak-rsa", .tooWeak, [true, false]),
       ("sha1", .tooWeak, [true, false]), ("client-only", .wrongUsage, [true]),
       ("server-only", .wrongUsage, [false]), ("no-san", .nameMismatch, [true]),
@@ -74,6 +76,20 @@ struct CertificateMatrixTests {
     if one.code != .noCertificate { #expect(!failure.subject.isEmpty) }
     // The other end is told, and says so; in TLS 1.3 a client may believe that it is done before.
     #expect(judged.failure?.alert?.isFromPeer == true, "\(String(describing: judged.failure))")
+  }
+
+  @Test(
+    "a weak key is refused whatever level the system or a cipher list asks for",
+    arguments: [0, 1, 3], [true, false])
+  func levels(_ level: Int, isServer: Bool) throws {
+    let weak = try TLSContext(GeneratedCertificates.configuration("weak-rsa"), isChecked: false)
+    var configuration = try GeneratedCertificates.configuration("server")
+    configuration.protocols.tls12Ciphers.append("@SECLEVEL=\(level)")
+    let good = try TLSContext(configuration)
+    let pair = try EnginePair(client: isServer ? good : weak, server: isServer ? weak : good)
+    pair.run()
+    let failure = (isServer ? pair.client : pair.server).failure
+    #expect(failure?.code == .tooWeak, "\(failure as Any)")
   }
 
   @Test("the matrix has at least 40 cases")
@@ -316,6 +332,34 @@ struct CertificateAuthorityTests {
       #expect(pair.server.isDone == isAccepted)
       if !isAccepted { #expect(pair.server.failure?.code == .revoked) }
     }
+  }
+
+  @Test("what another authority has issued, or listed, is not revoked: also one of the same name")
+  func strangers() throws {
+    let folder = try TemporaryFolder()
+    let (own, other) = (try CertificateAuthority(), try CertificateAuthority())
+    let elsewhere = try CertificateAuthority(commonName: "another")
+    for (name, authority) in [("own", own), ("other", other), ("elsewhere", elsewhere)] {
+      try authority.write(.init(commonName: name), toDirectory: "\(folder.path)/\(name)")
+    }
+    let list = "\(folder.path)/crl.pem"
+    for name in ["other", "elsewhere"] {
+      let file = "\(folder.path)/\(name)/cert.pem"
+      let error = #expect(throws: CertificateAuthority.Failure.self) {
+        try own.revoke(file, list: list)
+      }
+      #expect(error?.description.hasPrefix("\(file) was not issued by this authority") == true)
+    }
+    for (authority, name) in [(other, "other"), (elsewhere, "elsewhere")] {
+      try authority.revoke("\(folder.path)/\(name)/cert.pem", list: list)
+        .write(toFile: list, atomically: true, encoding: .utf8)
+      let error = #expect(throws: CertificateAuthority.Failure.self) {
+        try own.revoke("\(folder.path)/own/cert.pem", list: list)
+      }
+      #expect(error?.description.hasPrefix("\(list) is not a revocation list of this") == true)
+      try folder.remove("crl.pem")
+    }
+    #expect(try own.revoke("\(folder.path)/own/cert.pem", list: list).contains("X509 CRL"))
   }
 
   @Test("a folder without an authority is named")

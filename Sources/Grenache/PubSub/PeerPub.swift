@@ -11,10 +11,14 @@ public import ServiceLifecycle
 public struct PeerPubConfiguration: Sendable {
   /// The certificates; `nil` only through `insecurePlaintext`.
   public var tls: TLSConfiguration?
-  /// The address to listen on (default: all addresses, IPv4 and IPv6).
+  /// The address to listen on (default: all addresses, IPv4 and IPv6; with `insecurePlaintext`, IPv4's
+  /// loopback).
   public var host = "::"
   /// The port; 0 lets the kernel choose.
   public var port: UInt16
+  /// Confirms that plaintext may be listened for beyond loopback, where everybody who reaches the port may
+  /// use it (default: no; such an address is refused then).
+  public var allowsInsecurePlaintextOnTheNetwork = false
   /// Limits of connections.
   public var transport = HTTPServerConfiguration()
   /// Messages that may wait for one subscriber (default 1,024).
@@ -48,6 +52,7 @@ public struct PeerPubConfiguration: Sendable {
     port = plaintextPort
     tls = nil
     access = nil
+    host = "127.0.0.1"
     transport.stream.outputHighWaterBytes = 128 << 10
     transport.stream.outputLowWaterBytes = 32 << 10
   }
@@ -220,10 +225,16 @@ public final class PeerPub: Service {
       throw GrenacheError(
         .invalidConfiguration, "the host to listen on must be an IP address: \(configuration.host)")
     }
+    if context == nil,
+      let refusal = InsecurePlaintext.refusal(
+        at: address, isConfirmed: configuration.allowsInsecurePlaintextOnTheNetwork)
+    {
+      throw GrenacheError(.invalidConfiguration, refusal)
+    }
     var transport = configuration.transport
     transport.webSocketOptions.subprotocols = [PubWire.subprotocol]
     let shards = shards
-    let (key, access, logger) = (key, configuration.access, logger)
+    let (key, access, denials, logger) = (key, configuration.access, DenialLog(), logger)
     let server = try await HTTPServer(
       on: address, context: context, configuration: transport,
       handlers: HTTPServerHandlers(
@@ -233,10 +244,8 @@ public final class PeerPub: Service {
             Counter(
               label: "grenache_denials_total", dimensions: [("right", "subscribe")]
             ).increment()
-            let who = request.identity?.displayName ?? "\(request.remoteAddress)"
-            logger.notice(
-              "denied: no rule of the access policy allows it",
-              metadata: ["right": "subscribe", "key": "\(key)", "by": "\(who)"])
+            denials.log(
+              .subscribe, on: key, by: request.identity, at: request.remoteAddress, logger)
             return nil
           }
           let shard = shards.first { $0.loop === loop }
