@@ -52,6 +52,9 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   /// The reason of the close frame, with 1008, that a peer gets which may do nothing any more.
   package static let refusal = "ERR_NOT_PERMITTED"
 
+  /// With more output than this waiting, pings are answered once it has been sent.
+  static let outputBesidePongsMax = 1 << 10
+
   /// Who is at the other end; `nil` without TLS or certificate.
   package var identity: PeerIdentity? { stream.identity }
   package var remoteAddress: SocketAddress { stream.remoteAddress }
@@ -81,6 +84,8 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   private var lastReceipt: MonotonicTime
   private var closing = WebSocketCloseMachine()
   private var controlFrames: ControlFrameBudget
+  /// What the latest ping holds of those that wait for an answer; its pong answers them all.
+  private var pendingPong: [UInt8]?
   private var handler: (any WebSocketHandler)?
   private var peerClosure = WebSocketClosure()
   /// What broke the connection, if something did.
@@ -243,6 +248,14 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     handler?.drained(self, on: loop)
   }
 
+  func streamEmptied(on loop: isolated EventLoop) {
+    guard let payload = pendingPong else { return }
+    pendingPong = nil
+    guard isOpen else { return }
+    appendFrame(.pong, payload.span)
+    stream.outputAppended(on: loop)
+  }
+
   func streamRefused(_ error: TransportError, on loop: isolated EventLoop) -> Bool {
     // A peer that does not read what it has been sent would not read this either.
     guard isOpen, stream.pendingOutputBytes == 0 else { return false }
@@ -343,10 +356,7 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
         handler?.received(kind, message.span, from: self, on: loop)
       case .ping(let range):
         try controlFrames.spend(at: loop.core.now - MonotonicTime(nanoseconds: 0))
-        if isOpen {
-          appendFrame(.pong, bytes.span.extracting(range))
-          stream.outputAppended(on: loop)
-        }
+        answerPing(bytes.span.extracting(range), on: loop)
       case .pong:
         try controlFrames.spend(at: loop.core.now - MonotonicTime(nanoseconds: 0))
       case .close(let code, let reason):
@@ -358,6 +368,17 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
         return
       }
     }
+  }
+
+  /// A peer that sends pings and does not read gets one pong, to the latest (RFC 6455 §5.5.3).
+  private func answerPing(_ payload: Span<UInt8>, on loop: isolated EventLoop) {
+    guard isOpen else { return }
+    guard pendingPong == nil, stream.pendingOutputBytes <= Self.outputBesidePongsMax else {
+      pendingPong = payload.copy()
+      return stream.tellWhenEmpty()
+    }
+    appendFrame(.pong, payload)
+    stream.outputAppended(on: loop)
   }
 
   private func perform(
