@@ -23,6 +23,7 @@ let deque = Target.Dependency.product(name: "DequeModule", package: "swift-colle
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let coreMetrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
+let metricsTestKit = Target.Dependency.product(name: "MetricsTestKit", package: "swift-metrics")
 let yaml = Target.Dependency.product(name: "Yams", package: "Yams")
 let lifecycle = Target.Dependency.product(
   name: "ServiceLifecycle", package: "swift-service-lifecycle")
@@ -182,6 +183,7 @@ let package = Package(
       name: "GrenacheTransportTests",
       dependencies: [
         "GrenacheTransport", "GrenacheIO", "GrenacheTLS", "GrenacheFraming", "TestSupport", logging,
+        coreMetrics, metricsTestKit,
       ],
       swiftSettings: testSettings),
     .testTarget(

@@ -1,7 +1,6 @@
 package import GrenacheFraming
 package import GrenacheIO
 package import GrenacheTLS
-internal import Metrics
 
 /// What speaks over a WebSocket. All calls are on the connection's loop; all but `received` may be
 /// left out.
@@ -222,11 +221,7 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     do throws(WebSocketError) {
       try readFrames(&bytes, from: &offset, on: loop)
     } catch {
-      let code = "\(error.closeCode.rawValue)"
-      Counter(label: "grenache_websocket_refusals_total", dimensions: [("code", code)]).increment()
-      let violation = TransportError(error, peer: remoteAddress)
-      failure = failure ?? violation
-      perform(closing.violationFound(error.closeCode), reason: error.message, on: loop)
+      refuse(error, on: loop)
       offset = bytes.count
     }
     let before = receivedBytes
@@ -333,10 +328,7 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     guard messageRate.isTooSlow(received, after: loop.core.now - messageBegan.at) else {
       return loop.core.arm(messageTimer, after: .seconds(1))
     }
-    let violation = WebSocketError.messageTooSlow
-    failure = failure ?? TransportError(violation, peer: remoteAddress)
-    perform(
-      closing.violationFound(.policyViolation), reason: violation.message, on: loop)
+    refuse(.messageTooSlow, on: loop)
   }
 
   // MARK: Frames
@@ -379,6 +371,13 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     }
     appendFrame(.pong, payload)
     stream.outputAppended(on: loop)
+  }
+
+  /// The peer has broken a rule or a limit: it is told, and the connection ends.
+  private func refuse(_ violation: WebSocketError, on loop: isolated EventLoop) {
+    Refusals.count(violation.closeCode)
+    failure = failure ?? TransportError(violation, peer: remoteAddress)
+    perform(closing.violationFound(violation.closeCode), reason: violation.message, on: loop)
   }
 
   private func perform(
