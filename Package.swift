@@ -164,8 +164,12 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["GrenacheTLS"], path: "Tests/TestSupport",
       swiftSettings: testSettings),
+    .target(
+      name: "ConformanceCases", dependencies: ["GrenacheFraming"], path: "Tests/ConformanceCases",
+      swiftSettings: testSettings),
     .testTarget(
-      name: "GrenacheFramingTests", dependencies: ["GrenacheFraming", "TestSupport"],
+      name: "GrenacheFramingTests",
+      dependencies: ["GrenacheFraming", "ConformanceCases", "TestSupport"],
       swiftSettings: testSettings),
     .testTarget(
       name: "GrenacheDHTTests", dependencies: ["GrenacheDHT", "DHTSimulation", "TestSupport"],
@@ -183,7 +187,7 @@ let package = Package(
       name: "GrenacheTransportTests",
       dependencies: [
         "GrenacheTransport", "GrenacheIO", "GrenacheTLS", "GrenacheFraming", "TestSupport", logging,
-        coreMetrics, metricsTestKit,
+        "ConformanceCases", coreMetrics, metricsTestKit,
       ],
       swiftSettings: testSettings),
     .testTarget(
