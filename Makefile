@@ -17,7 +17,7 @@ $(shell mkdir -p $(TMPDIR))
 
 # Handshakes have deadlines of real seconds, and simulations compute for half a minute: at the same time
 # on two cores they would starve one another. So a process for each target, and one test after the other.
-TEST_TARGETS := $(sort $(notdir $(wildcard Tests/*Tests)))
+TEST_TARGETS := $(sort $(notdir $(wildcard Tests/*Tests Tests/Fuzz/*Tests)))
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'

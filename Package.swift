@@ -219,13 +219,18 @@ let package = Package(
 )
 
 // The fuzzer needs flags of its own for the whole build; scripts/fuzz.sh sets the variable and a folder.
+// In every other build what it feeds is fed by tests.
+let fuzzed: [Target.Dependency] = [
+  "Grenache", "GrenacheAccess", "GrenacheDHT", "GrenacheFraming", "GrenacheTLS",
+]
 if Context.environment["GRENACHE_FUZZ"] == "1" {
   package.targets.append(
     .executableTarget(
-      name: "FramerFuzz",
-      dependencies: [
-        "Grenache", "GrenacheAccess", "GrenacheDHT", "GrenacheFraming", "GrenacheTLS",
-      ],
-      path: "Tests/Fuzz/FramerFuzz",
+      name: "FramerFuzz", dependencies: fuzzed, path: "Tests/Fuzz/FramerFuzz",
       swiftSettings: testSettings + [.unsafeFlags(["-parse-as-library"])]))
+} else {
+  package.targets.append(
+    .testTarget(
+      name: "FuzzTests", dependencies: fuzzed + ["TestSupport"], path: "Tests/Fuzz",
+      exclude: ["Seeds", "FramerFuzz/LibFuzzer.swift"], swiftSettings: testSettings))
 }
