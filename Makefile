@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench bench-framing soak promises storm fuzz simulate lint imports docs format clean
+.PHONY: help setup build test demo bench bench-framing soak promises storm slow-clients fuzz simulate lint imports docs format clean
 
 # How long each fuzz target runs.
 SECONDS ?= 60
@@ -68,6 +68,12 @@ storm: ## What a thousand new connections at once do to established ones
 	@# What is measured runs before the storm's clients, where the system lets it.
 	$$(chrt --rr 10 true 2>/dev/null && echo chrt --rr 10) \
 	  $$(swift build -c release --show-bin-path)/CallBenchmark storm $(STORM_OPTIONS)
+
+slow-clients: ## What a thousand clients that send a byte a second do to established connections
+	@sh scripts/setup.sh
+	swift build -c release --product CallBenchmark
+	$$(chrt --rr 10 true 2>/dev/null && echo chrt --rr 10) \
+	  $$(swift build -c release --show-bin-path)/CallBenchmark slow-clients $(SLOW_OPTIONS)
 
 fuzz: ## Each parser under the fuzzer, SECONDS=60 for each, or EXECUTIONS=10000000
 	@sh scripts/setup.sh
