@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench bench-framing bench-grape soak promises storm fuzz simulate lint imports docs format clean
+.PHONY: help setup build test demo bench bench-framing bench-grape soak promises storm slow-clients fuzz simulate lint imports docs format clean
 
 # How long each fuzz target runs.
 SECONDS ?= 60
@@ -17,7 +17,7 @@ $(shell mkdir -p $(TMPDIR))
 
 # Handshakes have deadlines of real seconds, and simulations compute for half a minute: at the same time
 # on two cores they would starve one another. So a process for each target, and one test after the other.
-TEST_TARGETS := $(sort $(notdir $(wildcard Tests/*Tests)))
+TEST_TARGETS := $(sort $(notdir $(wildcard Tests/*Tests Tests/Fuzz/*Tests)))
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -72,6 +72,12 @@ storm: ## What a thousand new connections at once do to established ones
 	@# What is measured runs before the storm's clients, where the system lets it.
 	$$(chrt --rr 10 true 2>/dev/null && echo chrt --rr 10) \
 	  $$(swift build -c release --show-bin-path)/CallBenchmark storm $(STORM_OPTIONS)
+
+slow-clients: ## What a thousand clients that send a byte a second do to established connections
+	@sh scripts/setup.sh
+	swift build -c release --product CallBenchmark
+	$$(chrt --rr 10 true 2>/dev/null && echo chrt --rr 10) \
+	  $$(swift build -c release --show-bin-path)/CallBenchmark slow-clients $(SLOW_OPTIONS)
 
 fuzz: ## Each parser under the fuzzer, SECONDS=60 for each, or EXECUTIONS=10000000
 	@sh scripts/setup.sh

@@ -23,6 +23,7 @@ let deque = Target.Dependency.product(name: "DequeModule", package: "swift-colle
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let coreMetrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
+let metricsTestKit = Target.Dependency.product(name: "MetricsTestKit", package: "swift-metrics")
 let yaml = Target.Dependency.product(name: "Yams", package: "Yams")
 let lifecycle = Target.Dependency.product(
   name: "ServiceLifecycle", package: "swift-service-lifecycle")
@@ -164,8 +165,12 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["GrenacheTLS"], path: "Tests/TestSupport",
       swiftSettings: testSettings),
+    .target(
+      name: "ConformanceCases", dependencies: ["GrenacheFraming"], path: "Tests/ConformanceCases",
+      swiftSettings: testSettings),
     .testTarget(
-      name: "GrenacheFramingTests", dependencies: ["GrenacheFraming", "TestSupport"],
+      name: "GrenacheFramingTests",
+      dependencies: ["GrenacheFraming", "ConformanceCases", "TestSupport"],
       swiftSettings: testSettings),
     .testTarget(
       name: "GrenacheDHTTests", dependencies: ["GrenacheDHT", "DHTSimulation", "TestSupport"],
@@ -184,6 +189,7 @@ let package = Package(
       name: "GrenacheTransportTests",
       dependencies: [
         "GrenacheTransport", "GrenacheIO", "GrenacheTLS", "GrenacheFraming", "TestSupport", logging,
+        "ConformanceCases", coreMetrics, metricsTestKit,
       ],
       swiftSettings: testSettings),
     .testTarget(
@@ -215,13 +221,18 @@ let package = Package(
 )
 
 // The fuzzer needs flags of its own for the whole build; scripts/fuzz.sh sets the variable and a folder.
+// In every other build what it feeds is fed by tests.
+let fuzzed: [Target.Dependency] = [
+  "Grenache", "GrenacheAccess", "GrenacheDHT", "GrenacheFraming", "GrenacheTLS",
+]
 if Context.environment["GRENACHE_FUZZ"] == "1" {
   package.targets.append(
     .executableTarget(
-      name: "FramerFuzz",
-      dependencies: [
-        "Grenache", "GrenacheAccess", "GrenacheDHT", "GrenacheFraming", "GrenacheTLS",
-      ],
-      path: "Tests/Fuzz/FramerFuzz",
+      name: "FramerFuzz", dependencies: fuzzed, path: "Tests/Fuzz/FramerFuzz",
       swiftSettings: testSettings + [.unsafeFlags(["-parse-as-library"])]))
+} else {
+  package.targets.append(
+    .testTarget(
+      name: "FuzzTests", dependencies: fuzzed + ["TestSupport"], path: "Tests/Fuzz",
+      exclude: ["Seeds", "FramerFuzz/LibFuzzer.swift"], swiftSettings: testSettings))
 }

@@ -15,8 +15,7 @@ struct CallBenchmark: AsyncParsableCommand {
     commandName: "call-benchmark",
     subcommands: [
       Measure.self, Soak.self, FleetSoak.self, Promises.self, SimulatePeers.self, Storm.self,
-      StormClients.self, Server.self,
-      Member.self,
+      StormClients.self, SlowClients.self, SlowHeaderClients.self, Server.self, Member.self,
     ],
     defaultSubcommand: Measure.self)
 }
@@ -24,10 +23,12 @@ struct CallBenchmark: AsyncParsableCommand {
 /// The server's process.
 struct Server: AsyncParsableCommand {
   @Option var certificates: String
+  @Flag var insecurePlaintextBesideTLS = false
 
   func run() async throws {
     var configuration = PeerRPCServerConfiguration(port: 0, tls: .directory(certificates))
     configuration.host = "127.0.0.1"
+    configuration.acceptsInsecurePlaintextBesideTLS = insecurePlaintextBesideTLS
     let echo = RPCService(raw: "bench") { $0.payload }
     let server = PeerRPCServer(
       configuration, services: [echo], group: try EventLoopGroup(count: 1), logger: quiet)

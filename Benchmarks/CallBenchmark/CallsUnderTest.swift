@@ -16,7 +16,7 @@ final class CallsUnderTest {
   var tls: TLSConfiguration { .directory(clientCertificates) }
   private let folder: String
 
-  init() throws {
+  init(answersPlaintext: Bool = false) throws {
     folder = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
     workerCertificates = "\(folder)/worker"
     clientCertificates = "\(folder)/client"
@@ -24,7 +24,8 @@ final class CallsUnderTest {
     try authority.write(Self.workerLeaf, toDirectory: workerCertificates)
     try authority.write(
       .init(commonName: "client", dnsNames: ["client"]), toDirectory: clientCertificates)
-    server = try .calls(certificates: workerCertificates)
+    server = try .calls(
+      certificates: workerCertificates, answersPlaintext: answersPlaintext)
   }
 
   /// Ends the server and removes the certificates.

@@ -9,9 +9,14 @@ final class ServerProcess {
   private let input = Pipe()
 
   /// This program's own server of calls.
-  static func calls(certificates: String) throws -> ServerProcess {
+  ///
+  /// - Parameter answersPlaintext: whether it answers callers in the clear on the same port, too.
+  static func calls(
+    certificates: String, answersPlaintext: Bool = false
+  ) throws -> ServerProcess {
     let program = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
-    return try ServerProcess(program, ["server", "--certificates", certificates])
+    let plaintext = answersPlaintext ? ["--insecure-plaintext-beside-tls"] : []
+    return try ServerProcess(program, ["server", "--certificates", certificates] + plaintext)
   }
 
   /// `grenache echo`, which has been built beside this program.

@@ -15,6 +15,8 @@ struct Storm: AsyncParsableCommand {
   var connections = 1_000
   @Option(help: "How many storms.")
   var rounds = 3
+  @Flag(help: "Fail when no storm leaves p99 below twice that of calm.")
+  var strict = false
 
   func run() async throws {
     let calls = try CallsUnderTest()
@@ -25,77 +27,40 @@ struct Storm: AsyncParsableCommand {
     let worker = calls.worker
     var clients: [PeerRPCClient] = []
     for _ in 0..<16 { clients.append(try await calls.client()) }
-    _ = try await Self.pacedCalls(clients, worker) {
+    _ = try await PacedCalls.run(clients, worker) {
       try await Self.raise(100, port: worker.port, certificates: calls.clientCertificates)
     }
     print("established connections   calls   p50 us   p99 us")
+    // What else the machine does makes a round worse, never better.
+    var best = Double.infinity
     for _ in 0..<rounds {
-      let calm = try await Self.pacedCalls(clients, worker) {
+      let calm = try await PacedCalls.run(clients, worker) {
         try await Task.sleep(for: .seconds(2))
       }
       let start = ContinuousClock.now
-      let stormy = try await Self.pacedCalls(clients, worker) {
+      let stormy = try await PacedCalls.run(clients, worker) {
         try await Self.raise(
           connections, port: worker.port, certificates: calls.clientCertificates)
       }
       let took = Double((ContinuousClock.now - start).wholeNanoseconds) / 1e9
-      let control = try await Self.pacedCalls(clients, worker) {
+      let control = try await PacedCalls.run(clients, worker) {
         try await Self.raise(
           connections, port: bystander.worker.port, certificates: bystander.clientCertificates)
       }
-      Self.show("calm", calm)
-      Self.show("storm elsewhere", control)
-      Self.show("storm", stormy)
-      let p99 = Self.percentile(stormy, 99)
+      PacedCalls.show("calm", calm)
+      PacedCalls.show("storm elsewhere", control)
+      PacedCalls.show("storm", stormy)
+      let p99 = PacedCalls.percentile(stormy, 99)
+      best = min(best, p99 / PacedCalls.percentile(calm, 99))
       print(
         String(
           format: "%d new connections in %.2f s: p99 %.2f times that of calm, %.2f of elsewhere",
-          connections, took, p99 / Self.percentile(calm, 99), p99 / Self.percentile(control, 99)))
+          connections, took, p99 / PacedCalls.percentile(calm, 99),
+          p99 / PacedCalls.percentile(control, 99)))
     }
     for client in clients { await client.close() }
-  }
-
-  private static func show(_ name: String, _ times: [Double]) {
-    print(
-      String(
-        format: "%@ %8d %8.0f %8.0f",
-        name.padding(toLength: 22, withPad: " ", startingAt: 0), times.count,
-        percentile(times, 50), percentile(times, 99)))
-  }
-
-  private static func percentile(_ sorted: [Double], _ percent: Int) -> Double {
-    sorted.isEmpty ? 0 : sorted[min(sorted.count * percent / 100, sorted.count - 1)]
-  }
-
-  /// Calls over each connection every 5 ms while `body` runs; the microseconds that each call took.
-  private static func pacedCalls(
-    _ clients: [PeerRPCClient], _ worker: Endpoint, during body: () async throws -> Void
-  ) async throws -> [Double] {
-    try await withThrowingTaskGroup(of: [Double].self) { group in
-      for client in clients {
-        group.addTask {
-          var times: [Double] = []
-          while !Task.isCancelled {
-            let start = ContinuousClock.now
-            do {
-              _ = try await client.requestRaw("bench", Array("[1]".utf8), to: worker)
-            } catch {
-              // A call that the end has cancelled is none that failed.
-              guard Task.isCancelled else { throw error }
-              return times
-            }
-            times.append(Double((ContinuousClock.now - start).wholeNanoseconds) / 1e3)
-            try? await Task.sleep(until: start + .milliseconds(5), clock: .continuous)
-          }
-          return times
-        }
-      }
-      try await body()
-      group.cancelAll()
-      var times: [Double] = []
-      for try await some in group { times += some }
-      return times.sorted()
-    }
+    print(String(format: "the best of %d: %.2f (promised: 2)", rounds, best))
+    if strict, best >= 2 { throw ExitCode.failure }
   }
 
   /// Runs a process that opens the connections all at once. It is to press on the server and not on

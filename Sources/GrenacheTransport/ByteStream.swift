@@ -39,6 +39,8 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   /// Whether somebody may have seen that the output is full.
   private var owesDrained = false
   private var isTellingDrained = false
+  /// Whether the delegate is to hear when nothing waits any more.
+  private var owesEmptied = false
   private var wantsRedelivery = false
   private var hasEnded = false
   private var hasSentClose = false
@@ -104,6 +106,11 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       flush(on: loop)
     }
     loop.core.markDirty(socket)
+  }
+
+  /// Has `streamEmptied` called, once, when all output has been sent.
+  func tellWhenEmpty() {
+    owesEmptied = true
   }
 
   /// Stops handing over input; the peer soon meets TCP's flow control.
@@ -501,6 +508,10 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       let pending = pendingOutputBytes
       if pending == 0 {
         if timer.isArmed { loop.core.cancel(timer) }
+        if owesEmptied {
+          owesEmptied = false
+          delegate?.streamEmptied(on: loop)
+        }
       } else if !timer.isArmed {
         loop.core.arm(timer, after: limits.writeStallDeadline)
       }

@@ -12,6 +12,8 @@ protocol ByteStreamDelegate: AnyObject {
   func streamEnded(on loop: isolated EventLoop)
   /// Enough of the output has been sent for more to be welcome again.
   func streamDrained(on loop: isolated EventLoop)
+  /// All output has been sent, as `tellWhenEmpty` asked to be told.
+  func streamEmptied(on loop: isolated EventLoop)
   /// A changed policy allows the peer nothing any more. Returns whether the delegate tells the peer why
   /// and closes; otherwise the stream breaks off.
   func streamRefused(_ error: TransportError, on loop: isolated EventLoop) -> Bool
@@ -20,6 +22,7 @@ protocol ByteStreamDelegate: AnyObject {
 }
 
 extension ByteStreamDelegate {
+  func streamEmptied(on loop: isolated EventLoop) {}
   func streamRefused(_ error: TransportError, on loop: isolated EventLoop) -> Bool { false }
 }
 

@@ -72,6 +72,7 @@ extension HTTPServerConnection: HTTPBodySource {
     let error = TransportError(
       .limitReached, stage: .transfer, message: "\(status)", peer: stream?.remoteAddress)
     if exchange.hasStartedResponse {
+      Refusals.count(status)
       stream?.fail(error, on: loop)
     } else {
       respondAndClose(status, on: loop)

@@ -139,6 +139,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
     switch state {
     case .idle:
+      if isFirstRequest, !shard.isDraining { Refusals.count(.silent) }
       stream?.close(on: loop)
     case .head:
       respondAndClose(.requestTimeout, on: loop)
@@ -326,7 +327,9 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     respondAndClose(status, on: loop)
   }
 
+  /// Refuses what is under way, or gives it up.
   func respondAndClose(_ status: HTTPStatus, on loop: isolated EventLoop) {
+    Refusals.count(status)
     state = .responding(keepsAlive: false, isHead: false)
     var response = HTTPServerResponse(status)
     response.closesConnection = true
@@ -347,6 +350,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     guard let stream else { return }
     switch shard.upgrade(request, on: loop) {
     case .refuse(let response):
+      Refusals.count(response.status)
       state = .responding(keepsAlive: false, isHead: false)
       respond(response, on: loop)
     case .accept(let fields, let agreement, let handler):

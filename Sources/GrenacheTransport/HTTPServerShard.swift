@@ -58,6 +58,7 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
   func accept(_ descriptor: Int32, _ remote: SocketAddress, on loop: isolated EventLoop) {
     let socket = StreamSocket(descriptor: descriptor, remoteAddress: remote)
     guard !isDraining, connectionCount < connectionsMax else {
+      if !isDraining { Refusals.count(.tooMany) }
       // Closed unanswered: a stranger's connection over the limit costs no handshake.
       logger.debug("connection refused: limit reached", metadata: ["peer": "\(remote)"])
       return socket.close(on: loop)
@@ -111,6 +112,7 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
     while let first = waiting.first, first.deadline <= .now() {
       waiting.removeFirst()
+      Refusals.count(.handshakeWait)
       first.socket.close(on: loop)
     }
     if let first = waiting.first { loop.core.arm(waitingTimer, at: first.deadline) }
@@ -202,6 +204,9 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
   // MARK: What is told
 
   func connectionFailed(_ error: TransportError) {
+    if error.stage == .handshake {
+      Refusals.count(error.code == .timedOut ? .handshakeTimeout : .handshakeFailed)
+    }
     // Strangers can cause these at will: not at a level that floods the log.
     logger.debug("connection failed", metadata: ["error": "\(error)"])
   }

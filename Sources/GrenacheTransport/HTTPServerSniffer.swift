@@ -56,6 +56,7 @@ final class HTTPServerSniffer: StreamSocketDelegate, LoopTimerTarget {
   }
 
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    Refusals.count(.silent)
     close(on: loop)
   }
 }

@@ -1,7 +1,6 @@
 package import GrenacheFraming
 package import GrenacheIO
 package import GrenacheTLS
-internal import Metrics
 
 /// What speaks over a WebSocket. All calls are on the connection's loop; all but `received` may be
 /// left out.
@@ -52,6 +51,9 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   /// The reason of the close frame, with 1008, that a peer gets which may do nothing any more.
   package static let refusal = "ERR_NOT_PERMITTED"
 
+  /// With more output than this waiting, pings are answered once it has been sent.
+  static let outputBesidePongsMax = 1 << 10
+
   /// Who is at the other end; `nil` without TLS or certificate.
   package var identity: PeerIdentity? { stream.identity }
   package var remoteAddress: SocketAddress { stream.remoteAddress }
@@ -81,6 +83,8 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   private var lastReceipt: MonotonicTime
   private var closing = WebSocketCloseMachine()
   private var controlFrames: ControlFrameBudget
+  /// What the latest ping holds of those that wait for an answer; its pong answers them all.
+  private var pendingPong: [UInt8]?
   private var handler: (any WebSocketHandler)?
   private var peerClosure = WebSocketClosure()
   /// What broke the connection, if something did.
@@ -217,11 +221,7 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     do throws(WebSocketError) {
       try readFrames(&bytes, from: &offset, on: loop)
     } catch {
-      let code = "\(error.closeCode.rawValue)"
-      Counter(label: "grenache_websocket_refusals_total", dimensions: [("code", code)]).increment()
-      let violation = TransportError(error, peer: remoteAddress)
-      failure = failure ?? violation
-      perform(closing.violationFound(error.closeCode), reason: error.message, on: loop)
+      refuse(error, on: loop)
       offset = bytes.count
     }
     let before = receivedBytes
@@ -241,6 +241,14 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
 
   func streamDrained(on loop: isolated EventLoop) {
     handler?.drained(self, on: loop)
+  }
+
+  func streamEmptied(on loop: isolated EventLoop) {
+    guard let payload = pendingPong else { return }
+    pendingPong = nil
+    guard isOpen else { return }
+    appendFrame(.pong, payload.span)
+    stream.outputAppended(on: loop)
   }
 
   func streamRefused(_ error: TransportError, on loop: isolated EventLoop) -> Bool {
@@ -320,10 +328,7 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     guard messageRate.isTooSlow(received, after: loop.core.now - messageBegan.at) else {
       return loop.core.arm(messageTimer, after: .seconds(1))
     }
-    let violation = WebSocketError.messageTooSlow
-    failure = failure ?? TransportError(violation, peer: remoteAddress)
-    perform(
-      closing.violationFound(.policyViolation), reason: violation.message, on: loop)
+    refuse(.messageTooSlow, on: loop)
   }
 
   // MARK: Frames
@@ -343,10 +348,7 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
         handler?.received(kind, message.span, from: self, on: loop)
       case .ping(let range):
         try controlFrames.spend(at: loop.core.now - MonotonicTime(nanoseconds: 0))
-        if isOpen {
-          appendFrame(.pong, bytes.span.extracting(range))
-          stream.outputAppended(on: loop)
-        }
+        answerPing(bytes.span.extracting(range), on: loop)
       case .pong:
         try controlFrames.spend(at: loop.core.now - MonotonicTime(nanoseconds: 0))
       case .close(let code, let reason):
@@ -358,6 +360,24 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
         return
       }
     }
+  }
+
+  /// A peer that sends pings and does not read gets one pong, to the latest (RFC 6455 §5.5.3).
+  private func answerPing(_ payload: Span<UInt8>, on loop: isolated EventLoop) {
+    guard isOpen else { return }
+    guard pendingPong == nil, stream.pendingOutputBytes <= Self.outputBesidePongsMax else {
+      pendingPong = payload.copy()
+      return stream.tellWhenEmpty()
+    }
+    appendFrame(.pong, payload)
+    stream.outputAppended(on: loop)
+  }
+
+  /// The peer has broken a rule or a limit: it is told, and the connection ends.
+  private func refuse(_ violation: WebSocketError, on loop: isolated EventLoop) {
+    Refusals.count(violation.closeCode)
+    failure = failure ?? TransportError(violation, peer: remoteAddress)
+    perform(closing.violationFound(violation.closeCode), reason: violation.message, on: loop)
   }
 
   private func perform(

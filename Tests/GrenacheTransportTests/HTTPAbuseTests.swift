@@ -145,11 +145,16 @@ struct HTTPServerAbuseTests {
     }
   }
 
-  @Test("P4 1,000 slow clients are gone in 11 s, and others are served all the while")
+  /// What the machine may add to the 11 s that are promised: a thousand clients, the server and other
+  /// processes share its cores, and none of it is optimised. `CallBenchmark slow-clients` holds the
+  /// server to the promise, and to what the others notice of it.
+  private static let machineTolerance = Duration.seconds(2)
+
+  @Test("P4 each of 1,000 slow clients is gone in 11 s, and others are served all the while")
   func slowClients() async throws {
     let start = ContinuousClock.now
     try await withServer(loops: 2) { server in
-      let served = await withTaskGroup(of: Bool.self) { group in
+      let served = await withTaskGroup(of: Duration?.self) { group in
         for _ in 0..<1_000 {
           group.addTask { await Self.trickle(to: server.localAddress, until: .seconds(20)) }
         }
@@ -159,25 +164,30 @@ struct HTTPServerAbuseTests {
           await good?.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
           if await good?.receivedToEnd().text.hasPrefix("HTTP/1.1 200 ") == true { served += 1 }
         }
-        #expect(await group.allSatisfy { $0 })
+        var slowest = Duration.zero
+        for await time in group {
+          #expect(time != nil)
+          slowest = max(slowest, time ?? .zero)
+        }
+        #expect(slowest < .seconds(11) + Self.machineTolerance)
         return served
       }
       #expect(served > 20)
-      // 11 s are promised; the rest is for the machine on which a thousand tests run.
-      #expect(ContinuousClock.now - start < .seconds(14))
     }
   }
 
-  /// Sends a head a byte a second; whether the server has closed by then.
-  private static func trickle(to address: SocketAddress, until time: Duration) async -> Bool {
-    guard let connection = try? await RawConnection(to: address) else { return false }
-    await connection.send("GET / HTTP/1.1\r\nX: ")
+  /// Sends a head a byte a second; after how long the server has closed, if it has.
+  private static func trickle(to address: SocketAddress, until time: Duration) async -> Duration? {
+    guard let connection = try? await RawConnection(to: address) else { return nil }
     let start = ContinuousClock.now
+    await connection.send("GET / HTTP/1.1\r\nX: ")
     while ContinuousClock.now - start < time {
-      if await connection.receivedToEnd(within: .seconds(1)).isEnded { return true }
+      if await connection.receivedToEnd(within: .seconds(1)).isEnded {
+        return ContinuousClock.now - start
+      }
       await connection.send("a")
     }
-    return false
+    return nil
   }
 
   @Test("P4 the first byte does not give a new connection its time anew")

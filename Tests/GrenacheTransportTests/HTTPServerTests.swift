@@ -1,3 +1,4 @@
+import Foundation
 import GrenacheFraming
 import GrenacheIO
 import GrenacheTLS
@@ -170,6 +171,36 @@ struct HTTPServerLimitTests {
       let last = String(repeating: "b", count: 250 + excess)
       return "POST / HTTP/1.1\r\nHost: x\r\n\(close)Transfer-Encoding: chunked\r\n\r\n"
         + "fa\r\n\(body)\r\n\(String(250 + excess, radix: 16))\r\n\(last)\r\n0\r\n\r\n"
+    }
+  }
+
+  @Test("P5 a connection that sends the longest head and no end of it costs less than 1 MiB")
+  func headMemory() async throws {
+    try await withServer { server in
+      let head = "GET / HTTP/1.1\r\nHost: x\r\n"
+      let line = "X: \(String(repeating: "x", count: 4_000))\r\n"
+      let most = head + String(repeating: line, count: 4)
+      #expect(most.utf8.count > 15 << 10 && most.utf8.count < 16 << 10)
+      // The first pays for what all share.
+      var held = [try await RawConnection(to: server.localAddress)]
+      await held[0].send(most)
+      let before = residentBytes()
+      for _ in 0..<64 {
+        let connection = try await RawConnection(to: server.localAddress)
+        await connection.send(most)
+        held.append(connection)
+      }
+      // An answer to who comes behind them says that what they sent has been taken in.
+      let last = try await RawConnection(to: server.localAddress)
+      await last.send("GET / HTTP/1.0\r\n\r\n")
+      #expect(await last.receivedToEnd().text.hasPrefix("HTTP/1.1 200 "))
+      // Both ends of each are in this process.
+      #expect((residentBytes() - before) / 64 < 1 << 20)
+      for connection in held {
+        let open = await connection.receivedToEnd(within: .zero)
+        #expect(!open.isEnded)
+        await connection.close()
+      }
     }
   }
 
@@ -448,4 +479,11 @@ struct HTTPServerDrainTests {
       #expect(await busy.receivedToEnd().isEnded)
     }
   }
+}
+
+/// The memory of this process that is really there.
+private func residentBytes() -> Int {
+  let text = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
+  let fields = text.split(separator: " ")
+  return (fields.count > 1 ? Int(fields[1]) ?? 0 : 0) * sysconf(Int32(_SC_PAGESIZE))
 }

@@ -145,6 +145,8 @@ struct RawConnection: Sendable {
   ) async -> Received {
     let peer = peer.get(on: loop)
     while !peer.isEnded, !condition(peer.received, peer.isEnded), MonotonicTime.now() < deadline {
+      // A promise is waited for once: after a time-out this one would hold up the loop.
+      if peer.changed.isOver { peer.changed = LoopPromise() }
       _ = await peer.changed.wait(until: deadline, on: loop)
     }
     return Received(bytes: peer.received, isEnded: peer.isEnded)

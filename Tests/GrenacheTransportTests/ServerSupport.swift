@@ -183,6 +183,7 @@ struct WebSocketProbe: Sendable {
   ) async -> ([[UInt8]], WebSocketClosure?) {
     let recorder = bound.get(on: loop).0
     while !isDone(recorder), recorder.closure == nil, MonotonicTime.now() < deadline {
+      if recorder.changed.isOver { recorder.changed = LoopPromise() }
       _ = await recorder.changed.wait(until: deadline, on: loop)
     }
     return (recorder.messages, recorder.closure)

@@ -8,31 +8,6 @@ import Testing
 
 @testable import GrenacheTransport
 
-/// The bytes of a client's frame, masked with a key of zeros.
-private func frame(_ opcode: UInt8, _ payload: [UInt8], isFinal: Bool = true) -> [UInt8] {
-  var bytes: [UInt8] = [(isFinal ? 0x80 : 0) | opcode]
-  if payload.count < 126 {
-    bytes.append(0x80 | UInt8(payload.count))
-  } else if payload.count < 65_536 {
-    bytes += [0xfe, UInt8(payload.count >> 8), UInt8(payload.count & 0xff)]
-  } else {
-    bytes.append(0xff)
-    bytes += (0..<8).map { UInt8(truncatingIfNeeded: payload.count >> (56 - 8 * $0)) }
-  }
-  return bytes + [0, 0, 0, 0] + payload
-}
-
-private let upgrade = """
-  GET /ws HTTP/1.1\r
-  Host: x\r
-  Upgrade: websocket\r
-  Connection: Upgrade\r
-  Sec-WebSocket-Version: 13\r
-  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r
-  \r
-
-  """
-
 @Suite("WebSocket connections over TLS (RFC 6455)")
 struct WebSocketTests {
   let authority: TestAuthority
@@ -113,7 +88,7 @@ struct WebSocketTests {
         ("Key: dGhlIHNhbXBsZSBub25jZQ==", "Key: short", "400"),
       ] {
         let connection = try await RawConnection(to: server.localAddress)
-        await connection.send(upgrade.replacing(from, with: to))
+        await connection.send(webSocketUpgrade.replacing(from, with: to))
         let answer = await connection.receivedToEnd()
         #expect(answer.text.hasPrefix("HTTP/1.1 \(status) "), "\(to)")
       }
@@ -124,15 +99,16 @@ struct WebSocketTests {
   func sample() async throws {
     try await withServer(openWebSocket: { _, _ in EchoHandler() }) { server in
       let connection = try await RawConnection(to: server.localAddress)
-      let first = frame(1, Array("one".utf8))
+      let first = clientFrame(1, Array("one".utf8))
       let second =
-        frame(1, Array("t".utf8), isFinal: false) + frame(9, [7]) + frame(0, [0x77, 0x6f])
-      await connection.send(Array(upgrade.utf8) + first + second)
+        clientFrame(1, Array("t".utf8), isFinal: false) + clientFrame(9, [7])
+        + clientFrame(0, [0x77, 0x6f])
+      await connection.send(Array(webSocketUpgrade.utf8) + first + second)
       let expected: [UInt8] = [0x81, 3, 0x6f, 0x6e, 0x65, 0x8a, 1, 7, 0x81, 3, 0x74, 0x77, 0x6f]
       let answer = await connection.received { bytes, _ in bytes.suffix(13) == expected }
       #expect(answer.text.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="))
       #expect(!answer.isEnded)
-      await connection.send(frame(8, [3, 0xe8]))
+      await connection.send(clientFrame(8, [3, 0xe8]))
       let end = await connection.receivedToEnd()
       #expect(end.isEnded)
       #expect(Array(end.bytes.suffix(4)) == [0x88, 2, 3, 0xe8])
@@ -148,10 +124,12 @@ struct WebSocketTests {
         configure: { $0.webSocket = limits }, openWebSocket: { _, _ in CountingHandler() }
       ) { server in
         let connection = try await RawConnection(to: server.localAddress)
-        let middle = frame(0, piece, isFinal: false)
-        var bytes = Array(upgrade.utf8) + frame(2, piece, isFinal: false)
+        let middle = clientFrame(0, piece, isFinal: false)
+        var bytes = Array(webSocketUpgrade.utf8) + clientFrame(2, piece, isFinal: false)
         for _ in 0..<((32 << 10) - 2) { bytes += middle }
-        bytes += excess == 0 ? frame(0, piece) : frame(0, [], isFinal: false) + frame(0, [])
+        bytes +=
+          excess == 0
+          ? clientFrame(0, piece) : clientFrame(0, [], isFinal: false) + clientFrame(0, [])
         await connection.send(bytes)
         let text = "\((32 << 20)) bytes"
         let answer = await connection.received(within: .seconds(60)) { bytes, isEnded in
@@ -177,7 +155,7 @@ struct WebSocketTests {
   func violations(_ bytes: [UInt8], _ code: Int) async throws {
     try await withServer(openWebSocket: { _, _ in EchoHandler() }) { server in
       let connection = try await RawConnection(to: server.localAddress)
-      await connection.send(Array(upgrade.utf8) + bytes)
+      await connection.send(Array(webSocketUpgrade.utf8) + bytes)
       let answer = await connection.receivedToEnd()
       #expect(answer.isEnded)
       #expect(Array(answer.body.prefix(1)) == [0x88])
@@ -194,9 +172,9 @@ struct WebSocketTests {
       },
       openWebSocket: { _, _ in EchoHandler() }
     ) { server in
-      let whole = frame(2, [UInt8](repeating: 7, count: 3_000))
+      let whole = clientFrame(2, [UInt8](repeating: 7, count: 3_000))
       let connection = try await RawConnection(to: server.localAddress)
-      await connection.send(Array(upgrade.utf8) + whole.prefix(2_000))
+      await connection.send(Array(webSocketUpgrade.utf8) + whole.prefix(2_000))
       _ = await connection.receivedToEnd(within: .milliseconds(1_200))
       await connection.send(Array(whole.dropFirst(2_000)))
       let echoed = await connection.received { bytes, _ in bytes.count > 3_000 }
@@ -214,8 +192,8 @@ struct WebSocketTests {
     let size = 256 << 10
     let count = 200
     let highest = Mutex(0)
-    let message = frame(2, [UInt8](repeating: 1, count: size))
-    var bytes = Array(upgrade.utf8)
+    let message = clientFrame(2, [UInt8](repeating: 1, count: size))
+    var bytes = Array(webSocketUpgrade.utf8)
     for _ in 0..<count { bytes += message }
     try await withServer(openWebSocket: { _, _ in
       PendingEchoHandler { bytes in highest.withLock { $0 = max($0, bytes) } }
@@ -256,7 +234,7 @@ struct WebSocketTests {
       }
     ) { server in
       let connection = try await RawConnection(to: server.localAddress, readSize: 4_096)
-      await connection.send(Array(upgrade.utf8) + frame(1, [0x61]))
+      await connection.send(Array(webSocketUpgrade.utf8) + clientFrame(1, [0x61]))
       let answer = await connection.received(within: .seconds(60)) { bytes, _ in
         bytes.count >= 128 << 20
       }

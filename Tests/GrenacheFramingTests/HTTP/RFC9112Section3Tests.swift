@@ -74,24 +74,4 @@ struct RequestLineTests {
     #expect(requests("GET / HTTP/1.0\r\n\r\n") == "GET / close .")
     #expect(requests("GET http://a/ HTTP/1.1\r\n\r\n") == "!400")
   }
-
-  @Test(
-    "what is a Host, RFC 9110 §7.2",
-    arguments: [
-      "a", "a.b", "A-1_2.example:8080", "127.0.0.1:1", "[::1]", "[fe80::1:2]:443", "a:", "%61",
-      "xn--4ca.example", "a:65535", "[::ffff:1.2.3.4]",
-    ])
-  func validHost(_ value: String) {
-    #expect(requests("GET / HTTP/1.1\r\nHost: \(value)\r\n\r\n") == "GET / keep .")
-  }
-
-  @Test(
-    "and what is none",
-    arguments: [
-      "", " ", "a b", "a/b", "a/", "b@a", "a?b", "a#b", "a:b", "a:1:2", ":80", "[::1", "::1", "[]",
-      "[x]", "[::1]a", "a\"b", "a\\b", "ä", "http://a", "%zz", "%00", "a:123456", "a\tb", "<a>",
-    ])
-  func invalidHost(_ value: String) {
-    #expect(requests("GET / HTTP/1.1\r\nHost: \(value)\r\n\r\n") == "!400")
-  }
 }
