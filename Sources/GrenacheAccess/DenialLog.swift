@@ -37,7 +37,7 @@ package final class DenialLog: Sendable {
   }
 
   /// Whether that denial is to be logged, which it counts as then.
-  package func isNew(_ denial: String, now: MonotonicTime) -> Bool {
+  package func isNew(_ denial: String, now: MonotonicTime = .now()) -> Bool {
     logged.withLock { logged in
       if let time = logged[denial], now - time < Self.interval { return false }
       if logged.count >= Self.denialsMax {

@@ -38,7 +38,7 @@ struct RawStream: Sendable {
     let destination = Destination(Endpoint(address), verification: .name("127.0.0.1"))
     let stream = try Dialer.stream(
       over: socket, to: destination, context: tls, limits: ByteStreamLimits(), delegate: peer,
-      on: loop)
+      by: .now() + .seconds(10), on: loop)
     peer.stream = stream
     stream.start(on: loop)
     // The stream has a deadline of its own for its handshake.
