@@ -16,7 +16,7 @@ if [ "${1:-}" = "--if-missing" ]; then
     if_missing=yes
     shift
 fi
-version=6 # of what is made: another one is made anew
+version=7 # of what is made: another one is made anew
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 target=${1:-$here/generated}
 
@@ -117,13 +117,16 @@ authority issuer "Grenache test intermediate CA"
 # between KEY OUT [OPTION…]: a certificate of the intermediate authority for that key.
 between() {
     openssl req -new -key "$1" -subj "/CN=Grenache test intermediate CA" -out issuer/csr.pem
-    printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n' \
-        >issuer/ext.cnf
+    {
+        printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n'
+        printf 'subjectKeyIdentifier=%s\n' "$identifier"
+    } >issuer/ext.cnf
     out=$2
     shift 2
     openssl ca -batch -notext -config ca/ca.cnf -extfile issuer/ext.cnf -in issuer/csr.pem \
         -out "$out" "$@" 2>/dev/null
 }
+identifier=hash
 between issuer/key.pem issuer/cert.pem
 leaf intermediate issuer ec "$host,URI:grenache:rpc_test"
 leaf missing-intermediate issuer ec "$host,URI:grenache:rpc_test"
@@ -178,6 +181,7 @@ for folder in expired-intermediate other-intermediate; do
     expired-*) between issuer/key.pem $between -startdate 20200101000000Z -enddate 20200201000000Z ;;
     other-*)
         key $folder/other-key.pem ec
+        identifier=none # with one, the leaf's authority key identifier would tell
         between $folder/other-key.pem $between
         ;;
     esac

@@ -246,12 +246,12 @@ private struct PolicyReader {
     case .reader(let reason, let offset, _, _):
       (line, problem) = (Self.line(of: offset, in: text), reason)
     case .duplicatedKeysInMapping(let names, let context):
-      // The mark is that of the mapping: the second of the fields is below.
-      line = context.mark.line
+      // The mark is that of the first of the two; nodes without one have line 0.
+      line = max(1, context.mark.line)
       return .init(
         line: line,
-        reason: "the mapping that begins here has a field twice: \(names.joined(separator: ", "))",
-        remedy: "Keep one of them.")
+        reason: "the field is there twice: \(names.joined(separator: ", "))",
+        remedy: "Keep this one, or the one below it.")
     case .no, .memory, .writer, .emitter, .representer, .dataCouldNotBeDecoded, nil:
       break
     }

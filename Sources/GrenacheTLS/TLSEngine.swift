@@ -121,8 +121,6 @@ package final class TLSEngine {
   package func handshake() throws(TLSError) -> TLSProgress {
     let result = unsafe grenache_ssl_handshake(ssl)
     if result > 0 {
-      // A session that is resumed has no certificate to look at it with.
-      if let failure = applicationProtocolFailure() { throw failure }
       isEstablished = true
       peerIdentity = verifiedIdentity
       return .done
@@ -222,7 +220,8 @@ package final class TLSEngine {
     return unsafe Unmanaged<TLSEngine>.fromOpaque(engine)._withUnsafeGuaranteedRef(body)
   }
 
-  /// What ALPN has agreed on (RFC 7301); empty for nothing, which is `http/1.1` as well.
+  /// What ALPN has agreed on (RFC 7301); empty for nothing, which is `http/1.1` as well. What a client has
+  /// not offered, OpenSSL does not take.
   var applicationProtocol: [UInt8] {
     var start: UnsafePointer<UInt8>?
     var count: UInt32 = 0
@@ -230,26 +229,8 @@ package final class TLSEngine {
     return unsafe Array(UnsafeBufferPointer(start: start, count: Int(count)))
   }
 
-  /// A server must choose one of those that it was offered (RFC 7301 §3.1): one that does not would take
-  /// what comes for something else.
-  private func applicationProtocolFailure() -> TLSError? {
-    let chosen = applicationProtocol
-    guard side == .client, !chosen.isEmpty, chosen != TLSSnapshot.applicationProtocol else {
-      return nil
-    }
-    var failure = TLSError(.nothingShared, side: side, stage: .handshake)
-    let name = String(reflecting: String(decoding: chosen.prefix(64), as: UTF8.self))
-    failure.reasons = ["the server chose the application protocol \(name)"]
-    return failure
-  }
-
   /// Called by OpenSSL in the handshake, with the chain that the peer has presented.
   func verify(_ store: OpaquePointer) -> Bool {
-    if let failure = applicationProtocolFailure() {
-      ownFailure = failure
-      unsafe X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION)
-      return false
-    }
     guard let leaf = unsafe X509_STORE_CTX_get0_cert(store) else { return false }
     var chain: [[UInt8]] = []
     let presented = unsafe X509_STORE_CTX_get0_untrusted(store)

@@ -124,7 +124,7 @@ struct AccessPolicyTests {
         "name is no text"
       ),
       ("rules:\n  - allow: {}\n    keys: [a]\n    to: anyone", 2, "allow names no right"),
-      ("rules: []\n\nrules: []", 1, "has a field twice: rules"),
+      ("rules: []\n\nrules: []", 1, "is there twice: rules"),
       ("rules:\n  - allow: call\n    allow: put\n    keys: [a]\n    to: anyone", 2, "twice: allow"),
       ("rules:\n  - a: \u{1}", 2, "is not YAML"), ("a: *b", 1, "is not YAML"),
     ] as [(String, Int, String)])
@@ -145,7 +145,7 @@ struct AccessPolicyTests {
     let error = #expect(throws: AccessPolicyError.self) {
       try AccessPolicy(yaml: text, source: "p.yaml")
     }
-    #expect(error?.description.contains("p.yaml:2") == true)
+    #expect(error?.description.contains("p.yaml:4") == true)
     #expect(error?.description.contains("secret-name") == false, "\(error as Any)")
   }
 

@@ -86,8 +86,8 @@ struct NothingOldTests {
     flight.replaceSubrange(chosen, with: Array("http/1.0".utf8))
     pair.client.feed(flight)
     let failure = try #require(pair.client.failure)
-    #expect(failure.code == .nothingShared, "\(failure)")
-    #expect(failure.reasons.first == "the server chose the application protocol \"http/1.0\"")
+    #expect(failure.code == .protocolViolated, "\(failure)")
+    #expect(failure.reasons == ["bad extension"])
     #expect(!pair.client.isDone)
   }
 }

@@ -126,7 +126,7 @@ struct TLSCauseTests {
 
   @Test(
     "a certificate that cannot be read is the peer's, though TLS has reasons of the same number",
-    arguments: [(-2, UInt8(0xff), "too long"), (-4, 0x10, "type not constructed")])
+    arguments: [(-2, UInt8(0xff), "too long"), (-4, 0x10, "not constructed")])
   func unreadable(_ offset: Int, _ byte: UInt8, _ reason: String) throws {
     var host = try authority.host()
     host.protocols.maximum = .tls12  // whose certificates are in the clear
