@@ -16,7 +16,7 @@ if [ "${1:-}" = "--if-missing" ]; then
     if_missing=yes
     shift
 fi
-version=4 # of what is made: another one is made anew
+version=7 # of what is made: another one is made anew
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 target=${1:-$here/generated}
 
@@ -114,11 +114,20 @@ leaf rsa ca rsa "$host,URI:grenache:rpc_test"
 leaf ed25519 ca ed25519 "$host,URI:grenache:rpc_test"
 
 authority issuer "Grenache test intermediate CA"
-openssl req -new -key issuer/key.pem -subj "/CN=Grenache test intermediate CA" -out issuer/csr.pem
-printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n' \
-    >issuer/ext.cnf
-openssl ca -batch -notext -config ca/ca.cnf -extfile issuer/ext.cnf -in issuer/csr.pem \
-    -out issuer/cert.pem 2>/dev/null
+# between KEY OUT [OPTION…]: a certificate of the intermediate authority for that key.
+between() {
+    openssl req -new -key "$1" -subj "/CN=Grenache test intermediate CA" -out issuer/csr.pem
+    {
+        printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n'
+        printf 'subjectKeyIdentifier=%s\n' "$identifier"
+    } >issuer/ext.cnf
+    out=$2
+    shift 2
+    openssl ca -batch -notext -config ca/ca.cnf -extfile issuer/ext.cnf -in issuer/csr.pem \
+        -out "$out" "$@" 2>/dev/null
+}
+identifier=hash
+between issuer/key.pem issuer/cert.pem
 leaf intermediate issuer ec "$host,URI:grenache:rpc_test"
 leaf missing-intermediate issuer ec "$host,URI:grenache:rpc_test"
 cat issuer/cert.pem >>intermediate/cert.pem
@@ -153,6 +162,23 @@ key self-signed/key.pem ec
 openssl req -x509 -new -key self-signed/key.pem -days 365 -subj "/CN=self-signed" \
     -addext "subjectAltName=$host,URI:grenache:rpc_test" -out self-signed/cert.pem
 cp ca/cert.pem self-signed/ca.pem
+
+# Chains whose authority in the middle has expired, and has another key than the leaf was signed with.
+for folder in expired-intermediate other-intermediate; do
+    leaf $folder issuer ec "$host,URI:grenache:rpc_test"
+    cp ca/cert.pem $folder/ca.pem
+    between=$folder/between.pem
+    case $folder in
+    expired-*) between issuer/key.pem $between -startdate 20200101000000Z -enddate 20200201000000Z ;;
+    other-*)
+        key $folder/other-key.pem ec
+        identifier=none # with one, the leaf's authority key identifier would tell
+        between $folder/other-key.pem $between
+        ;;
+    esac
+    cat $between >>$folder/cert.pem
+    rm -f $between $folder/other-key.pem
+done
 
 leaf revoked ca ec "$host,URI:grenache:rpc_test"
 openssl ca -config ca/ca.cnf -revoke revoked/cert.pem 2>/dev/null

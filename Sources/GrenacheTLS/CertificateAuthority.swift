@@ -58,11 +58,16 @@ public final class CertificateAuthority: Sendable {
   /// How long a revocation list is good for.
   private static let listLifetimeSeconds = 365 * 86_400
 
+  /// Makes a new root, which is good for ten years.
+  public convenience init(commonName: String = "Grenache development CA") throws(Failure) {
+    try self.init(commonName: commonName, lifetimeSeconds: 3_650 * 86_400)
+  }
+
   /// Makes a new root.
-  public init(commonName: String = "Grenache development CA") throws(Failure) {
+  init(commonName: String, lifetimeSeconds: Int) throws(Failure) {
     key = try Self.makeKey()
     let certificate = try Self.makeCertificate(
-      subject: commonName, issuer: nil, key: key, issuerKey: key, lifetime: 3_650 * 86_400)
+      subject: commonName, issuer: nil, key: key, issuerKey: key, lifetime: lifetimeSeconds)
     try Self.addExtension(certificate, certificate, NID_basic_constraints, "critical,CA:TRUE")
     try Self.addExtension(certificate, certificate, NID_key_usage, "critical,keyCertSign,cRLSign")
     try Self.addExtension(certificate, certificate, NID_subject_key_identifier, "hash")

@@ -46,7 +46,8 @@ public final class TLSContext: Sendable {
   /// What was loaded last.
   public var configuration: TLSConfiguration { state.withLock { $0.configuration } }
 
-  /// The end of the validity of this side's certificate, in seconds since 1970.
+  /// The end of the validity, in seconds since 1970, of the certificate that expires first of this
+  /// side's and those sent along with it.
   public var notAfter: Int64 { current.notAfter }
 
   /// SHA-256 of this side's certificate.

@@ -1,5 +1,4 @@
 internal import COpenSSL
-internal import Glibc
 
 /// The certificates, keys and lists of a configuration, loaded and checked.
 struct TLSMaterial {
@@ -11,6 +10,8 @@ struct TLSMaterial {
   /// What session tickets are sealed with, if it is shared.
   private(set) var sharedSecret: [UInt8]?
   private(set) var keyLog: TLSKeyLog?
+  /// The subjects of the roots that have expired, for display.
+  private(set) var expiredRoots: [String] = []
 
   private typealias Fault = TLSConfigurationError.Fault
   private var reader: TLSSourceReader
@@ -33,8 +34,9 @@ struct TLSMaterial {
     if let lists = configuration.revocationLists {
       revocationLists = reader.revocationLists(in: lists)
     }
-    checkLeaf(configuration)
+    checkKey(configuration)
     checkChain(configuration)
+    checkRoots(configuration)
     checkIntervals(configuration)
     if let source = configuration.certificateStatus { loadStatus(source, isChecked: isChecked) }
     if let sessions = configuration.sessions { loadSecret(sessions) }
@@ -44,9 +46,9 @@ struct TLSMaterial {
     }
   }
 
-  /// The end of the leaf's validity, in seconds since 1970.
+  /// The end of validity, in seconds since 1970, of the certificate of the chain that expires first.
   var notAfter: Int64? {
-    chain.first.map { unsafe grenache_time(X509_get0_notAfter($0.pointer)) }
+    chain.map { unsafe grenache_time(X509_get0_notAfter($0.pointer)) }.min()
   }
 
   /// The leaf's DNS names.
@@ -128,25 +130,43 @@ struct TLSMaterial {
 
   // MARK: Checking
 
-  private mutating func checkLeaf(_ configuration: TLSConfiguration) {
-    guard let leaf = chain.first else { return }
+  private mutating func checkKey(_ configuration: TLSConfiguration) {
+    guard let leaf = chain.first, let key,
+      unsafe X509_check_private_key(leaf.pointer, key.pointer) != 1
+    else { return }
+    ERR_clear_error()
+    report(
+      configuration.key, "is not the key of the certificate in \(configuration.certificate)",
+      "Name the key that the certificate was issued for; the leaf comes first in its file.")
+  }
+
+  /// Peers look at the whole chain: one certificate in it that is no good is an outage.
+  private mutating func checkChain(_ configuration: TLSConfiguration) {
     let source = configuration.certificate
-    if let key, unsafe X509_check_private_key(leaf.pointer, key.pointer) != 1 {
-      ERR_clear_error()
-      report(
-        configuration.key, "is not the key of the certificate in \(source)",
-        "Name the key that the certificate was issued for; the leaf comes first in its file.")
+    for (position, certificate) in chain.enumerated() {
+      let which = position == 0 ? "" : "certificate \(position + 1) "
+      if let (reason, remedy) = datesFault(of: certificate) {
+        report(source, which + reason, remedy)
+      }
+      if let (reason, remedy) = strengthFault(of: certificate) {
+        report(source, which + reason, remedy)
+      }
     }
-    let now = Int64(time(nil))
-    let start = unsafe grenache_time(X509_get0_notBefore(leaf.pointer))
-    let end = unsafe grenache_time(X509_get0_notAfter(leaf.pointer))
-    if now > end {
-      report(source, "expired \(days(now - end)) ago", "Renew it.")
+    for (position, pair) in zip(chain, chain.dropFirst()).enumerated() {
+      checkSignature(of: pair.0, by: pair.1, position + 1, source)
     }
+    ERR_clear_error()
+  }
+
+  private func datesFault(of certificate: OpenSSLHandle) -> (String, String)? {
+    let now = wallClock()
+    let start = unsafe grenache_time(X509_get0_notBefore(certificate.pointer))
+    let end = unsafe grenache_time(X509_get0_notAfter(certificate.pointer))
+    if now > end { return ("expired \(days(now - end)) ago", "Renew it.") }
     if now < start {
-      report(source, "is not valid for another \(days(start - now))", "Set the clock, or wait.")
+      return ("is not valid for another \(days(start - now))", "Set the clock, or wait.")
     }
-    checkStrength(leaf, source)
+    return nil
   }
 
   private func days(_ seconds: Int64) -> String {
@@ -154,31 +174,54 @@ struct TLSMaterial {
   }
 
   /// At least 112 bits of security, OpenSSL's level 2 for the key: RSA of 2,048 bits, any P-256.
-  private mutating func checkStrength(
-    _ certificate: OpenSSLHandle, _ source: TLSConfiguration.Source
-  ) {
+  private func strengthFault(of certificate: OpenSSLHandle) -> (String, String)? {
     guard let key = unsafe X509_get0_pubkey(certificate.pointer) else {
       ERR_clear_error()
-      return report(source, "has a key of an unknown kind", "Use ECDSA, Ed25519 or RSA.")
+      return ("has a key of an unknown kind", "Use ECDSA, Ed25519 or RSA.")
     }
-    let bits = unsafe EVP_PKEY_get_security_bits(key)
-    if bits < 112 {
+    guard unsafe EVP_PKEY_get_security_bits(key) < 112 else { return nil }
+    return (
+      "has a key of \(unsafe EVP_PKEY_get_bits(key)) bits, which is too weak",
+      "Use ECDSA P-256, or RSA of at least 2,048 bits."
+    )
+  }
+
+  /// Each certificate of the file is to be signed by the one behind it: the name alone may be that of
+  /// an authority which has another key by now.
+  private mutating func checkSignature(
+    of certificate: OpenSSLHandle, by issuer: OpenSSLHandle, _ position: Int,
+    _ source: TLSConfiguration.Source
+  ) {
+    if unsafe X509_check_issued(issuer.pointer, certificate.pointer) != X509_V_OK {
       report(
-        source, "has a key of \(unsafe EVP_PKEY_get_bits(key)) bits, which is too weak",
-        "Use ECDSA P-256, or RSA of at least 2,048 bits.")
+        source, "certificate \(position + 1) did not issue certificate \(position)",
+        "Order the file: the leaf, then each issuer, without the root.")
+    } else if unsafe X509_check_ca(issuer.pointer) == 0 {
+      report(
+        source, "certificate \(position + 1) is not that of an authority",
+        "Put the certificate there of the authority that issued the one before it.")
+    } else if unsafe X509_verify(certificate.pointer, X509_get0_pubkey(issuer.pointer)) != 1 {
+      report(
+        source,
+        "certificate \(position + 1) bears the name of the issuer of certificate \(position), "
+          + "and another key than it was signed with",
+        "Put the certificate there of the key that signed it.")
     }
   }
 
-  /// Each certificate of the file is to be signed by the one behind it.
-  private mutating func checkChain(_ configuration: TLSConfiguration) {
-    for (position, pair) in zip(chain, chain.dropFirst()).enumerated() {
-      if unsafe X509_check_issued(pair.1.pointer, pair.0.pointer) != X509_V_OK {
-        report(
-          configuration.certificate,
-          "certificate \(position + 2) did not issue certificate \(position + 1)",
-          "Order the file: the leaf, then each issuer, without the root.")
-      }
+  /// Roots that have expired vouch for nobody. A bundle may hold some of them; one of nothing else
+  /// would have every peer refused.
+  private mutating func checkRoots(_ configuration: TLSConfiguration) {
+    guard let source = configuration.roots, !configuration.usesSystemRoots, !roots.isEmpty else {
+      return
     }
-    ERR_clear_error()
+    let now = wallClock()
+    expiredRoots = roots.filter { root in
+      unsafe grenache_time(X509_get0_notAfter(root.pointer)) < now
+    }.map { root in unsafe nameText(X509_get_subject_name(root.pointer)) }
+    guard expiredRoots.count == roots.count else { return }
+    report(
+      source, "holds no authority that has not expired",
+      "Put the current certificate of the authority there.")
   }
 }

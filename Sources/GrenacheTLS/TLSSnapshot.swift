@@ -20,6 +20,8 @@ package final class TLSSnapshot: Sendable {
   package let notAfter: Int64
   /// SHA-256 of the leaf.
   package let fingerprintSHA256: [UInt8]
+  /// The subjects of the roots that have expired, for display.
+  package let expiredRoots: [String]
 
   let clientCertificates: TLSConfiguration.ClientCertificates
   let clientVerification: PeerVerification
@@ -55,6 +57,7 @@ package final class TLSSnapshot: Sendable {
     fingerprintSHA256 =
       material.chain.first.map { unsafe Digest.sha256(certificateDER($0.pointer)) } ?? []
     notAfter = ([material] + others).compactMap(\.notAfter).min() ?? 0
+    expiredRoots = material.expiredRoots
     identitiesDigest = Digest.sha256(
       ([material] + others).flatMap { one in
         one.chain.first.map { unsafe Digest.sha256(certificateDER($0.pointer)) } ?? []

@@ -30,6 +30,17 @@ extension TLSContext {
   }
 }
 
+extension TLSContext {
+  /// Says which roots vouch for nobody any more.
+  fileprivate func logExpiredRoots(role: String, _ logger: Logger) {
+    let expired = current.expiredRoots
+    guard !expired.isEmpty else { return }
+    logger.warning(
+      "authorities that have expired are among the roots, and vouch for nobody",
+      metadata: ["role": "\(role)", "count": "\(expired.count)", "first": "\(expired[0])"])
+  }
+}
+
 extension FileReloader {
   /// Keeps the certificates of `context` fresh, and their expiry in the metrics.
   package init(
@@ -40,6 +51,7 @@ extension FileReloader {
       label: "grenache_tls_certificate_not_after_seconds", dimensions: [("role", role)])
     expiry.record(context.notAfter)
     context.logStaleStatus(role: role, logger)
+    context.logExpiredRoots(role: role, logger)
     self.init(
       "certificates", role: role, logger: logger, interval: context.configuration.reloadInterval,
       period: context.configuration.reloadPeriod,
@@ -51,6 +63,7 @@ extension FileReloader {
         if let error = error as? TLSConfigurationError {
           report?(.failed(error))
         } else if error == nil {
+          context.logExpiredRoots(role: role, logger)
           report?(.loaded(notAfter: context.notAfter))
         }
       })

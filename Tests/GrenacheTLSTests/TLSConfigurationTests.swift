@@ -70,6 +70,45 @@ struct TLSConfigurationTests {
     #expect(faults(configuration).first?.reason.contains("holds no certificate") == true)
   }
 
+  @Test(
+    "P21 a chain that peers would refuse is not loaded, and what was in use stays",
+    arguments: [
+      ("expired-intermediate", "certificate 2 expired"),
+      ("other-intermediate", "and another key than it was signed with"),
+    ])
+  func brokenChain(_ name: String, _ reason: String) throws {
+    let context = try TLSContext(GeneratedCertificates.configuration("intermediate"))
+    let before = context.fingerprintSHA256
+    let error = #expect(throws: TLSConfigurationError.self) {
+      try context.reload(GeneratedCertificates.configuration(name))
+    }
+    #expect(error?.faults.count == 1)
+    #expect(error?.faults.first?.source.hasSuffix("\(name)/cert.pem") == true)
+    #expect(error?.faults.first?.reason.contains(reason) == true, "\(error as Any)")
+    #expect(context.fingerprintSHA256 == before)
+  }
+
+  @Test("roots that have expired are named; only of nothing but such roots a set is refused")
+  func expiredRoots() throws {
+    let current = try TestAuthority()
+    let old = try CertificateAuthority(commonName: "old root", lifetimeSeconds: -60)
+    var configuration = try current.host()
+    configuration.roots = .pem(current.authority.certificatePEM + old.certificatePEM)
+    #expect(try TLSContext(configuration).current.expiredRoots == ["CN=old root"])
+    configuration.roots = .pem(old.certificatePEM)
+    #expect(faults(configuration).map(\.reason) == ["holds no authority that has not expired"])
+    configuration.roots = .pem(current.authority.certificatePEM)
+    #expect(try TLSContext(configuration).current.expiredRoots.isEmpty)
+  }
+
+  @Test("what expires first of a chain is what is reported")
+  func notAfter() throws {
+    let folder = try GeneratedCertificates.directory("intermediate")
+    let chain = try CertificateFile("\(folder)/cert.pem").certificates
+    #expect(chain.count == 2)
+    #expect(try TLSContext(.directory(folder)).notAfter == chain.map(\.notAfter).min())
+  }
+
   @Test("a revocation list that is none")
   func crl() throws {
     var configuration = try GeneratedCertificates.configuration("server")
