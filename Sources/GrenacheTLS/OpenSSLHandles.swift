@@ -30,17 +30,48 @@ final class OpenSSLHandle: Sendable {
   }
 }
 
-/// What OpenSSL's error queue of this thread says; the queue is empty afterwards.
-func takeOpenSSLReasons() -> [String] {
-  var reasons: [String] = []
-  while true {
+/// One entry of OpenSSL's error queue. A reason is a number of its library: the same number means
+/// something else in another.
+struct OpenSSLError: Hashable {
+  var library: Int32
+  var reason: Int32
+  var text: String?
+
+  init(library: Int32, reason: Int32, text: String? = nil) {
+    self.library = library
+    self.reason = reason
+    self.text = text
+  }
+
+  /// Takes the oldest from the queue of this thread; `nil` when it is empty.
+  fileprivate static func takeOldest() -> OpenSSLError? {
     let code = ERR_get_error()
-    guard code != 0 else { return reasons }
-    if let text = unsafe ERR_reason_error_string(code) {
-      reasons.append(unsafe String(cString: text))
-    }
+    guard code != 0 else { return nil }
+    return OpenSSLError(
+      library: ERR_GET_LIB(code), reason: ERR_GET_REASON(code),
+      text: unsafe ERR_reason_error_string(code).map { unsafe String(cString: $0) })
+  }
+
+  /// A reason of OpenSSL as a whole (`ERR_R_…`): no memory, a mistake of its own, or that a library below
+  /// has failed, whose own reason comes first.
+  var isCommon: Bool { reason >= 1 << ERR_RFLAGS_OFFSET }
+
+  /// The alert that the peer has sent, if it is that.
+  var alertFromPeer: Int? {
+    guard library == ERR_LIB_SSL, !isCommon, reason >= SSL_AD_REASON_OFFSET else { return nil }
+    return Int(reason - SSL_AD_REASON_OFFSET)
   }
 }
+
+/// OpenSSL's error queue of this thread, the oldest first; the queue is empty afterwards.
+func takeOpenSSLErrors() -> [OpenSSLError] {
+  var errors: [OpenSSLError] = []
+  while let error = OpenSSLError.takeOldest() { errors.append(error) }
+  return errors
+}
+
+/// What OpenSSL's error queue of this thread says; the queue is empty afterwards.
+func takeOpenSSLReasons() -> [String] { takeOpenSSLErrors().compactMap(\.text) }
 
 /// The same with the field that each reason names.
 func takeOpenSSLReasonsWithPlaces() -> [String] {

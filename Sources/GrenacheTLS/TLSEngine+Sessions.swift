@@ -154,7 +154,10 @@ private func chooseTicketKey(
       _ = unsafe nameBytes.update(fromContentsOf: key.name)
       guard unsafe RAND_bytes(iv, 16) == 1 else { return -1 }
     } else {
-      guard engine.mayOpenTicket() else { return -1 }
+      guard engine.mayOpenTicket() else {
+        engine.refuseTickets()
+        return -1
+      }
       guard let known = unsafe keys.opening(Array(nameBytes), at: now) else { return none }
       key = known
     }

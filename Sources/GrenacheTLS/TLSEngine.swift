@@ -65,7 +65,8 @@ package final class TLSEngine {
   var ticketsSeen = 0
   /// How long the server's stapled status is good, in seconds since 1970.
   var statusEnd = Int64.max
-  private var verificationFailure: TLSError?
+  /// What this side has found wrong itself, in a callback of OpenSSL.
+  private var ownFailure: TLSError?
   private var isEstablished = false
 
   /// Prepares a connection.
@@ -197,9 +198,16 @@ package final class TLSEngine {
   /// Called by OpenSSL for a server's stapled status; whether it is good enough.
   func checkStatus() -> Bool {
     guard let failure = statusFailure() else { return true }
-    verificationFailure = failure
+    ownFailure = failure
     presentedIdentity = handshakeIdentity
     return false
+  }
+
+  /// The client offers more sessions than this side looks at.
+  func refuseTickets() {
+    var failure = TLSError(.protocolViolated, side: side, stage: .handshake)
+    failure.reasons = ["the client offers more than \(Self.ticketsMax) sessions"]
+    ownFailure = failure
   }
 
   /// The engine of a connection, for OpenSSL's callbacks.
@@ -223,14 +231,14 @@ package final class TLSEngine {
       }
     }
     guard unsafe grenache_verify(store) == 1 else {
-      unsafe verificationFailure = chainFailure(store)
+      unsafe ownFailure = chainFailure(store)
       unsafe presentedIdentity = PeerIdentity(certificate: leaf, chain: chain)
       return false
     }
     let issuers = unsafe TLSSnapshot.issuers(in: X509_STORE_CTX_get0_chain(store))
     let identity = unsafe PeerIdentity(certificate: leaf, chain: chain, issuers: issuers)
     guard verification.accepts(identity) else {
-      verificationFailure = TLSError(
+      ownFailure = TLSError(
         identity, isNot: verification, side: side, stage: .handshake)
       presentedIdentity = identity
       unsafe X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH)
@@ -257,27 +265,18 @@ package final class TLSEngine {
 
   private func failure(_ stage: TLSError.Stage, _ code: Int) -> TLSError {
     window.takeBack()
-    if var error = verificationFailure {
+    if var error = ownFailure {
       error.reasons += takeOpenSSLReasons()
       return error
     }
-    let (number, isFromPeer) = lastError()
-    var error = TLSError(
-      TLSError.Code(reason: number, alertFromPeer: isFromPeer), side: side, stage: stage)
-    if isFromPeer {
-      let alert = number - Int(SSL_AD_REASON_OFFSET)
+    let errors = takeOpenSSLErrors()
+    var error = TLSError(TLSError.Code(errors), side: side, stage: stage)
+    if let alert = errors.lazy.compactMap(\.alertFromPeer).first {
       let name = unsafe SSL_alert_desc_string_long(Int32(alert)).map { unsafe String(cString: $0) }
       error.alert = TLSError.Alert(number: alert, name: name ?? "unknown", isFromPeer: true)
     }
-    error.reasons = takeOpenSSLReasons()
+    error.reasons = errors.compactMap(\.text)
     return error
-  }
-
-  /// The reason of the oldest error in the queue, and whether it is an alert from the peer.
-  private func lastError() -> (Int, Bool) {
-    let code = ERR_peek_error()
-    let reason = Int(ERR_GET_REASON(code))
-    return (reason, reason > Int(SSL_AD_REASON_OFFSET))
   }
 }
 
@@ -310,13 +309,22 @@ extension TLSError.Code {
     }
   }
 
-  /// What a reason of OpenSSL's SSL library means.
-  init(reason: Int, alertFromPeer: Bool) {
-    if alertFromPeer {
-      self.init(alert: reason - Int(SSL_AD_REASON_OFFSET))
-      return
+  /// What the errors of a failed call mean, the oldest first.
+  init(_ errors: [OpenSSLError]) {
+    // What the peer sends in ASN.1 is its certificate. TLS itself then says only that ASN.1 has failed.
+    let certificates = [ERR_LIB_ASN1, ERR_LIB_X509, ERR_LIB_X509V3]
+    if let oldest = errors.first, certificates.contains(oldest.library), !oldest.isCommon {
+      self = .badCertificate
+    } else if let cause = errors.first(where: { $0.library == ERR_LIB_SSL && !$0.isCommon }) {
+      self = cause.alertFromPeer.map(Self.init(alert:)) ?? Self(reason: cause.reason)
+    } else {
+      self = .internalError
     }
-    switch Int32(truncatingIfNeeded: reason) {
+  }
+
+  /// What a reason of OpenSSL's SSL library means.
+  private init(reason: Int32) {
+    switch reason {
     case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
       self = .noCertificate
     case SSL_R_HTTP_REQUEST, SSL_R_HTTPS_PROXY_REQUEST, SSL_R_WRONG_VERSION_NUMBER,
@@ -328,8 +336,8 @@ extension TLSError.Code {
       self = .nothingShared
     case SSL_R_UNEXPECTED_EOF_WHILE_READING:
       self = .truncated
-    case 0:
-      self = .internalError
+    case SSL_R_UNABLE_TO_FIND_PUBLIC_KEY_PARAMETERS, SSL_R_UNKNOWN_CERTIFICATE_TYPE:
+      self = .badCertificate
     default:
       self = .protocolViolated
     }
@@ -337,8 +345,9 @@ extension TLSError.Code {
 
   /// What an alert of the peer means (RFC 8446 §6.2).
   private init(alert: Int) {
+    // 51, decrypt error: a signature of the certificate or with its key does not fit.
     switch alert {
-    case 41, 42, 43, 44, 45, 46, 48, 49, 113, 115, 116: self = .refusedByPeer
+    case 41, 42, 43, 44, 45, 46, 48, 49, 51, 113, 115, 116: self = .refusedByPeer
     case 40, 70, 71, 120: self = .nothingShared
     default: self = .protocolViolated
     }

@@ -118,6 +118,102 @@ struct TLSEngineTests {
   }
 }
 
+@Suite("TLS errors name the party and the cause, whichever library of OpenSSL found them")
+struct TLSCauseTests {
+  let authority: TestAuthority
+
+  init() throws { authority = try TestAuthority() }
+
+  @Test(
+    "a certificate that cannot be read is the peer's, though TLS has reasons of the same number",
+    arguments: [(-2, UInt8(0xff), "too long"), (-4, 0x10, "not constructed")])
+  func unreadable(_ offset: Int, _ byte: UInt8, _ reason: String) throws {
+    var host = try authority.host()
+    host.protocols.maximum = .tls12  // whose certificates are in the clear
+    let pair = try EnginePair(client: authority.client(), server: host)
+    pair.client.feed([])
+    pair.server.feed(pair.client.takeOutput())
+    var flight = pair.server.takeOutput()
+    // What follows the head of the SEQUENCE to be signed: version 3, and the serial number.
+    let version = try #require(flight.firstRange(of: [0xa0, 3, 2, 1, 2, 2])).lowerBound
+    flight[version + offset] = byte
+    pair.client.feed(flight)
+    let failure = try #require(pair.client.failure)
+    #expect(failure.code == .badCertificate, "\(failure)")
+    #expect(failure.reasons.contains { $0.contains(reason) }, "\(failure)")
+    #expect(failure.alert == nil)
+    pair.server.feed(pair.client.takeOutput())
+    #expect(pair.server.failure?.code == .refusedByPeer)
+  }
+
+  @Test(
+    "RFC 8446 §4.2.11 a client may offer four sessions; with five it is the client who is at fault",
+    arguments: [1, 4, 5, 200])
+  func tooManySessions(_ count: Int) throws {
+    let pair = try EnginePair(client: authority.client(), server: authority.host())
+    pair.client.feed([])
+    pair.server.feed(Self.hello(pair.client.takeOutput(), offering: count))
+    guard count > TLSEngine.ticketsMax else {
+      #expect(pair.server.failure == nil, "\(pair.server.failure as Any)")
+      return
+    }
+    let failure = try #require(pair.server.failure)
+    #expect(failure.code == .protocolViolated)
+    #expect(failure.alert == nil, "nobody has sent one: \(failure)")
+    #expect(failure.reasons.first == "the client offers more than 4 sessions")
+  }
+
+  /// The record of a ClientHello with sessions that nobody knows.
+  private static func hello(_ record: [UInt8], offering count: Int) -> [UInt8] {
+    func counted(_ bytes: [UInt8]) -> [UInt8] {
+      [UInt8(truncatingIfNeeded: bytes.count >> 8), UInt8(truncatingIfNeeded: bytes.count)] + bytes
+    }
+    let identity = counted([UInt8](repeating: 7, count: 40)) + [0, 0, 0, 0]
+    let binder = [32] + [UInt8](repeating: 0, count: 32)
+    let offered =
+      counted((0..<count).flatMap { _ in identity })
+      + counted((0..<count).flatMap { _ in binder })
+    let body = Array(record[9...])
+    var index = 34  // version and random
+    index += 1 + Int(body[index])  // session
+    index += 2 + Int(body[index]) << 8 + Int(body[index + 1])  // cipher suites
+    index += 1 + Int(body[index])  // compression methods
+    let extensions = Array(body[(index + 2)...]) + [0, 41] + counted(offered)
+    let message = [1, 0] + counted(Array(body[..<index]) + counted(extensions))
+    return [22, 3, 1] + counted(message)
+  }
+
+  @Test("what this side cannot do is nobody else's fault")
+  func ownFault() throws {
+    let window = TLSWindow(outputCapacity: 16)
+    let engine = try TLSEngine(
+      context: TLSContext(authority.client()),
+      role: .client(serverName: nil, verification: .anyPeerThatTheRootsVouchFor), window: window)
+    let error = #expect(throws: TLSError.self) { _ = try engine.handshake() }
+    #expect(error?.code == .internalError, "\(error as Any)")
+    #expect(error?.alert == nil)
+  }
+
+  @Test(
+    "reasons are read by their library: 20 TLS, 11 X.509, 13 ASN.1, 34 its extensions, 6 keys",
+    arguments: [
+      ([], TLSError.Code.internalError), ([(20, 156)], .notTLS), ([(20, 155)], .notTLS),
+      ([(13, 155), (20, 13 | 2 << 18)], .badCertificate),
+      ([(13, 156), (20, 13 | 2 << 18)], .badCertificate), ([(34, 100)], .badCertificate),
+      ([(11, 100)], .badCertificate), ([(20, 259 | 3 << 18)], .internalError),
+      ([(13, 256 | 3 << 18)], .internalError), ([(6, 1_048)], .internalError),
+      ([(4, 138), (20, 123)], .protocolViolated), ([(20, 1_048)], .refusedByPeer),
+      ([(20, 1_040)], .nothingShared), ([(20, 1_051)], .refusedByPeer),
+      ([(13, 1_048)], .badCertificate), ([(20, 259 | 3 << 18), (20, 199)], .noCertificate),
+    ] as [([(Int32, Int32)], TLSError.Code)])
+  func libraries(_ errors: [(Int32, Int32)], _ code: TLSError.Code) {
+    let errors = errors.map { OpenSSLError(library: $0.0, reason: $0.1) }
+    #expect(TLSError.Code(errors) == code)
+    let isAlert = errors.contains { $0.alertFromPeer != nil }
+    #expect(isAlert == errors.contains { $0.library == 20 && (1_000..<1_256).contains($0.reason) })
+  }
+}
+
 @Suite("Identity: who may answer is checked in the handshake")
 struct IdentityTests {
   let authority: TestAuthority
