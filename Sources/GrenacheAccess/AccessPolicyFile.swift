@@ -19,15 +19,31 @@ extension AccessPolicy {
   ///
   /// - Throws: `AccessPolicyError` with every fault that was found, and its line.
   public init(file path: String) throws(AccessPolicyError) {
-    let text: String
+    let bytes: [UInt8]
     do {
-      text = String(decoding: try FileReader.read(path), as: UTF8.self)
+      bytes = try FileReader.read(path)
     } catch {
       throw AccessPolicyError(
         source: path,
         faults: [.init(line: nil, reason: error.reason, remedy: "Name a readable file.")])
     }
+    // Text that is repaired says something else than was meant.
+    guard let text = String(validating: bytes, as: UTF8.self) else {
+      throw AccessPolicyError(
+        source: path,
+        faults: [
+          .init(
+            line: Self.lineThatIsNotUTF8(bytes), reason: "is not UTF-8",
+            remedy: "Save the file as UTF-8.")
+        ])
+    }
     try self.init(yaml: text, source: path)
+  }
+
+  /// No character of more than one byte holds the byte that ends a line.
+  private static func lineThatIsNotUTF8(_ bytes: [UInt8]) -> Int? {
+    bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+      .firstIndex { String(validating: $0, as: UTF8.self) == nil }.map { $0 + 1 }
   }
 
   /// Reads a policy from the text of a file; `source` names it in errors.
@@ -75,8 +91,9 @@ private struct PolicyReader {
 
   private(set) var faults: [AccessPolicyError.Fault] = []
 
+  /// What has no place of its own, such as an empty file, is at the beginning.
   private mutating func report(_ node: Node?, _ reason: String, _ remedy: String) {
-    faults.append(.init(line: node?.mark?.line, reason: reason, remedy: remedy))
+    faults.append(.init(line: node?.mark?.line ?? 1, reason: reason, remedy: remedy))
   }
 
   mutating func rules(in text: String) -> [AccessPolicy.Rule] {
@@ -84,10 +101,7 @@ private struct PolicyReader {
     do {
       root = try Yams.compose(yaml: text)
     } catch {
-      let line = (error as? YamlError).flatMap(Self.line)
-      faults.append(
-        .init(
-          line: line, reason: "is not YAML", remedy: "Correct what is there: \(Self.text(error))."))
+      faults.append(Self.fault(error, in: text))
       return []
     }
     guard let fields = fields(root, of: "a policy", known: ["rules"]), let list = fields["rules"]
@@ -109,11 +123,11 @@ private struct PolicyReader {
   private mutating func rule(_ node: Node, number: Int) -> AccessPolicy.Rule? {
     let known: Set = ["name", "allow", "keys", "to"]
     guard let fields = fields(node, of: "a rule", known: known) else { return nil }
-    let name = fields["name"]?.string ?? "rule \(number)"
+    let name = name(fields["name"], number)
     let rights = rights(fields["allow"], node)
     let keys = keys(fields["keys"], node)
     let who = identities(fields["to"], node)
-    guard let rights, let keys, let who else { return nil }
+    guard let name, let rights, let keys, let who else { return nil }
     return AccessPolicy.Rule(name, allow: rights, on: keys, to: who)
   }
 
@@ -137,6 +151,13 @@ private struct PolicyReader {
       fields[name] = value
     }
     return fields
+  }
+
+  private mutating func name(_ node: Node?, _ number: Int) -> String? {
+    guard let node else { return "rule \(number)" }
+    if let text = node.string, !text.isEmpty { return text }
+    report(node, "name is no text", "Write what logs are to call the rule, or leave it out.")
+    return nil
   }
 
   private mutating func rights(_ node: Node?, _ rule: Node) -> Set<AccessPolicy.Right>? {
@@ -185,7 +206,8 @@ private struct PolicyReader {
       else {
         report(
           entry, "is no identity",
-          "Write one of: uri: TEXT, dns: NAME, spki: 64 hex digits, issuer: 64 hex digits.")
+          "Write one of: uri: TEXT, dns: NAME, spki: 64 hex digits, issuer: 64 hex digits; a '*' ends a "
+            + "URI, or is the first label of a DNS name of at least three.")
         return nil
       }
       who.append(one)
@@ -196,7 +218,7 @@ private struct PolicyReader {
   private func identity(_ kind: String, _ text: String) -> AccessPolicy.Who? {
     switch kind {
     case "uri": text.isEmpty || text.dropLast().contains("*") ? nil : .uri(text)
-    case "dns": text.isEmpty ? nil : .dns(text)
+    case "dns": PeerVerification.isDNSPattern(text) ? .dns(text) : nil
     case "spki": Digest.bytes(hex: text, count: 32).map { .publicKey($0) }
     default: Digest.bytes(hex: text, count: 32).map { .issuer($0) }
     }
@@ -214,21 +236,30 @@ private struct PolicyReader {
     return texts
   }
 
-  private static func line(_ error: YamlError) -> Int? {
-    switch error {
-    case .scanner(_, _, let mark, _), .parser(_, _, let mark, _), .composer(_, _, let mark, _):
-      mark.line
-    default: nil
+  /// Never with what Yams says of its own accord: that may quote the whole file.
+  private static func fault(_ error: any Error, in text: String) -> AccessPolicyError.Fault {
+    var (line, problem) = (1, "it cannot be read")
+    switch error as? YamlError {
+    case .scanner(_, let text, let mark, _), .parser(_, let text, let mark, _),
+      .composer(_, let text, let mark, _):
+      (line, problem) = (mark.line, text)
+    case .reader(let reason, let offset, _, _):
+      (line, problem) = (Self.line(of: offset, in: text), reason)
+    case .duplicatedKeysInMapping(let names, let context):
+      // The mark is that of the first of the two; nodes without one have line 0.
+      line = max(1, context.mark.line)
+      return .init(
+        line: line,
+        reason: "the field is there twice: \(names.joined(separator: ", "))",
+        remedy: "Keep this one, or the one below it.")
+    case .no, .memory, .writer, .emitter, .representer, .dataCouldNotBeDecoded, nil:
+      break
     }
+    return .init(
+      line: line, reason: "is not YAML", remedy: "Correct what is there: \(problem).")
   }
 
-  private static func text(_ error: any Error) -> String {
-    guard let error = error as? YamlError else { return "\(error)" }
-    switch error {
-    case .scanner(_, let problem, _, _), .parser(_, let problem, _, _),
-      .composer(_, let problem, _, _):
-      return problem
-    default: return "\(error)"
-    }
+  private static func line(of offset: Int?, in text: String) -> Int {
+    1 + text.prefix(offset ?? 0).count { $0.isNewline }
   }
 }

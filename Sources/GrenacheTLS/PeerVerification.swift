@@ -119,6 +119,24 @@ public struct PeerVerification: Hashable, Sendable {
     return !pattern.contains("*") && given == wanted
   }
 
+  /// Whether there is a host that `dnsMatches` finds `pattern` to stand for: labels of letters, digits,
+  /// `-` and `_`, of which the left-most of three or more may be `*`.
+  package static func isDNSPattern(_ pattern: String) -> Bool {
+    var labels = labels(pattern)[...]
+    if labels.first == "*", labels.count >= 3 { labels = labels.dropFirst() }
+    return labels.allSatisfy { label in
+      (1...63).contains(label.utf8.count)
+        && label.utf8.allSatisfy { byte in
+          switch byte {
+          case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+            UInt8(ascii: "-"), UInt8(ascii: "_"):
+            true
+          default: false
+          }
+        }
+    }
+  }
+
   private static func labels(_ name: String) -> [String] {
     let lower = name.utf8.map { $0 >= 0x41 && $0 <= 0x5a ? $0 + 0x20 : $0 }
     return lower.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false).map {

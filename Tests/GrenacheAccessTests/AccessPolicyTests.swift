@@ -106,9 +106,9 @@ struct AccessPolicyTests {
   }
 
   @Test(
-    "what is wrong is named with its line, all of it at once",
+    "every refusal of what a file holds names its line",
     arguments: [
-      ("", nil, "is not a mapping"), ("rules", 1, "is not a mapping"),
+      ("", 1, "is not a mapping"), ("rules", 1, "is not a mapping"),
       ("rules: x", 1, "is not a list"), ("other: []", 1, "is no field"),
       ("rules: [", 2, "is not YAML"), ("rules:\n  - 5", 2, "is not a mapping"),
       ("rules:\n  - allow: fly\n    keys: [a]\n    to: anyone", 2, "'fly' is no right"),
@@ -119,8 +119,16 @@ struct AccessPolicyTests {
       ("rules:\n  - allow: call\n    keys: [a]\n    to:\n      - spki: 12", 5, "is no identity"),
       ("rules:\n  - allow: call\n    keys: [a]\n    to:\n      - cn: x", 5, "is no field"),
       ("rules:\n  - allow: call\n    keys: [a]\n    to: anyone\n    deny: b", 5, "is no field"),
-    ] as [(String, Int?, String)])
-  func faults(_ text: String, _ line: Int?, _ reason: String) {
+      (
+        "rules:\n  - name: [a]\n    allow: call\n    keys: [a]\n    to: anyone", 2,
+        "name is no text"
+      ),
+      ("rules:\n  - allow: {}\n    keys: [a]\n    to: anyone", 2, "allow names no right"),
+      ("rules: []\n\nrules: []", 1, "is there twice: rules"),
+      ("rules:\n  - allow: call\n    allow: put\n    keys: [a]\n    to: anyone", 2, "twice: allow"),
+      ("rules:\n  - a: \u{1}", 2, "is not YAML"), ("a: *b", 1, "is not YAML"),
+    ] as [(String, Int, String)])
+  func faults(_ text: String, _ line: Int, _ reason: String) {
     let error = #expect(throws: AccessPolicyError.self) {
       try AccessPolicy(yaml: text, source: "p.yaml")
     }
@@ -128,6 +136,59 @@ struct AccessPolicyTests {
     #expect(fault?.reason.contains(reason) == true, "\(String(describing: error))")
     #expect(fault?.line == line, "\(String(describing: error))")
     #expect(fault?.remedy.isEmpty == false)
+    #expect(error?.faults.allSatisfy { $0.line != nil } == true)
+  }
+
+  @Test("what a file says is in no message, beside the words that are wrong")
+  func noContent() {
+    let text = "rules:\n  - allow: call\n    keys: [secret-name]\n    to: anyone\n    to: anyone\n"
+    let error = #expect(throws: AccessPolicyError.self) {
+      try AccessPolicy(yaml: text, source: "p.yaml")
+    }
+    #expect(error?.description.contains("p.yaml:4") == true)
+    #expect(error?.description.contains("secret-name") == false, "\(error as Any)")
+  }
+
+  @Test(
+    "RFC 9525 §6.3 a DNS pattern that no name can match is refused",
+    arguments: [
+      ("a.test", true), ("*.a.test", true), ("localhost", true), ("xn--bcher-kva.test", true),
+      ("_grape.a.test", true), ("A.Test", true), ("*", false), ("*.org", false), ("foo*", false),
+      ("foo*.a.test", false), ("a.*.test", false), ("**.a.test", false), ("a..test", false),
+      (".a.test", false), ("a.test.", false), ("b\u{fc}cher.test", false), ("a b.test", false),
+      ("https://a.test", false), (String(repeating: "a", count: 64) + ".test", false), ("", false),
+    ])
+  func dnsPatterns(_ pattern: String, _ isGood: Bool) {
+    let text = "rules:\n  - allow: call\n    keys: [a]\n    to:\n      - dns: \"\(pattern)\"\n"
+    do {
+      _ = try AccessPolicy(yaml: text, source: "p.yaml")
+      #expect(isGood)
+    } catch {
+      #expect(!isGood, "\(error)")
+      #expect(error.faults.map(\.line) == [5])
+      #expect(error.faults.first?.reason == "is no identity")
+    }
+  }
+
+  @Test("a file that is not UTF-8 is refused with its line, and not repaired")
+  func encoding() throws {
+    let folder = try TemporaryFolder()
+    let path = "\(folder.path)/policy.yaml"
+    let head = Array("rules:\n  - allow: call\n    keys: [\"caf".utf8)
+    let tail = Array("\"]\n    to: anyone\n".utf8)
+    for (bytes, isGood) in [
+      ([0xc3, 0xa9], true), ([0xe9], false), ([0xc3], false), ([0xed, 0xa0, 0x80], false),
+      ([0xc0, 0x80], false),
+    ] as [([UInt8], Bool)] {
+      try Data(head + bytes + tail).write(to: URL(filePath: path))
+      do {
+        _ = try AccessPolicy(file: path)
+        #expect(isGood, "\(bytes)")
+      } catch {
+        #expect(!isGood, "\(error)")
+        #expect(error.faults.map(\.line) == [3] && error.faults[0].reason == "is not UTF-8")
+      }
+    }
   }
 
   @Test("two faults are two lines; a file that is not there is named")
