@@ -440,18 +440,27 @@ int grenache_verify(X509_STORE_CTX *verification) {
 }
 
 int grenache_verify_chain(
-    SSL_CTX *ctx, STACK_OF(X509) *chain, int is_client, STACK_OF(X509) **verified) {
+    SSL_CTX *ctx, STACK_OF(X509) *chain, int is_client, STACK_OF(X509) **verified,
+    struct grenache_chain_fault *fault) {
     int code = X509_V_ERR_OUT_OF_MEM;
     X509_STORE_CTX *verification = X509_STORE_CTX_new();
     *verified = NULL;
+    *fault = (struct grenache_chain_fault){0};
     if (!verification || sk_X509_num(chain) == 0) goto done;
     if (!X509_STORE_CTX_init(verification, SSL_CTX_get_cert_store(ctx), sk_X509_value(chain, 0), chain))
         goto done;
     X509_VERIFY_PARAM_set_auth_level(
         X509_STORE_CTX_get0_param(verification), SSL_CTX_get_security_level(ctx));
     if (!X509_STORE_CTX_set_default(verification, is_client ? "ssl_client" : "ssl_server")) goto done;
-    code = grenache_verify(verification) == 1 ? X509_V_OK : X509_STORE_CTX_get_error(verification);
-    if (code == X509_V_OK) *verified = X509_STORE_CTX_get1_chain(verification);
+    if (grenache_verify(verification) == 1) {
+        code = X509_V_OK;
+        *verified = X509_STORE_CTX_get1_chain(verification);
+    } else {
+        code = X509_STORE_CTX_get_error(verification);
+        fault->depth = X509_STORE_CTX_get_error_depth(verification);
+        fault->certificate = X509_STORE_CTX_get_current_cert(verification);
+        if (fault->certificate) X509_up_ref(fault->certificate);
+    }
 done:
     X509_STORE_CTX_free(verification);
     return code;

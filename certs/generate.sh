@@ -150,6 +150,15 @@ leaf not-yet-valid ca ec "$host,URI:grenache:rpc_test" "" 20400101000000Z 204101
 leaf client-only ca ec "$host,URI:grenache:rpc_test" clientAuth
 leaf server-only ca ec "$host,URI:grenache:rpc_test" serverAuth
 leaf no-san ca ec ""
+# Its subject has several values in one place, and names that count nowhere but in the SAN.
+leaf multivalued ca ec ""
+openssl req -new -key multivalued/key.pem -multivalue-rdn \
+    -subj "/O=Grenache+OU=URI:grenache:rpc_test/OU=localhost+CN=localhost" -out multivalued/csr.pem
+printf 'basicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth,clientAuth\n' \
+    >multivalued/ext.cnf
+openssl x509 -req -in multivalued/csr.pem -CA ca/cert.pem -CAkey ca/key.pem -days 365 -sha256 \
+    -extfile multivalued/ext.cnf -out multivalued/cert.pem 2>/dev/null
+rm -f multivalued/csr.pem multivalued/ext.cnf ca/*.srl
 leaf weak-rsa ca weak "$host,URI:grenache:rpc_test"
 leaf sha1 ca ec "$host,URI:grenache:rpc_test" "" "" "" sha1
 
@@ -185,6 +194,13 @@ openssl ca -config ca/ca.cnf -revoke revoked/cert.pem 2>/dev/null
 openssl ca -config ca/ca.cnf -gencrl -out ca/crl.pem 2>/dev/null
 leaf checks-revocation ca ec "$host,URI:grenache:rpc_test"
 cp ca/crl.pem checks-revocation/crl.pem
+
+# Lists that say nothing: one that is out of date, and one of another authority.
+mkdir lists
+openssl ca -config ca/ca.cnf -gencrl -crl_lastupdate 20200101000000Z \
+    -crl_nextupdate 20200201000000Z -out lists/expired.pem 2>/dev/null
+openssl ca -config stranger/ca.cnf -gencrl -out lists/of-another.pem 2>/dev/null
+cp ca/crl.pem lists/good.pem
 
 # The intermediate authority is revoked, and says that the leaves that it issued are not.
 leaf checks-authorities ca ec "$host,URI:grenache:rpc_test"

@@ -172,12 +172,20 @@ void grenache_chain_free(STACK_OF(X509) *chain);
  */
 int grenache_verify(X509_STORE_CTX *verification);
 
+/* Where a chain is wrong: how far above the leaf, and the certificate there (to be freed, may be NULL). */
+struct grenache_chain_fault {
+    int depth;
+    X509 *certificate;
+};
+
 /*
  * Verifies a chain, leaf first, against the store of `ctx` as a handshake would: as that of a client or
- * of a server. X509_V_OK with the chain as it was verified in `verified`, to be freed, or what is wrong.
+ * of a server. X509_V_OK with the chain as it was verified in `verified`, to be freed, or what is wrong
+ * and where.
  */
 int grenache_verify_chain(
-    SSL_CTX *ctx, STACK_OF(X509) *chain, int is_client, STACK_OF(X509) **verified);
+    SSL_CTX *ctx, STACK_OF(X509) *chain, int is_client, STACK_OF(X509) **verified,
+    struct grenache_chain_fault *fault);
 
 /* Subject alternative names: the kind is a GEN_* number; the bytes belong to `names`. */
 GENERAL_NAMES *grenache_names_of(X509 *certificate);

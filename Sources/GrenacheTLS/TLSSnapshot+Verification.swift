@@ -33,8 +33,13 @@ extension TLSSnapshot {
       throw TLSError(.noCertificate, side: side, stage: stage)
     }
     var verified: OpaquePointer?
-    let code = unsafe grenache_verify_chain(server, stack, side == .server ? 1 : 0, &verified)
-    defer { unsafe grenache_chain_free(verified) }
+    var fault = unsafe grenache_chain_fault()
+    let code = unsafe grenache_verify_chain(
+      server, stack, side == .server ? 1 : 0, &verified, &fault)
+    defer {
+      unsafe grenache_chain_free(verified)
+      unsafe X509_free(fault.certificate)
+    }
     ERR_clear_error()
     let identity = unsafe PeerIdentity(
       certificate: leaf, chain: chain, issuers: Self.issuers(in: verified))
@@ -42,8 +47,10 @@ extension TLSSnapshot {
       var error = TLSError(TLSError.Code(verifyCode: code), side: side, stage: stage)
       error.verifyCode = Int(code)
       error.verifyText = unsafe String(cString: X509_verify_cert_error_string(Int(code)))
-      error.subject = identity.subject
-      error.issuer = identity.issuer
+      error.depth = unsafe Int(fault.depth)
+      let certificate = unsafe fault.certificate ?? leaf
+      error.subject = unsafe nameText(unsafe X509_get_subject_name(certificate))
+      error.issuer = unsafe nameText(unsafe X509_get_issuer_name(certificate))
       throw error
     }
     guard side == .client || clientVerification.accepts(identity) else {

@@ -257,7 +257,37 @@ struct TLSChoicesTests {
     open.run()
     let identity = try #require(open.server.engine.peerIdentity)
     try context.reload(strict)
-    #expect(context.current.recheck(identity, side: .server)?.code == .revoked)
+    let error = try #require(context.current.recheck(identity, side: .server))
+    #expect(error.code == .revoked)
+    // The authority is at fault, not the leaf.
+    #expect(error.depth == 1)
+    #expect(error.subject == "CN=Grenache test intermediate CA")
+    #expect(error.issuer == "CN=Grenache test CA")
+  }
+
+  @Test(
+    "a revocation list that is missing, out of date or not signed by the issuer: nobody is let in",
+    arguments: ["good", "expired", "of-another", "changed"], [true, false])
+  func listsOfNoUse(_ name: String, isServer: Bool) throws {
+    var strict = try GeneratedCertificates.configuration("server")
+    let folder = try GeneratedCertificates.directory("lists")
+    if name == "changed" {
+      let text = try String(contentsOfFile: "\(folder)/good.pem", encoding: .utf8)
+      let lines = text.split(separator: "\n").filter { !$0.contains("-----") }
+      var bytes = Array(try #require(Data(base64Encoded: lines.joined())))
+      bytes[bytes.count - 1] ^= 1
+      strict.revocationLists = .der(bytes)
+    } else {
+      strict.revocationLists = .file("\(folder)/\(name).pem")
+    }
+    let peer = try GeneratedCertificates.configuration("client")
+    let pair = try EnginePair(client: isServer ? peer : strict, server: isServer ? strict : peer)
+    pair.run()
+    let judge = isServer ? pair.server : pair.client
+    #expect(judge.isDone == (name == "good"))
+    if name != "good" {
+      #expect(judge.failure?.code == .revocationUnknown, "\(judge.failure as Any)")
+    }
   }
 
   @Test("P18 keys are logged only by an option with a long name, to a file of the user's own")
