@@ -125,15 +125,28 @@ public final class CertificateAuthority: Sendable {
 
   /// Revokes the certificate in a file: gives the list, as PEM, of what `list` revokes and this one.
   ///
+  /// - Throws: `Failure` for a certificate, and for a list, that this authority has not signed: nobody
+  ///   would look for it in this authority's list.
   /// - Parameters:
   ///   - file: the file of the certificate.
   ///   - list: the file of the list so far, which need not be there.
   public func revoke(_ file: String, list: String) throws -> String {
     let certificates = try TLSSourceReader.Everything(in: .file(file), passphrase: nil).certificates
-    guard let certificate = certificates.first else { throw Self.failure("reading \(file)") }
+    guard let certificate = certificates.first else {
+      throw Failure(description: "\(file) holds no certificate")
+    }
+    guard hasIssued(certificate) else {
+      throw Failure(
+        description:
+          "\(file) was not issued by this authority: only the one that issued it can revoke it")
+    }
     var old: OpenSSLHandle?
     if FileReader.exists(list) {
       old = try TLSSourceReader.Everything(in: .file(list), passphrase: nil).lists.first
+      guard let old, hasSigned(list: old) else {
+        throw Failure(
+          description: "\(list) is not a revocation list of this authority: name another file")
+      }
     }
     let made = unsafe grenache_revoke(
       old?.pointer, self.certificate.pointer, key.pointer, certificate.pointer,
@@ -141,6 +154,21 @@ public final class CertificateAuthority: Sendable {
     guard let made = unsafe made else { throw Self.failure("making the list") }
     defer { unsafe X509_CRL_free(made) }
     return unsafe try Self.pem { unsafe PEM_write_bio_X509_CRL($0, made) }
+  }
+
+  private func hasIssued(_ other: OpenSSLHandle) -> Bool {
+    defer { ERR_clear_error() }
+    return unsafe X509_check_issued(certificate.pointer, other.pointer) == X509_V_OK
+      && X509_verify(other.pointer, X509_get0_pubkey(certificate.pointer)) == 1
+  }
+
+  private func hasSigned(list: OpenSSLHandle) -> Bool {
+    defer { ERR_clear_error() }
+    let names = unsafe (
+      X509_CRL_get_issuer(list.pointer), X509_get_subject_name(certificate.pointer)
+    )
+    return unsafe X509_NAME_cmp(names.0, names.1) == 0
+      && X509_CRL_verify(list.pointer, X509_get0_pubkey(certificate.pointer)) == 1
   }
 
   /// Issues a certificate with a new key.

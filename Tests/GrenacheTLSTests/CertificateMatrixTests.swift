@@ -337,6 +337,34 @@ struct CertificateAuthorityTests {
     }
   }
 
+  @Test("what another authority has issued, or listed, is not revoked: also one of the same name")
+  func strangers() throws {
+    let folder = try TemporaryFolder()
+    let (own, other) = (try CertificateAuthority(), try CertificateAuthority())
+    let elsewhere = try CertificateAuthority(commonName: "another")
+    for (name, authority) in [("own", own), ("other", other), ("elsewhere", elsewhere)] {
+      try authority.write(.init(commonName: name), toDirectory: "\(folder.path)/\(name)")
+    }
+    let list = "\(folder.path)/crl.pem"
+    for name in ["other", "elsewhere"] {
+      let file = "\(folder.path)/\(name)/cert.pem"
+      let error = #expect(throws: CertificateAuthority.Failure.self) {
+        try own.revoke(file, list: list)
+      }
+      #expect(error?.description.hasPrefix("\(file) was not issued by this authority") == true)
+    }
+    for (authority, name) in [(other, "other"), (elsewhere, "elsewhere")] {
+      try authority.revoke("\(folder.path)/\(name)/cert.pem", list: list)
+        .write(toFile: list, atomically: true, encoding: .utf8)
+      let error = #expect(throws: CertificateAuthority.Failure.self) {
+        try own.revoke("\(folder.path)/own/cert.pem", list: list)
+      }
+      #expect(error?.description.hasPrefix("\(list) is not a revocation list of this") == true)
+      try folder.remove("crl.pem")
+    }
+    #expect(try own.revoke("\(folder.path)/own/cert.pem", list: list).contains("X509 CRL"))
+  }
+
   @Test("a folder without an authority is named")
   func none() throws {
     let folder = try TemporaryFolder()
