@@ -67,7 +67,8 @@ let package = Package(
       ],
       swiftSettings: settings),
     .target(
-      name: "GrenacheAccess", dependencies: ["GrenacheTransport", "GrenacheTLS", logging, yaml],
+      name: "GrenacheAccess",
+      dependencies: ["GrenacheTransport", "GrenacheTLS", "GrenacheIO", logging, yaml],
       swiftSettings: settings),
     .target(
       name: "GrenacheGrape",
@@ -173,7 +174,8 @@ let package = Package(
       name: "GrenacheTLSTests", dependencies: ["GrenacheTLS", "TestSupport"],
       swiftSettings: testSettings),
     .testTarget(
-      name: "GrenacheAccessTests", dependencies: ["GrenacheAccess", "GrenacheTLS", "TestSupport"],
+      name: "GrenacheAccessTests",
+      dependencies: ["GrenacheAccess", "GrenacheIO", "GrenacheTLS", "TestSupport", logging],
       swiftSettings: testSettings),
     .testTarget(
       name: "GrenacheIOTests", dependencies: ["GrenacheIO", "TestSupport"],

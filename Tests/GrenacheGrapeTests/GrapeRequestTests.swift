@@ -1,3 +1,4 @@
+import GrenacheAccess
 import GrenacheIO
 import Testing
 
@@ -308,19 +309,5 @@ struct GrapeLogTests {
     #expect("rest:util:net é日本".quotedForLog == "rest:util:net é日本")
     #expect("a\nb\r\u{1b}[2J".quotedForLog == "a\\u{a}b\\u{d}\\u{1b}[2J")
     #expect("\u{202e}\u{2028}\u{85}\0".quotedForLog == "\\u{202e}\\u{2028}\\u{85}\\u{0}")
-  }
-
-  @Test("a denial is logged once in a minute, and only so many are")
-  func denials() {
-    let log = DenialLog()
-    let start = MonotonicTime.now()
-    #expect(log.isNew("a", now: start))
-    #expect(!log.isNew("a", now: start + .seconds(59)))
-    #expect(log.isNew("a", now: start + .seconds(60)))
-    for number in 1..<DenialLog.denialsMax {
-      #expect(log.isNew("\(number)", now: start + .seconds(60)))
-    }
-    #expect(!log.isNew("one more", now: start + .seconds(60)))
-    #expect(log.isNew("one more", now: start + .seconds(120)))
   }
 }

@@ -305,6 +305,37 @@ struct HTTPSRPCTests {
   }
 }
 
+@Suite("P26 What is denied is logged, over HTTPS as well", .timeLimit(.minutes(1)))
+struct DenialTests {
+  @Test("calls and streams that no rule allows: a line a caller and service, not one for each")
+  func logged() async throws {
+    let authority = try TestAuthority()
+    let tls = try authority.client()
+    let log = LogRecorder()
+    let stream = RPCService(stream: "rpc_stream") { _, _ in }
+    try await withServer(
+      [hello, stream], tls: try authority.worker("*"), logger: log.logger,
+      configure: { $0.access = AccessControl(AccessPolicy([])) }
+    ) { worker in
+      // Each comes by a connection of its own.
+      for _ in 0..<3 {
+        let answer = try await RawHTTP(to: worker, tls: tls).post("[1,\"rpc_test\",\"hello\"]")
+        #expect(answer == "[1,\"ERR_NOT_PERMITTED: rpc_test\",null]")
+        let stream = try await RawHTTP(to: worker, tls: tls)
+          .post("", [("_gr", "[\"1\",\"rpc_stream\"]")])
+        #expect(stream.contains("ERR_NOT_PERMITTED: rpc_stream"))
+      }
+    }
+    let lines = log.lines("denied: no rule of the access policy allows it")
+    #expect(lines.map { $0["service"] } == ["rpc_test", "rpc_stream"], "\(lines)")
+    for line in lines {
+      #expect(line["right"] == "call")
+      let who = line["by"]?.description ?? ""
+      #expect(who.contains("client.test"), "\(line)")
+    }
+  }
+}
+
 @Suite("Calls over HTTPS that may have been carried out", .timeLimit(.minutes(1)))
 struct HTTPSRetryTests {
   let authority: TestAuthority

@@ -3,6 +3,7 @@ import GrenacheGrape
 import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
+import Logging
 
 @testable import Grenache
 
@@ -14,14 +15,14 @@ final class RunningPub: Sendable {
 
   init(
     _ key: String, _ base: PeerPubConfiguration, link: Link? = nil, group: EventLoopGroup? = nil,
-    configure: (inout PeerPubConfiguration) -> Void = { _ in }
+    logger: Logger = quietLogger, configure: (inout PeerPubConfiguration) -> Void = { _ in }
   ) async throws {
     var configuration = base
     configuration.host = "127.0.0.1"
     configuration.drainDeadline = .milliseconds(100)
     configure(&configuration)
     let pub = try await PeerPub(
-      key, configuration, link: link, group: group, logger: quietLogger)
+      key, configuration, link: link, group: group, logger: logger)
     self.pub = pub
     let (addresses, listening) = AsyncThrowingStream.makeStream(of: SocketAddress.self)
     task = Task {

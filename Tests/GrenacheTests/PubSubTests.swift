@@ -5,6 +5,7 @@ import GrenacheFraming
 import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
+import Logging
 import TestSupport
 import Testing
 
@@ -357,10 +358,19 @@ struct PubSubTests {
   func denied() async throws {
     var configuration = try secure()
     configuration.access = AccessControl(AccessPolicy([]))
-    let news = try await RunningPub("news", configuration)
-    await #expect(throws: TransportError.self) {
-      _ = try await RawSubscriber(to: news.endpoint, tls: try authority.client())
+    let log = LogRecorder()
+    let news = try await RunningPub("news", configuration, logger: log.logger)
+    for _ in 0..<3 {
+      await #expect(throws: TransportError.self) {
+        _ = try await RawSubscriber(to: news.endpoint, tls: try authority.client())
+      }
     }
+    // Whoever comes again and again is one line.
+    let lines = log.lines("denied: no rule of the access policy allows it")
+    #expect(lines.count == 1)
+    #expect(lines.first?["right"] == "subscribe" && lines.first?["service"] == "news")
+    let who = lines.first?["by"]?.description ?? ""
+    #expect(who.contains("client.test"), "\(lines)")
     await news.stop()
   }
 

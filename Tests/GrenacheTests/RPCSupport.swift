@@ -8,7 +8,7 @@ import TestSupport
 
 /// Runs a server of `services` while `body` runs, and passes on where it listens.
 func withServer<Result: Sendable>(
-  _ services: [RPCService], tls: TLSConfiguration, link: Link? = nil,
+  _ services: [RPCService], tls: TLSConfiguration, link: Link? = nil, logger: Logger = quietLogger,
   configure: @Sendable (inout PeerRPCServerConfiguration) -> Void = { _ in },
   _ body: @escaping @Sendable (Endpoint) async throws -> Result
 ) async throws -> Result {
@@ -17,7 +17,7 @@ func withServer<Result: Sendable>(
   configuration.drainDeadline = .milliseconds(100)
   configure(&configuration)
   let server = PeerRPCServer(
-    configuration, services: services, link: link, logger: quietLogger)
+    configuration, services: services, link: link, logger: logger)
   let (addresses, continuation) = AsyncStream.makeStream(of: SocketAddress.self)
   return try await withThrowingTaskGroup(of: Result?.self) { group in
     group.addTask {

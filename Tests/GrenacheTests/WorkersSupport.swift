@@ -152,6 +152,17 @@ struct SilentPeer: Sendable {
 /// Keeps what is logged.
 final class LogRecorder: Sendable {
   private let seen = Mutex<[String: Logger.Level]>([:])
+  private let all = Mutex<[(message: String, metadata: Logger.Metadata)]>([])
+
+  /// The messages of warnings.
+  var warnings: [String] {
+    seen.withLock { $0.filter { $0.value == .warning }.map(\.key).sorted() }
+  }
+
+  /// The metadata of each line with that message.
+  func lines(_ message: String) -> [Logger.Metadata] {
+    all.withLock { $0.filter { $0.message == message }.map(\.metadata) }
+  }
 
   /// At which level a message has been logged, if it has.
   func level(of message: String) -> Logger.Level? { seen.withLock { $0[message] } }
@@ -174,6 +185,7 @@ final class LogRecorder: Sendable {
 
     func log(event: LogEvent) {
       recorder.seen.withLock { $0[event.message.description] = event.level }
+      recorder.all.withLock { $0.append((event.message.description, event.metadata ?? [:])) }
     }
   }
 }

@@ -215,7 +215,7 @@ public final class PeerPub: Service {
     var transport = configuration.transport
     transport.webSocketOptions.subprotocols = [PubWire.subprotocol]
     let shards = shards
-    let (key, access, logger) = (key, configuration.access, logger)
+    let (key, access, denials, logger) = (key, configuration.access, DenialLog(), logger)
     let server = try await HTTPServer(
       on: address, context: context, configuration: transport,
       handlers: HTTPServerHandlers(
@@ -225,10 +225,8 @@ public final class PeerPub: Service {
             Counter(
               label: "grenache_denials_total", dimensions: [("right", "subscribe")]
             ).increment()
-            let who = request.identity?.displayName ?? "\(request.remoteAddress)"
-            logger.notice(
-              "denied: no rule of the access policy allows it",
-              metadata: ["right": "subscribe", "key": "\(key)", "by": "\(who)"])
+            denials.log(
+              .subscribe, on: key, by: request.identity, at: request.remoteAddress, logger)
             return nil
           }
           let shard = shards.first { $0.loop === loop }

@@ -88,11 +88,7 @@ struct GrapeAPI: Sendable {
     let name = String(decoding: key, as: UTF8.self)
     if access.decide(right, on: name, by: request.identity).isAllowed { return true }
     Counter(label: "grenache_denials_total", dimensions: [("right", right.rawValue)]).increment()
-    let key = text(key)
-    guard denials.isNew("\(right.rawValue) \(who(request)) \(key)") else { return false }
-    logger.notice(
-      "denied: no rule of the access policy allows it",
-      metadata: ["right": "\(right.rawValue)", "service": "\(key)", "by": "\(who(request))"])
+    denials.log(right, on: name, by: request.identity, at: request.remoteAddress, logger)
     return false
   }
 

@@ -90,7 +90,7 @@ struct RPCHTTPResponder: Sendable {
   private func denial(_ service: RPCService, _ request: HTTPServerRequest) -> String? {
     guard !dispatcher.allows(service.name, by: request.identity) else { return nil }
     return dispatcher.denied(
-      service.name, request.identity, at: request.remoteAddress, isWorthALine: false)
+      service.name, request.identity, at: request.remoteAddress, isWorthALine: true)
   }
 
   private func rpcRequest(

@@ -38,6 +38,16 @@ struct RPCDispatcher: Sendable {
   /// Whether who is nobody may call what is open to everybody.
   let admitsAnonymous: Bool
   let logger: Logger
+  private let denials = DenialLog()
+
+  init(
+    services: RPCServiceTable, access: AccessControl?, admitsAnonymous: Bool, logger: Logger
+  ) {
+    self.services = services
+    self.access = access
+    self.admitsAnonymous = admitsAnonymous
+    self.logger = logger
+  }
 
   /// Runs the handler, if the service has room for one call more; whatever it throws answers this call
   /// and touches no other.
@@ -88,19 +98,15 @@ struct RPCDispatcher: Sendable {
     return permissions.allow(service, by: peer)
   }
 
-  /// Counts a call that the access policy does not allow, and logs it if it is worth a line.
+  /// Counts a call that the access policy does not allow, and logs it if it may be worth a line: the
+  /// same one is logged once in a while.
   ///
   /// - Returns: what the caller is told.
   func denied(
     _ service: String, _ peer: PeerIdentity?, at address: SocketAddress, isWorthALine: Bool
   ) -> String {
     Counter(label: "grenache_denials_total", dimensions: [("right", "call")]).increment()
-    if isWorthALine {
-      let who = peer?.displayName ?? "\(address)"
-      logger.notice(
-        "denied: no rule of the access policy allows it",
-        metadata: ["right": "call", "service": "\(service)", "by": "\(who)"])
-    }
+    if isWorthALine { denials.log(.call, on: service, by: peer, at: address, logger) }
     return "\(RPCFault.notPermittedCode): \(service)"
   }
 

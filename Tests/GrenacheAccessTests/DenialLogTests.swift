@@ -1,0 +1,69 @@
+import GrenacheAccess
+import GrenacheIO
+import Logging
+import Synchronization
+import Testing
+
+/// Keeps the lines that are logged.
+private final class Lines: Sendable {
+  private let lines = Mutex<[String]>([])
+  var all: [String] { lines.withLock { $0 } }
+
+  var logger: Logger { Logger(label: "test") { _ in Handler(lines: self) } }
+
+  private struct Handler: LogHandler {
+    let lines: Lines
+    var logLevel = Logger.Level.notice
+    var metadata: Logger.Metadata = [:]
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+      get { metadata[key] }
+      set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+      let metadata = (event.metadata ?? [:]).sorted { $0.key < $1.key }
+      let text = metadata.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
+      lines.lines.withLock { $0.append("\(event.level) \(event.message) \(text)") }
+    }
+  }
+}
+
+@Suite("Denials are logged, and nobody floods the log with them")
+struct DenialLogTests {
+  @Test("a denial is logged once in a minute, and only so many are")
+  func bound() {
+    let log = DenialLog()
+    let start = MonotonicTime.now()
+    #expect(log.isNew("a", now: start))
+    #expect(!log.isNew("a", now: start + .seconds(59)))
+    #expect(log.isNew("a", now: start + .seconds(60)))
+    for number in 1..<DenialLog.denialsMax {
+      #expect(log.isNew("\(number)", now: start + .seconds(60)))
+    }
+    #expect(!log.isNew("one more", now: start + .seconds(60)))
+    #expect(log.isNew("one more", now: start + .seconds(120)))
+  }
+
+  @Test(
+    "a line has the right, the key and who it was; without a certificate, the port is no other who")
+  func line() throws {
+    let (log, lines) = (DenialLog(), Lines())
+    let now = MonotonicTime.now()
+    for port: UInt16 in [1_000, 1_001, 1_002] {
+      let address = try #require(SocketAddress(ip: "192.0.2.7", port: port))
+      log.log(.subscribe, on: "ne\nws", by: nil, at: address, now: now, lines.logger)
+    }
+    #expect(
+      lines.all == [
+        "notice denied: no rule of the access policy allows it "
+          + "by=192.0.2.7:1000 from=192.0.2.7:1000 right=subscribe service=ne\\u{a}ws"
+      ])
+    let other = try #require(SocketAddress(ip: "192.0.2.8", port: 1_000))
+    log.log(.subscribe, on: "ne\nws", by: nil, at: other, now: now, lines.logger)
+    log.log(
+      .call, on: String(repeating: "x", count: 5_000), by: nil, at: other, now: now, lines.logger)
+    #expect(lines.all.count == 3)
+    #expect(lines.all[2].utf8.count < 400)
+  }
+}
