@@ -109,8 +109,9 @@ struct GrapeCommand: AsyncParsableCommand {
       let isLoopback = host == "localhost" || SocketAddress(ip: host, port: 0)?.isLoopback == true
       try tls.checkPlaintext(listeningOnLoopback: isLoopback)
       configuration.host = host
+      configuration.allowsInsecurePlaintextOnTheNetwork = tls.insecurePlaintextOnTheNetwork
       // What anybody may announce is not to be spread unless that is confirmed.
-      if !tls.insecurePlaintextOnTheNetwork { configuration.dhtHost = "127.0.0.1" }
+      if tls.insecurePlaintextOnTheNetwork { configuration.dhtHost = "0.0.0.0" }
     }
     if let dhtBind {
       let isLoopback = SocketAddress(ip: dhtBind, port: 0)?.isLoopback == true

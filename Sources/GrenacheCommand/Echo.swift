@@ -35,6 +35,7 @@ struct Echo: AsyncParsableCommand {
       let context = try tls.configuration().map { try TLSContext($0) }
       try tls.checkPlaintext(listeningOnLoopback: address.isLoopback)
       if context == nil { logger.warning("plaintext: anybody may connect") }
+      context?.logInsecureOptions(role: "echo", logger)
       let server = EchoServer(
         address: address, context: context, threads: threads, messageBytes: messageBytes,
         logger: logger)

@@ -61,6 +61,7 @@ struct Pub: AsyncParsableCommand {
         throw CommandFailure(.usage, "--bind: \(configuration.host) is not an IP address.")
       }
       try grapes.tls.checkPlaintext(listeningOnLoopback: address.isLoopback)
+      configuration.allowsInsecurePlaintextOnTheNetwork = grapes.tls.insecurePlaintextOnTheNetwork
     }
     configuration.slowSubscribers = policy
     return configuration

@@ -61,6 +61,7 @@ struct Serve: AsyncParsableCommand {
       try checkPlaintext(host: bind ?? "127.0.0.1")
       var configuration = PeerRPCServerConfiguration.insecurePlaintext(port: port)
       configuration.host = bind ?? "127.0.0.1"
+      configuration.allowsInsecurePlaintextOnTheNetwork = grapes.tls.insecurePlaintextOnTheNetwork
       return configuration
     }
     var configuration = PeerRPCServerConfiguration(port: port, tls: tls)
@@ -69,6 +70,7 @@ struct Serve: AsyncParsableCommand {
       configuration.host = bind ?? "127.0.0.1"
       try checkPlaintext(host: configuration.host)
       configuration.acceptsInsecurePlaintextBesideTLS = true
+      configuration.allowsInsecurePlaintextOnTheNetwork = grapes.tls.insecurePlaintextOnTheNetwork
     }
     if let accessPolicy { configuration.access = try AccessControl(file: accessPolicy) }
     return configuration

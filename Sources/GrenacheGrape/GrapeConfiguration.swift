@@ -6,8 +6,8 @@ public import GrenacheTransport
 public struct GrapeConfiguration: Sendable {
   /// The certificates of the API; `nil` only through `insecurePlaintext`.
   public var tls: TLSConfiguration?
-  /// The address that the API listens on (default: all, IPv4 and IPv6), and, unless it is a wildcard,
-  /// under which this grape keeps what is announced to it.
+  /// The address that the API listens on (default: all, IPv4 and IPv6; with `insecurePlaintext`, IPv4's
+  /// loopback), and, unless it is a wildcard, under which this grape keeps what is announced to it.
   public var host: String?
   /// The port of the API; 0 lets the kernel choose.
   public var apiPort: UInt16
@@ -15,11 +15,15 @@ public struct GrapeConfiguration: Sendable {
   public var additionalListeners: [(host: String, port: UInt16)] = []
   /// The UDP port of the DHT; 0 lets the kernel choose.
   public var dhtPort: UInt16
-  /// The address that the DHT binds to (default: all IPv4 addresses, as existing grapes).
+  /// The address that the DHT binds to (default: all IPv4 addresses, as existing grapes; with
+  /// `insecurePlaintext`, loopback, lest what anybody may announce is spread).
   public var dhtHost = "0.0.0.0"
   /// The IPv6 address that the DHT binds to as well (BEP 32); `nil`, the default, for IPv4 alone. The
   /// port is that of IPv4.
   public var dhtHostIPv6: String?
+  /// Confirms that with `insecurePlaintext` API and DHT may be on other addresses than loopback, where
+  /// everybody who reaches them may announce anything (default: no; such an address is refused then).
+  public var allowsInsecurePlaintextOnTheNetwork = false
   /// Other grapes' DHT addresses to begin with.
   public var bootstrap: [Endpoint]
   /// How long an announcement is kept (default 120 s).
@@ -80,6 +84,8 @@ public struct GrapeConfiguration: Sendable {
     bootstrap = plaintextBootstrap
     tls = nil
     access = nil
+    host = "127.0.0.1"
+    dhtHost = "127.0.0.1"
   }
 
   /// The API in the clear: anybody may announce anything. For networks of existing plaintext peers

@@ -47,6 +47,7 @@ public final class GrapeNode: Service {
         policy.allowsSomething([.announce, .lookup, .put], to: peer)
       }
     }
+    let places = try await listeningPlaces()
     let group = try group ?? EventLoopGroup.shared()
     let store = try configuration.stateFolder.map { try GrapeStore(folder: $0, logger: logger) }
     let driver = try await makeDriver(
@@ -56,10 +57,7 @@ public final class GrapeNode: Service {
     let watches = await Self.makeWatches(driver, answers)
     var apis: [HTTPServer] = []
     do {
-      for (host, port) in [(configuration.host ?? "::", configuration.apiPort)]
-        + configuration.additionalListeners
-      {
-        let address = try await resolve(host, port)
+      for address in places {
         let api = makeAPI(driver, answers, dhtPort: dht.port, at: address)
         apis.append(try await makeServer(api, watches, context, at: address, group))
       }
@@ -77,6 +75,28 @@ public final class GrapeNode: Service {
     logger.info("shutting down")
     for api in apis { await api.shutDown(within: .seconds(2)) }
     await Self.stop(driver, watches, on: driver.loop)
+  }
+
+  /// Where the API listens.
+  ///
+  /// - Throws: `GrapeError` when anything would be in the clear beyond loopback without being confirmed,
+  ///   the DHT included.
+  private func listeningPlaces() async throws -> [SocketAddress] {
+    var places: [SocketAddress] = []
+    for (host, port) in [(configuration.host ?? "::", configuration.apiPort)]
+      + configuration.additionalListeners
+    {
+      places.append(try await resolve(host, port))
+    }
+    guard configuration.tls == nil else { return places }
+    let dht = [configuration.dhtHost, configuration.dhtHostIPv6].compactMap(\.self)
+      .compactMap { SocketAddress(ip: $0, port: configuration.dhtPort) }
+    for address in places + dht {
+      let refusal = InsecurePlaintext.refusal(
+        at: address, isConfirmed: configuration.allowsInsecurePlaintextOnTheNetwork)
+      if let refusal { throw GrapeError(refusal) }
+    }
+    return places
   }
 
   private func log(_ context: TLSContext?, _ apis: [HTTPServer], _ dht: SocketAddress) {

@@ -143,6 +143,15 @@ struct SecretsTests {
     let server = try GeneratedCertificates.directory("server")
     for (option, text) in [
       (["--openssl-provider", "no-such-provider"], "provider no-such-provider"),
+    let echo = try RunningCommand(
+      Programs.grenache,
+      [
+        "echo", "--port", "0", "--insecure-key-log", "\(folder.path)/keys", "--tls-dir",
+        try GeneratedCertificates.directory("worker"),
+      ])
+    _ = await echo.firstLine()
+    #expect(await echo.terminate() == 0)
+    #expect(echo.errors.contains("the keys of all connections are logged"))
       (["--openssl-provider", "default"], ""), (["--fips"], "provider fips"),
     ] {
       let ended = try await run(

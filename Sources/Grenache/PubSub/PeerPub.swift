@@ -11,10 +11,14 @@ public import ServiceLifecycle
 public struct PeerPubConfiguration: Sendable {
   /// The certificates; `nil` only through `insecurePlaintext`.
   public var tls: TLSConfiguration?
-  /// The address to listen on (default: all addresses, IPv4 and IPv6).
+  /// The address to listen on (default: all addresses, IPv4 and IPv6; with `insecurePlaintext`, IPv4's
+  /// loopback).
   public var host = "::"
   /// The port; 0 lets the kernel choose.
   public var port: UInt16
+  /// Confirms that plaintext may be listened for beyond loopback, where everybody who reaches the port may
+  /// use it (default: no; such an address is refused then).
+  public var allowsInsecurePlaintextOnTheNetwork = false
   /// Limits of connections.
   public var transport = HTTPServerConfiguration()
   /// Messages that may wait for one subscriber (default 1,024).
@@ -48,6 +52,7 @@ public struct PeerPubConfiguration: Sendable {
     port = plaintextPort
     tls = nil
     access = nil
+    host = "127.0.0.1"
     transport.stream.outputHighWaterBytes = 128 << 10
     transport.stream.outputLowWaterBytes = 32 << 10
   }
@@ -211,6 +216,12 @@ public final class PeerPub: Service {
     guard let address = SocketAddress(ip: configuration.host, port: configuration.port) else {
       throw GrenacheError(
         .invalidConfiguration, "the host to listen on must be an IP address: \(configuration.host)")
+    }
+    if context == nil,
+      let refusal = InsecurePlaintext.refusal(
+        at: address, isConfirmed: configuration.allowsInsecurePlaintextOnTheNetwork)
+    {
+      throw GrenacheError(.invalidConfiguration, refusal)
     }
     var transport = configuration.transport
     transport.webSocketOptions.subprotocols = [PubWire.subprotocol]

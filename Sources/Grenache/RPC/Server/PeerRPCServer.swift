@@ -10,7 +10,8 @@ public import ServiceLifecycle
 public struct PeerRPCServerConfiguration: Sendable {
   /// The certificates; `nil` only through `insecurePlaintext`.
   public var tls: TLSConfiguration?
-  /// The address to listen on (default: all addresses, IPv4 and IPv6).
+  /// The address to listen on (default: all addresses, IPv4 and IPv6; with `insecurePlaintext`, IPv4's
+  /// loopback).
   public var host = "::"
   /// The port; 0 lets the kernel choose.
   public var port: UInt16
@@ -33,8 +34,12 @@ public struct PeerRPCServerConfiguration: Sendable {
   public var drainDeadline = Duration.seconds(30)
   /// Whether callers without TLS are answered on the same port, told apart by their first byte: for
   /// the time in which a network moves from plaintext to TLS. They may call only what the access
-  /// policy opens to everybody, and everybody on the way reads and changes what is said.
+  /// policy opens to everybody, and everybody on the way reads and changes what is said. Beyond loopback
+  /// it wants `allowsInsecurePlaintextOnTheNetwork`.
   public var acceptsInsecurePlaintextBesideTLS = false
+  /// Confirms that plaintext may be listened for beyond loopback, where everybody who reaches the port may
+  /// use it (default: no; such an address is refused then).
+  public var allowsInsecurePlaintextOnTheNetwork = false
   /// Who may call what (default: whoever the roots vouch for may call everything); `nil` only
   /// through `insecurePlaintext`, where anybody may.
   public var access: AccessControl? = AccessControl()
@@ -51,6 +56,7 @@ public struct PeerRPCServerConfiguration: Sendable {
     port = plaintextPort
     tls = nil
     access = nil
+    host = "127.0.0.1"
   }
 
   /// No TLS at all: anybody may call, and everybody on the way reads and changes what is said. For
@@ -133,6 +139,12 @@ public final class PeerRPCServer: Service {
     guard let address = SocketAddress(ip: configuration.host, port: configuration.port) else {
       throw GrenacheError(
         .invalidConfiguration, "the host to listen on must be an IP address: \(configuration.host)")
+    }
+    if context == nil || configuration.acceptsInsecurePlaintextBesideTLS,
+      let refusal = InsecurePlaintext.refusal(
+        at: address, isConfirmed: configuration.allowsInsecurePlaintextOnTheNetwork)
+    {
+      throw GrenacheError(.invalidConfiguration, refusal)
     }
     var transport = configuration.transport
     transport.webSocketOptions.subprotocols = [RPCCallContext.subprotocol]
