@@ -220,6 +220,15 @@ package final class TLSEngine {
     return unsafe Unmanaged<TLSEngine>.fromOpaque(engine)._withUnsafeGuaranteedRef(body)
   }
 
+  /// What ALPN has agreed on (RFC 7301); empty for nothing, which is `http/1.1` as well. What a client has
+  /// not offered, OpenSSL does not take.
+  var applicationProtocol: [UInt8] {
+    var start: UnsafePointer<UInt8>?
+    var count: UInt32 = 0
+    unsafe SSL_get0_alpn_selected(ssl, &start, &count)
+    return unsafe Array(UnsafeBufferPointer(start: start, count: Int(count)))
+  }
+
   /// Called by OpenSSL in the handshake, with the chain that the peer has presented.
   func verify(_ store: OpaquePointer) -> Bool {
     guard let leaf = unsafe X509_STORE_CTX_get0_cert(store) else { return false }

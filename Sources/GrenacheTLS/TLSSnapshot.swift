@@ -81,6 +81,10 @@ package final class TLSSnapshot: Sendable {
     mainServer = try Self.makeServer(material, configuration, isChecked)
     unsafe client = try Self.makeContext(TLS_client_method(), material, configuration, isChecked)
     unsafe SSL_CTX_set_verify(client, SSL_VERIFY_PEER, nil)
+    let offered = [UInt8(Self.applicationProtocol.count)] + Self.applicationProtocol
+    guard unsafe SSL_CTX_set_alpn_protos(client, offered, UInt32(offered.count)) == 0 else {
+      throw Self.failure("the application protocol")
+    }
     if !further.isEmpty || chooser != nil {
       unsafe grenache_ctx_on_server_name(server, chooseIdentity)
     }
