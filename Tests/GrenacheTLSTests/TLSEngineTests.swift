@@ -271,6 +271,78 @@ struct IdentityTests {
     #expect((ServicePattern(uri: uri)?.covers(service) ?? false) == covers)
   }
 
+  @Test(
+    "P19 names as certificates really bear them: NUL, case, wildcards, IDN, addresses as text",
+    arguments: [
+      (["localhost"], "localhost", true), (["LocalHost"], "lOCALHOST", true),
+      (["localhost\0.evil.test"], "localhost", false),
+      (["evil.test\0localhost"], "localhost", false),
+      (["localhost\0"], "localhost", false), (["\0localhost"], "localhost", false),
+      (["*.a.test"], "x.a.test", true), (["*.a.test"], "x.y.a.test", false),
+      (["*.a.test"], "a.test", false), (["*.test"], "a.test", false), (["*"], "localhost", false),
+      (["x*.a.test"], "xy.a.test", false), (["x.*.test"], "x.a.test", false),
+      (["xn--bcher-kva.test"], "xn--bcher-kva.test", true),
+      (["xn--bcher-kva.test"], "XN--BCHER-KVA.test", true),
+      (["b\u{fc}cher.test"], "b\u{fc}cher.test", false),
+      (["b\u{fc}cher.test"], "xn--bcher-kva.test", false), (["127.0.0.1"], "127.0.0.1", false),
+      (["localhost "], "localhost", false), (["localhost."], "localhost", false),
+      (["evil.test\0", "localhost"], "localhost", true), ([], "host", false),
+    ])
+  func realNames(_ names: [String], _ host: String, _ isAccepted: Bool) throws {
+    let server = try authority.authority.configuration(
+      for: .init(commonName: host, dnsNames: names))
+    let pair = try EnginePair(
+      client: authority.client(), server: server, verification: .name(host))
+    pair.run()
+    #expect(pair.client.isDone == isAccepted)
+    guard !isAccepted else { return }
+    let failure = try #require(pair.client.failure)
+    #expect(failure.code == .nameMismatch)
+    // What is no name is not shown as one, either.
+    #expect(failure.presentedNames.allSatisfy { !$0.utf8.contains { $0 <= 0x20 || $0 >= 0x7f } })
+  }
+
+  @Test(
+    "P19 service URIs as certificates really bear them",
+    arguments: [
+      ("grenache:rpc_test", true), ("grenache:rpc_test\0", false),
+      ("grenache:rpc_test\0.evil", false), ("grenache:evil\0rpc_test", false),
+      ("grenache:rpc_test%00", false), ("GRENACHE:rpc_test", true), ("grenache:RPC_TEST", false),
+      ("grenache:rpc%5Ftest", true), ("grenache:rpc_*", true), ("grenache:*_test", false),
+      ("grenache:rpc_test#a", false), ("grenache:r\u{440}c_test", false),
+    ])
+  func realServices(_ uri: String, _ isAccepted: Bool) throws {
+    var leaf = CertificateAuthority.Leaf(commonName: "rpc_test")
+    leaf.uris = [uri]
+    let server = try authority.authority.configuration(for: leaf)
+    let pair = try EnginePair(
+      client: authority.client(), server: server, verification: .service("rpc_test"))
+    pair.run()
+    #expect(pair.client.isDone == isAccepted)
+    if !isAccepted { #expect(pair.client.failure?.code == .nameMismatch) }
+  }
+
+  @Test("P19 a subject of several values in one place names nobody: host, service, address")
+  func multivaluedSubject() throws {
+    let server = try GeneratedCertificates.configuration("multivalued")
+    let client = try GeneratedCertificates.configuration("client")
+    for (verification, isAccepted) in [
+      (PeerVerification.anyPeerThatTheRootsVouchFor, true), (.name("localhost"), false),
+      (.name("127.0.0.1"), false), (.service("rpc_test", address: "localhost"), false),
+    ] {
+      let pair = try EnginePair(client: client, server: server, verification: verification)
+      pair.run()
+      #expect(pair.client.isDone == isAccepted, "\(verification)")
+      if isAccepted {
+        let identity = try #require(pair.client.engine.peerIdentity)
+        #expect(identity.subject.contains("+"), "\(identity.subject)")
+        #expect(identity.names.isEmpty && identity.services.isEmpty)
+      } else {
+        #expect(pair.client.failure?.code == .nameMismatch)
+      }
+    }
+  }
+
   @Test("every name survives its way into a URI", arguments: ["a", "a b", "ä/*?%", "rest:x", "*"])
   func uriRoundTrip(_ name: String) {
     let pattern = ServicePattern(uri: ServicePattern.uri(for: name))
