@@ -30,13 +30,13 @@ final class RunningCommand: Sendable {
   private let errorText = Transcript()
   private let errorsEnd: AsyncStream<Never>
 
-  init(_ path: String, _ arguments: [String]) throws {
+  init(_ path: String, _ arguments: [String], environment: [String: String] = [:]) throws {
     let process = Process()
     process.executableURL = URL(filePath: path)
     process.arguments = arguments
     process.environment = ProcessInfo.processInfo.environment.filter {
       !$0.key.hasPrefix("GRENACHE_")
-    }
+    }.merging(environment) { $1 }
     process.standardInput = input
     let output = Pipe()
     let errors = Pipe()
@@ -148,8 +148,10 @@ func run(_ path: String, _ arguments: String...) async throws -> Ended {
 }
 
 /// The same, for arguments in a list.
-func run(_ path: String, _ arguments: [String]) async throws -> Ended {
-  let command = try RunningCommand(path, arguments)
+func run(
+  _ path: String, _ arguments: [String], environment: [String: String] = [:]
+) async throws -> Ended {
+  let command = try RunningCommand(path, arguments, environment: environment)
   command.closeInput()
   return await command.end()
 }

@@ -76,6 +76,13 @@ struct SecretsTests {
       Programs.curl, "-s", "-i", "-k", "--cert", "\(client)/cert.pem", "--key",
       "\(client)/key.pem", "https://\(address)/healthz")
     transcript += garbage.output + refused.output
+    for page in ["metrics", "status", "healthz"] {
+      let shown = try await run(
+        Programs.curl, "-s", "-k", "--cert", "\(client)/cert.pem", "--key", "\(client)/key.pem",
+        "https://\(member("api", of: api))/\(page)")
+      #expect(shown.output.count > (page == "healthz" ? 0 : 50), "\(page): \(shown.errors)")
+      transcript += shown.output
+    }
     #expect(refused.output.contains("HTTP/1.1 "))
     for command in [grape, worker] {
       let status = await command.terminate()
@@ -136,13 +143,6 @@ struct SecretsTests {
     for line in keys.split(separator: "\n") {
       #expect(!worker.errors.contains(line.split(separator: " ")[2]))
     }
-  }
-
-  @Test("providers: one that is missing is named, whether asked for by name or for FIPS")
-  func providers() async throws {
-    let server = try GeneratedCertificates.directory("server")
-    for (option, text) in [
-      (["--openssl-provider", "no-such-provider"], "provider no-such-provider"),
     let echo = try RunningCommand(
       Programs.grenache,
       [
@@ -152,6 +152,13 @@ struct SecretsTests {
     _ = await echo.firstLine()
     #expect(await echo.terminate() == 0)
     #expect(echo.errors.contains("the keys of all connections are logged"))
+  }
+
+  @Test("providers: one that is missing is named, whether asked for by name or for FIPS")
+  func providers() async throws {
+    let server = try GeneratedCertificates.directory("server")
+    for (option, text) in [
+      (["--openssl-provider", "no-such-provider"], "provider no-such-provider"),
       (["--openssl-provider", "default"], ""), (["--fips"], "provider fips"),
     ] {
       let ended = try await run(
