@@ -1,9 +1,19 @@
 /*
  * OpenSSL for Swift: what its headers offer as macros only, as functions; the BIO over memory that an
  * event loop lends; and a few calls whose C form Swift cannot use. No policy: every choice is made by
- * the caller. Builds against OpenSSL 3.0 and newer.
+ * the caller.
+ *
+ * Builds against OpenSSL 3.0 and newer, and needs no guards by version: everything that is called is in
+ * 3.0 and deprecated in no later 3.x (it compiles with -DOPENSSL_API_COMPAT=30000
+ * -DOPENSSL_NO_DEPRECATED). What newer versions add, such as the hybrid group of 3.5, is asked for by name
+ * at run time, by OpenSSL_version_num.
  */
 #pragma once
+
+#include <openssl/opensslv.h>
+#if OPENSSL_VERSION_NUMBER < 0x30000000L
+#error "OpenSSL 3.0 or newer is needed"
+#endif
 
 #include <openssl/core_names.h>
 #include <openssl/err.h>
