@@ -25,10 +25,12 @@ struct RoundTripEstimator: Sendable {
   /// Whether any answer has come yet.
   var isEmpty: Bool { smoothed == nil }
 
-  /// When the answer of a node is slow whose own round trip is `known`.
+  /// When the answer of a node is slow whose own round trip is `known`. Whoever stores something goes on
+  /// without those that are: the doubt is in their favour.
   func slowAfter(known: RoundTrip?, _ configuration: DHTConfiguration) -> Duration {
     guard let smoothed else { return configuration.slowAfter }
-    let expected = max(smoothed + variation * 4, most(of: known) ?? .zero)
+    let own = known.map { $0.smoothed + $0.variation * 4 } ?? .zero
+    let expected = max(smoothed + variation * 4, own)
     return min(max(expected, configuration.slowAfterMin), configuration.slowAfter)
   }
 
