@@ -70,7 +70,9 @@ struct Probe: AsyncParsableCommand {
       lines += peer.names.map { "name     \($0)" }
       lines.append("expires  \(DateText.of(peer.notAfter))")
       lines.append("spki     \(Digest.hex(peer.publicKeySHA256))")
-      lines.append("chain    \(peer.chain.count) certificates")
+      lines += peer.certificates.enumerated().map { place, one in
+        "chain    \(place): \(one.subject), by \(one.issuer), until \(DateText.of(one.notAfter))"
+      }
     }
     if let resumes = report.resumes { lines.append("resumes  \(resumes ? "yes" : "no")") }
     return lines.isEmpty ? "no handshake" : lines.joined(separator: "\n")
@@ -89,7 +91,12 @@ struct Probe: AsyncParsableCommand {
       object["names"] = peer.names.map(\.description)
       object["notAfter"] = peer.notAfter
       object["spki"] = Digest.hex(peer.publicKeySHA256)
-      object["chain"] = peer.chain.count
+      object["chain"] = peer.certificates.map { one in
+        [
+          "subject": one.subject, "issuer": one.issuer, "notAfter": one.notAfter,
+          "sha256": Digest.hex(one.fingerprintSHA256),
+        ] as [String: Any]
+      }
     }
     if let resumes = report.resumes { object["resumes"] = resumes }
     if let failure = report.failure {

@@ -55,6 +55,18 @@ public struct CertificateFile: Hashable, Sendable {
 }
 
 extension CertificateFile.Certificate {
+  /// What DER says; `nil` when it is no certificate.
+  init?(der: [UInt8]) {
+    let certificate = unsafe der.withUnsafeBufferPointer { buffer in
+      var start = buffer.baseAddress
+      return unsafe d2i_X509(nil, &start, buffer.count)
+    }
+    ERR_clear_error()
+    guard let certificate = unsafe certificate else { return nil }
+    let handle = unsafe OpenSSLHandle.certificate(certificate)
+    unsafe self.init(handle.pointer)
+  }
+
   init(_ certificate: OpaquePointer) {
     let identity = unsafe PeerIdentity(certificate: certificate, chain: [])
     subject = identity.subject

@@ -41,6 +41,9 @@ public struct PeerIdentity: Hashable, Sendable {
   /// The certificates that the peer presented, leaf first, as DER.
   public let chain: [[UInt8]]
 
+  /// What the certificates of `chain` say, leaf first; one that cannot be read is left out.
+  public var certificates: [CertificateFile.Certificate] { chain.compactMap { .init(der: $0) } }
+
   /// The services that URIs `grenache:<service>` name, patterns with a final `*` among them.
   public var services: [String] {
     names.compactMap { name in

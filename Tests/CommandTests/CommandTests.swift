@@ -153,6 +153,11 @@ struct CommandTests {
       try certificates("client"))
     #expect(good.status == 0)
     #expect(member("version", of: good.output) == "TLSv1.3")
+    let object = try #require(
+      try JSONSerialization.jsonObject(with: Data(good.output.utf8)) as? [String: Any])
+    let chain = try #require(object["chain"] as? [[String: Any]])
+    #expect(chain.first?["subject"] as? String == object["subject"] as? String)
+    #expect(chain.first?["issuer"] as? String == object["issuer"] as? String)
     let refused = try await run(
       Programs.grenache, "tls", "probe", address, "--service", "rpc_test", "--tls-dir",
       try certificates("unknown-ca"))

@@ -146,6 +146,14 @@ struct WebSocketProbe: Sendable {
     await loop.run { loop in bound.get(on: loop).1.close(code, reason: reason, on: loop) }
   }
 
+  /// SHA-256 of the certificate that the server has presented.
+  var fingerprint: [UInt8]? {
+    get async {
+      let bound = bound
+      return await loop.run { loop in bound.get(on: loop).1.identity?.fingerprintSHA256 }
+    }
+  }
+
   var isCompressed: Bool {
     get async {
       let bound = bound
