@@ -61,6 +61,8 @@ struct Grapes: AsyncParsableCommand {
       apiPort: 0, dhtPort: 0, bootstrap: known, tls: .directory(certificates))
     configuration.host = "127.0.0.1"
     configuration.dhtHost = "127.0.0.1"
+    // One caller announces everything here.
+    configuration.announcementsPerCallerMax = .max
     return configuration
   }
 }
