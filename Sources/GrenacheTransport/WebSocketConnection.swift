@@ -51,7 +51,8 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   /// The reason of the close frame, with 1008, that a peer gets which may do nothing any more.
   package static let refusal = "ERR_NOT_PERMITTED"
 
-  /// With more output than this waiting, pings are answered once it has been sent.
+  /// With more output than this waiting, pings are answered once it has been sent, or has been full and
+  /// no longer is.
   static let outputBesidePongsMax = 1 << 10
 
   /// Who is at the other end; `nil` without TLS or certificate.
@@ -240,10 +241,16 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   }
 
   func streamDrained(on loop: isolated EventLoop) {
+    // First: a handler that always has more to send would let nothing be empty again.
+    sendPendingPong(on: loop)
     handler?.drained(self, on: loop)
   }
 
   func streamEmptied(on loop: isolated EventLoop) {
+    sendPendingPong(on: loop)
+  }
+
+  private func sendPendingPong(on loop: isolated EventLoop) {
     guard let payload = pendingPong else { return }
     pendingPong = nil
     guard isOpen else { return }

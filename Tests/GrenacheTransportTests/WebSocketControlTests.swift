@@ -17,6 +17,32 @@ private final class BurstHandler: WebSocketHandler {
   }
 }
 
+/// Answers a message with so many that its output is not empty before the last has been sent.
+private final class StreamHandler: WebSocketHandler {
+  static let messages = 64
+  private var left = 0
+
+  func received(
+    _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
+    on loop: isolated EventLoop
+  ) {
+    left = Self.messages
+    send(connection, on: loop)
+  }
+
+  func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
+    send(connection, on: loop)
+  }
+
+  private func send(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
+    while left > 0, !connection.isOutputFull {
+      left -= 1
+      connection.send(
+        .binary, [UInt8](repeating: 7, count: BurstHandler.bytes).span, on: loop)
+    }
+  }
+}
+
 @Suite("P10 Control frames on a connection (RFC 6455 §5.5)")
 struct WebSocketControlTests {
   @Test("§5.5.3 one pong waits behind output that is not read: the one for the latest ping")
@@ -39,6 +65,24 @@ struct WebSocketControlTests {
       await connection.send(clientFrame(9, [1]) + clientFrame(9, [2]))
       let more = await connection.received { bytes, _ in bytes.suffix(3) == [0x8a, 1, 2] }
       #expect(more.body.dropFirst(size + 127) == [0x8a, 1, 1, 0x8a, 1, 2])
+    }
+  }
+
+  @Test("§5.5.2 a ping is answered while there is always more to send")
+  func pongWithinStream() async throws {
+    try await withServer(openWebSocket: { _, _ in StreamHandler() }) { server in
+      let connection = try await RawConnection(to: server.localAddress, reads: false)
+      await connection.send(
+        Array(webSocketUpgrade.utf8) + clientFrame(2, [1]) + clientFrame(9, [0x70]))
+      await connection.startReading()
+      let pong: [UInt8] = [0x8a, 1, 0x70]
+      let size = StreamHandler.messages * (10 + BurstHandler.bytes) + pong.count
+      let answer = await connection.received(within: .seconds(30)) { bytes, _ in
+        bytes.count > size
+      }
+      #expect(answer.body.count == size)
+      let place = answer.body.firstRange(of: pong)?.lowerBound
+      #expect(place.map { $0 < answer.body.startIndex + size / 2 } == true)
     }
   }
 
