@@ -117,11 +117,18 @@ package struct DHTConfiguration: Hashable, Sendable {
 
   /// Whether addresses of that network are limited in number.
   func limitsPrefix(of host: DHTHost) -> Bool {
-    !host.isLoopback && (limitsLocalPrefixes || !host.isLocal)
+    host.isLimited(limitsLocalPrefixes)
   }
 
   /// Whether a node may be known by that identifier there.
   func accepts(_ contact: DHTContact) -> Bool {
     !checksNodeIDs || contact.id.isAllowed(at: contact.address.host)
+  }
+}
+
+extension DHTHost {
+  /// Whether of its network only so many may take part.
+  func isLimited(_ limitsLocalPrefixes: Bool) -> Bool {
+    !isLoopback && (limitsLocalPrefixes || !isLocal)
   }
 }

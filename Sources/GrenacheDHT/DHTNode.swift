@@ -83,9 +83,12 @@ package struct DHTNode: Sendable {
 
   /// When `timerFired` is to be called next.
   package var nextDeadline: Duration {
-    let next = maintenance.nextDeadline
-    guard let query = transactions.nextDeadline else { return next }
-    return min(next, query)
+    // It changes nothing; but to be merely read, the node of a driver is copied for each datagram.
+    mutating get {
+      let next = maintenance.nextDeadline
+      guard let query = transactions.nextDeadline else { return next }
+      return min(next, query)
+    }
   }
 
   /// Does what is due at `now`.
@@ -134,7 +137,7 @@ package struct DHTNode: Sendable {
     guard transactions.count < configuration.outstandingMax,
       configuration.families.contains(family)
     else { return false }
-    let roundTrip = id.flatMap { tables[family].roundTrip(to: $0) }
+    let roundTrip = tables.roundTrip(to: id, family)
     let transaction = transactions.begin(
       Transactions.Query(
         address, id: id, purpose, sentAt: now,

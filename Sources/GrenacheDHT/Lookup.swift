@@ -281,19 +281,22 @@ struct Lookup: Sendable {
 /// Counts how many nodes of a network take part, where that is limited.
 struct PrefixCount {
   private var seen: [UInt64] = []
-  private let configuration: DHTConfiguration
+  // Not the configuration itself: these are made for each datagram, and to copy it costs more than to count.
+  private let limitsLocalPrefixes: Bool
+  private let nodesPerPrefixMax: Int
 
   init(_ configuration: DHTConfiguration) {
-    self.configuration = configuration
+    limitsLocalPrefixes = configuration.limitsLocalPrefixes
+    nodesPerPrefixMax = configuration.nodesPerPrefixMax
   }
 
   /// Whether one more of that network may take part, which it does then.
   mutating func admits(_ host: DHTHost) -> Bool {
-    guard configuration.limitsPrefix(of: host) else { return true }
+    guard host.isLimited(limitsLocalPrefixes) else { return true }
     let prefix = host.prefix
     var count = 0
     for one in seen where one == prefix { count += 1 }
-    guard count < configuration.nodesPerPrefixMax else { return false }
+    guard count < nodesPerPrefixMax else { return false }
     seen.append(prefix)
     return true
   }

@@ -309,6 +309,14 @@ struct RoutingTables: Sendable {
     _modify { if family == .ipv4 { yield &ipv4 } else { yield &ipv6 } }
   }
 
+  func roundTrip(to id: NodeID?, _ family: DHTFamily) -> RoundTrip? {
+    guard let id else { return nil }
+    switch family {
+    case .ipv4: return ipv4.roundTrip(to: id)
+    case .ipv6: return ipv6.roundTrip(to: id)
+    }
+  }
+
   var count: Int { ipv4.count + ipv6.count }
   var contacts: [DHTContact] { ipv4.contacts + ipv6.contacts }
 }

@@ -19,7 +19,7 @@ struct Transactions: Sendable {
     fileprivate(set) var slowAt: Duration
     let deadline: Duration
     fileprivate var stage = Stage.waiting
-    fileprivate(set) var tag: [UInt8] = []
+    fileprivate var tag: UInt32 = 0
 
     init(
       _ address: DHTAddress, id: NodeID?, _ purpose: Purpose, sentAt: Duration, late: Duration,
@@ -41,8 +41,10 @@ struct Transactions: Sendable {
   fileprivate enum Stage { case waiting, late, slow }
 
   /// A number and what nobody can guess: an answer with a forged source does not know it.
-  static let identifierBytes = 2 + tagBytes
-  private static let tagBytes = 4
+  static let identifierBytes = 6
+  /// What is due is looked for no more often than this: that looks at all queries, and whoever does not
+  /// answer could make it as often as there are queries.
+  static let resolution = Duration.milliseconds(2)
 
   private var queries: [UInt16: Query] = [:]
   private var lastNumber: UInt16 = 0
@@ -71,23 +73,30 @@ struct Transactions: Sendable {
     query.tag = takeTag()
     queries[lastNumber] = query
     nextDeadline = min(nextDeadline ?? query.nextAt, query.nextAt)
-    return [UInt8(lastNumber >> 8), UInt8(lastNumber & 255)] + query.tag
+    var identifier: [UInt8] = []
+    identifier.reserveCapacity(Self.identifierBytes)
+    identifier.append(bigEndian: UInt64(lastNumber), count: 2)
+    identifier.append(bigEndian: UInt64(query.tag), count: 4)
+    return identifier
   }
 
-  private mutating func takeTag() -> [UInt8] {
+  private mutating func takeTag() -> UInt32 {
     tagsMade &+= 1
-    var bytes = secret
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(secret.count + 8)
+    bytes += secret
     bytes.append(bigEndian: tagsMade, count: 8)
-    return Array(sha1(bytes).prefix(Self.tagBytes))
+    return sha1(bytes).prefix(4).reduce(0) { $0 << 8 | UInt32($1) }
   }
 
   /// Ends the query that a response from `address` answers: the identifier and the IP address must fit,
   /// and so must the port, lest a neighbour behind the same address answers for another.
   mutating func end(_ transaction: [UInt8], from address: DHTAddress) -> Query? {
     guard transaction.count == Self.identifierBytes else { return nil }
-    let number = UInt16(transaction[0]) << 8 | UInt16(transaction[1])
+    let identifier = transaction.reduce(0) { $0 << 8 | UInt64($1) }
+    let number = UInt16(truncatingIfNeeded: identifier >> 32)
     guard let query = queries[number], query.address == address,
-      transaction.dropFirst(2).elementsEqual(query.tag)
+      query.tag == UInt32(truncatingIfNeeded: identifier)
     else { return nil }
     queries[number] = nil
     if queries.isEmpty { nextDeadline = nil }
@@ -127,6 +136,7 @@ struct Transactions: Sendable {
       }
       nextDeadline = min(nextDeadline ?? query.nextAt, query.nextAt)
     }
+    nextDeadline = nextDeadline.map { max($0, now + Self.resolution) }
     due.sort { ($0.query.sentAt, $0.number) < ($1.query.sentAt, $1.number) }
     for (number, query) in due {
       if query.deadline <= now {

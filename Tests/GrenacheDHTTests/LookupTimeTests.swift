@@ -72,6 +72,29 @@ struct LookupTimeTests {
     #expect(due(9_000) == [[], [], [3]] && transactions.count == 0)
   }
 
+  @Test("however many queries nobody answers, what is due is looked for every 2 ms at most")
+  func resolution() {
+    var generator = SeededGenerator(seed: 2)
+    var transactions = Transactions(sha1: { simulatedHash($0, count: 20) }, using: &generator)
+    for number in 0..<1_000 {
+      let sentAt = Duration.microseconds(100 * number)
+      _ = transactions.begin(
+        Transactions.Query(
+          DHTAddress(ip: 1, port: 1), id: nil, .lookup(1), sentAt: sentAt,
+          late: .milliseconds(100), slow: .milliseconds(200), timeout: .seconds(2)))
+    }
+    var (late, slow, expired, looks) = (0, 0, 0, 0)
+    while let next = transactions.nextDeadline {
+      let due = transactions.due(at: next)
+      (late, slow, expired) = (
+        late + due.late.count, slow + due.slow.count, expired + due.expired.count
+      )
+      looks += 1
+    }
+    #expect((late, slow, expired) == (1_000, 1_000, 1_000))
+    #expect(looks <= 3 * 51, "100 ms of each kind")
+  }
+
   @Test("beside a late node another is asked, but none further away than 20; its answer counts")
   func places() {
     var configuration = configuration
