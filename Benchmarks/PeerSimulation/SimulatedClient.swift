@@ -33,8 +33,7 @@ final class SimulatedClient {
   private let timeline: Timeline
   private let network: CallNetwork
   private var cache = LookupCache(age: .seconds(10), entriesMax: 10)
-  private var budget: RetryBudget
-  private let group = RPCWorkerGroup<SimulatedCandidate>(warmMax: 5)
+  private let group: RPCWorkerGroup<SimulatedCandidate>
   private var candidates: [Endpoint: SimulatedCandidate] = [:]
   private var waiting: [(GrenacheError?) -> Void] = []
   private var isLookingUp = false
@@ -42,7 +41,8 @@ final class SimulatedClient {
   init(_ network: CallNetwork, burstMax: Int) {
     self.network = network
     timeline = network.timeline
-    budget = RetryBudget(ratio: 0.1, burstMax: burstMax)
+    group = RPCWorkerGroup(
+      warmMax: 5, retries: RetryBudget(ratio: 0.1, burstMax: burstMax))
   }
 
   /// Whether no call is with any worker.
@@ -51,7 +51,7 @@ final class SimulatedClient {
   }
 
   func call(_ call: SimulatedCall, _ done: @escaping Completion) {
-    budget.deposit()
+    group.retries.deposit()
     var isOver = false
     let once: Completion = { error in
       guard !isOver else { return }
@@ -73,7 +73,7 @@ final class SimulatedClient {
       attempt(call, worker) { [self] error in
         guard let error else { return done(nil) }
         let failure = plan.failed(
-          error, at: worker, budget: &budget, now: timeline.now, using: &timeline.generator)
+          error, at: worker, now: timeline.now, using: &timeline.generator)
         if let failure { return done(failure) }
         resolve(call, done) { self.step(call, plan, done) }
       }

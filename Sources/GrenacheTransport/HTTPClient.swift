@@ -1,3 +1,4 @@
+internal import DequeModule
 package import GrenacheFraming
 package import GrenacheIO
 package import GrenacheTLS
@@ -44,7 +45,18 @@ package final class HTTPClient {
     var idle: [HTTPClientConnection] = []
     /// Connections that exist or are being made.
     var count = 0
-    var waiting: [LoopPromise<Void>] = []
+    var waiting: Deque<Waiter> = []
+  }
+
+  /// A request that waits for its turn. What it gets then nobody who came later can take.
+  private final class Waiter {
+    enum Turn {
+      /// A connection, or the place of one that is gone.
+      case place
+      case closed
+    }
+    let promise = LoopPromise<Turn>()
+    var connection: HTTPClientConnection?
   }
 
   /// - Parameter context: the certificates; `nil` connects in the clear.
@@ -58,16 +70,20 @@ package final class HTTPClient {
   /// A kept connection that turns out to be closed before any byte of the answer is replaced by a new
   /// one, provided that `isRetryable` says that the request may reach the server twice.
   ///
-  /// - Parameter prepare: adds what is known only when a connection is there, such as the time left.
+  /// - Parameters:
+  ///   - connectDeadline: when a new connection has to be there, if sooner.
+  ///   - mayRepeat: asked before a request that is retryable is sent again.
+  ///   - prepare: adds what is known only when a connection is there, such as the time left.
   package func send(
     _ request: HTTPClientRequest, to destination: Destination, by deadline: MonotonicTime,
-    isRetryable: Bool, on loop: isolated EventLoop,
+    isRetryable: Bool, connectingBy connectDeadline: MonotonicTime? = nil,
+    mayRepeat: () -> Bool = { true }, on loop: isolated EventLoop,
     prepare: ((inout HTTPClientRequest) -> Void)? = nil
   ) async throws(TransportError) -> HTTPClientResponse {
     let began = closings
     while true {
       let (connection, isReused) = try await connection(
-        to: destination, since: began, by: deadline, on: loop)
+        to: destination, since: began, by: deadline, connectingBy: connectDeadline, on: loop)
       guard closings == began else {
         // While the connection was being made.
         connection.close(on: loop)
@@ -85,7 +101,7 @@ package final class HTTPClient {
         connection.close(on: loop)
         release(connection, to: destination, on: loop)
         guard isReused, isRetryable, error.code == .connectionClosed,
-          !connection.hasReceivedBytes
+          !connection.hasReceivedBytes, mayRepeat()
         else { throw error }
         // The others have been kept as long: the next connection is a new one.
         closeIdle(to: destination, on: loop)
@@ -120,8 +136,9 @@ package final class HTTPClient {
   package func close(on loop: isolated EventLoop) {
     closings += 1
     for destination in pools.keys {
+      // First of all: what closes now makes no room for them.
+      while let turn = nextWaiting(for: destination) { turn.promise.fulfil(.closed, on: loop) }
       closeIdle(to: destination, on: loop)
-      for turn in pools[destination]?.waiting ?? [] { turn.fulfil((), on: loop) }
     }
     for connection in active.values { connection.abort(on: loop) }
   }
@@ -148,24 +165,27 @@ package final class HTTPClient {
 
   private func connection(
     to destination: Destination, since began: Int, by deadline: MonotonicTime,
-    on loop: isolated EventLoop
+    connectingBy connectDeadline: MonotonicTime?, on loop: isolated EventLoop
   ) async throws(TransportError) -> (HTTPClientConnection, isReused: Bool) {
-    while true {
-      guard closings == began else { throw Self.closed }
-      while let kept = pools[destination]?.idle.popLast() {
-        if kept.isUsable { return (kept, true) }
-        connectionGone(to: destination, on: loop)
-      }
-      // What is decided here is noted before the next `await`: others may run at each.
-      if pools[destination, default: Pool()].count < configuration.connectionsPerDestinationMax {
-        pools[destination, default: Pool()].count += 1
-        return (try await open(to: destination, by: deadline, on: loop), false)
-      }
-      let turn = try queue(for: destination)
-      try await wait(for: turn, destination, by: deadline, on: loop)
+    let connectDeadline = min(deadline, connectDeadline ?? deadline)
+    guard closings == began else { throw Self.closed }
+    while let kept = pools[destination]?.idle.popLast() {
+      if kept.isUsable { return (kept, true) }
+      connectionGone(to: destination, on: loop)
     }
+    // What is decided here is noted before the next `await`: others may run at each.
+    if pools[destination, default: Pool()].count < configuration.connectionsPerDestinationMax {
+      pools[destination, default: Pool()].count += 1
+      return (try await open(to: destination, by: connectDeadline, on: loop), false)
+    }
+    let turn = try queue(for: destination)
+    try await wait(for: turn, destination, by: deadline, on: loop)
+    // What closed meanwhile leaves its place.
+    if let kept = turn.connection, kept.isUsable { return (kept, true) }
+    return (try await open(to: destination, by: connectDeadline, on: loop), false)
   }
 
+  /// - Precondition: the connection that is made is counted already.
   private func open(
     to destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(TransportError) -> HTTPClientConnection {
@@ -183,24 +203,25 @@ package final class HTTPClient {
 
   private func queue(
     for destination: Destination
-  ) throws(TransportError) -> LoopPromise<Void> {
+  ) throws(TransportError) -> Waiter {
     let waiting = pools[destination]?.waiting.count ?? 0
     guard waiting < configuration.waitingMax else {
       throw TransportError(
         .limitReached, stage: .connect,
         message: "\(waiting) requests to \(destination.endpoint) wait already")
     }
-    let turn = LoopPromise<Void>()
+    let turn = Waiter()
     pools[destination]?.waiting.append(turn)
     return turn
   }
 
   private func wait(
-    for turn: LoopPromise<Void>, _ destination: Destination, by deadline: MonotonicTime,
+    for turn: Waiter, _ destination: Destination, by deadline: MonotonicTime,
     on loop: isolated EventLoop
   ) async throws(TransportError) {
-    switch await turn.wait(until: deadline, on: loop) {
-    case .value: return
+    switch await turn.promise.wait(until: deadline, on: loop) {
+    case .value(.place): return
+    case .value(.closed): throw Self.closed
     case .timedOut:
       throw TransportError(
         .timedOut, stage: .connect, message: "no free connection to \(destination.endpoint)")
@@ -214,9 +235,12 @@ package final class HTTPClient {
   ) {
     active[ObjectIdentifier(connection)] = nil
     if connection.isUsable {
+      if let next = nextWaiting(for: destination) {
+        next.connection = connection
+        return next.promise.fulfil(.place, on: loop)
+      }
       connection.becomeIdle(on: loop)
       pools[destination]?.idle.append(connection)
-      wakeNext(destination, on: loop)
     } else {
       connection.close(on: loop)
       connectionGone(to: destination, on: loop)
@@ -224,19 +248,19 @@ package final class HTTPClient {
   }
 
   private func connectionGone(to destination: Destination, on loop: isolated EventLoop) {
+    if let next = nextWaiting(for: destination) { return next.promise.fulfil(.place, on: loop) }
     guard let count = pools[destination]?.count else { return }
     pools[destination]?.count = count - 1
-    wakeNext(destination, on: loop)
     if let pool = pools[destination], pool.count <= 0, pool.waiting.isEmpty {
       pools[destination] = nil
     }
   }
 
-  private func wakeNext(_ destination: Destination, on loop: isolated EventLoop) {
-    while let waiting = pools[destination]?.waiting, !waiting.isEmpty {
-      let next = pools[destination]?.waiting.removeFirst()
-      guard let next, !next.isOver else { continue }
-      return next.fulfil((), on: loop)
+  /// The request that has waited longest of those that still do.
+  private func nextWaiting(for destination: Destination) -> Waiter? {
+    while let next = pools[destination]?.waiting.popFirst() {
+      if !next.promise.isOver { return next }
     }
+    return nil
   }
 }

@@ -19,7 +19,8 @@ struct RPCDecisionTests {
   private let now = MonotonicTime(nanoseconds: 1_000)
 
   private func group(_ count: Int) -> RPCWorkerGroup<Candidate> {
-    let group = RPCWorkerGroup<Candidate>(warmMax: count)
+    let group = RPCWorkerGroup<Candidate>(
+      warmMax: count, retries: RetryBudget(ratio: 1, burstMax: 100))
     let endpoints = (1...count).map { Endpoint(host: "10.0.0.\($0)", port: 1) }
     group.update(endpoints) { _ in Candidate() }
     return group
@@ -63,7 +64,6 @@ struct RPCDecisionTests {
   @Test("a call is sent again as often as the limit says, not once more", arguments: [0, 1, 2])
   func retries(_ retriesMax: Int) {
     var generator = SeededGenerator(seed: 3)
-    var budget = RetryBudget(ratio: 1, burstMax: 100)
     let group = group(6)
     let limits = RPCCallLimits(
       isIdempotent: true, deadline: MonotonicTime(nanoseconds: .max), retriesMax: retriesMax)
@@ -76,8 +76,7 @@ struct RPCDecisionTests {
       }
       sent += 1
       failure = plan.failed(
-        GrenacheError(.connectionLost, "lost"), at: worker, budget: &budget, now: now,
-        using: &generator)
+        GrenacheError(.connectionLost, "lost"), at: worker, now: now, using: &generator)
     }
     #expect(failure?.code == .connectionLost)
     #expect(sent == retriesMax + 1)

@@ -1,6 +1,7 @@
 import GrenacheFraming
 import GrenacheIO
 import GrenacheTLS
+import Synchronization
 import TestSupport
 import Testing
 
@@ -33,6 +34,29 @@ private struct ClientProbe: Sendable {
       request, bound, destination, isRetryable, by: .now() + time, on: bound.loop)
   }
 
+  /// A request, another one that waits for its connection, and a third one in the turn in which the first
+  /// is answered.
+  func sendInTurn() async throws {
+    try await Self.sendInTurn(bound, destination, on: bound.loop)
+  }
+
+  private static func sendInTurn(
+    _ bound: LoopBound<HTTPClient>, _ destination: Destination, on loop: isolated EventLoop
+  ) async throws {
+    @Sendable func send(_ target: String, on loop: isolated EventLoop) async throws {
+      _ = try await bound.get(on: loop).send(
+        HTTPClientRequest(.get, target), to: destination, by: .now() + .seconds(10),
+        isRetryable: false, on: loop)
+    }
+    let first = Task {
+      try await send("/first", on: loop)
+      try await send("/late", on: loop)
+    }
+    let waits = Task { try await send("/waits", on: loop) }
+    try await first.value
+    try await waits.value
+  }
+
   func close() async {
     let bound = bound
     await bound.loop.run { loop in bound.get(on: loop).close(on: loop) }
@@ -49,6 +73,22 @@ private struct ClientProbe: Sendable {
 
 @Suite("HTTP client")
 struct HTTPClientTests {
+  @Test("who waits for a connection gets it before those who come later")
+  func turns() async throws {
+    let targets = Mutex<[String]>([])
+    try await withServer(respond: { request in
+      targets.withLock { $0.append(request.target) }
+      return HTTPServerResponse(.ok)
+    }) { server in
+      let client = try await ClientProbe(to: server.localAddress) {
+        $0.connectionsPerDestinationMax = 1
+      }
+      try await client.sendInTurn()
+      await client.close()
+    }
+    #expect(targets.withLock { $0 } == ["/first", "/waits", "/late"])
+  }
+
   private static let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
   private func withScript<Result>(

@@ -43,11 +43,15 @@ package struct RPCReplyEnvelope: Hashable, Sendable {
     return number
   }
 
-  /// The worker's error; `nil` for none. An empty text is none, as existing clients see it.
+  /// The worker's error; `nil` for none. What JavaScript takes for false is none, as existing clients see it.
   package func errorMessage(in message: Span<UInt8>) -> String? {
     guard let error else { return nil }
     let value = message.extracting(error)
-    if value.equals("null") || value.equals("\"\"") { return nil }
+    if value.equals("null") || value.equals("\"\"") || value.equals("false")
+      || value.equals("0")
+    {
+      return nil
+    }
     if value[0] == 0x22 { return JSONText.string(value.extracting(1..<(value.count - 1))) }
     return String(decoding: value.copy(), as: UTF8.self)
   }

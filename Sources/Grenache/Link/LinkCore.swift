@@ -82,6 +82,13 @@ package final class LinkCore {
     _ service: String, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> [Endpoint] {
     expire(service, on: loop)
+    return try await lookupOrKnown(service, by: deadline, on: loop)
+  }
+
+  /// Who announces `service`, or did when a grape was asked last, if none answers now.
+  func lookupOrKnown(
+    _ service: String, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> [Endpoint] {
     do throws(GrenacheError) {
       return try await lookup(service, by: deadline, on: loop)
     } catch {

@@ -1,3 +1,4 @@
+internal import GrenacheIO
 public import GrenacheTransport
 
 /// What one worker answered to a call that went to several.
@@ -26,7 +27,9 @@ extension PeerRPCClient {
     let time = timeout ?? options.timeout ?? configuration.callTimeout
     let clock = ContinuousClock()
     let end = clock.now + time
-    var workers = try await link.lookup(service, within: time)
+    let deadline = MonotonicTime.now() + time
+    let core = link.core
+    var workers = try await Self.workers(of: service, core, by: deadline, on: core.loop)
     guard !workers.isEmpty else {
       throw GrenacheError(.serviceNotFound, "no worker announces \(service)")
     }
@@ -54,5 +57,27 @@ extension PeerRPCClient {
       for await result in group { results.append(result) }
       return results
     }
+  }
+
+  /// The same with `Codable` payload and results; what cannot be decoded is that worker's `invalidReply`.
+  public func map<Payload: Encodable, Output: Decodable & Sendable>(
+    _ service: String, _ payload: Payload, as type: Output.Type = Output.self, limit: Int? = nil,
+    within timeout: Duration? = nil, options: RPCCallOptions = RPCCallOptions()
+  ) async throws(GrenacheError) -> [(worker: Endpoint, result: Result<Output, GrenacheError>)] {
+    let results = try await map(
+      service, try JSONCoding.encode(payload), limit: limit, within: timeout, options: options)
+    return results.map { one in
+      let decoded = one.result.flatMap { reply in
+        Result { () throws(GrenacheError) in try reply.decode(type) }
+      }
+      return (one.worker, decoded)
+    }
+  }
+
+  private static func workers(
+    of service: String, _ core: LoopBound<LinkCore>, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> [Endpoint] {
+    try await core.get(on: loop).lookupOrKnown(service, by: deadline, on: loop)
   }
 }

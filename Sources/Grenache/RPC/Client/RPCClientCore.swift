@@ -16,15 +16,19 @@ final class RPCClientCore {
   private var callsInFlight = 0
   /// How often the client has been closed: a call that began before is not sent again.
   private var closings = 0
-  private var retries: RetryBudget
+  /// What calls of workers that were named may have sent again; of others each service has its own.
+  private var namedRetries: RetryBudget
   private var generator = FastGenerator()
 
   init(link: Link, configuration: PeerRPCClientConfiguration) {
     self.link = link
     self.configuration = configuration
     http = RPCHTTPCaller(context: link.context, configuration: configuration)
-    retries = RetryBudget(
-      ratio: configuration.retryRatio, burstMax: configuration.retryBurstMax)
+    namedRetries = Self.retryBudget(configuration)
+  }
+
+  private static func retryBudget(_ configuration: PeerRPCClientConfiguration) -> RetryBudget {
+    RetryBudget(ratio: configuration.retryRatio, burstMax: configuration.retryBurstMax)
   }
 
   /// A worker by its address and by who it must be: a connection that was verified for one service
@@ -48,24 +52,28 @@ final class RPCClientCore {
     call.closings = closings
     callsInFlight += 1
     defer { callsInFlight -= 1 }
-    retries.deposit()
     if let worker = call.options.worker {
+      namedRetries.deposit()
       let named = self.worker(at: worker, call.service, isNamed: !call.isWorkerFound)
-      return try await named.call(call, by: call.limit, on: loop)
+      return try await named.call(
+        call, by: call.limit, mayRepeat: { self.namedRetries.withdraw() }, on: loop)
     }
     if let delay = call.options.hedgeDelay, call.options.isIdempotent {
       return try await hedge(call, after: delay, on: loop)
     }
     // Most calls need one attempt, and nothing but that.
     let group = try await group(for: call.service, worker: nil, by: call.deadline, on: loop)
+    group.retries.deposit()
     try checkOpen(call)
     guard
       let choice = group.choose(avoiding: [], at: loop.core.now, using: &generator)
     else { return try await attempts(call, plan(call), on: loop) }
     choice.warmUp?.warmUp(on: loop)
     let worker = choice.worker
+    call.hasOthers = group.workers.count > 1
     do throws(GrenacheError) {
-      return try await worker.call(call, by: call.limit, on: loop)
+      return try await worker.call(
+        call, by: call.limit, mayRepeat: { group.retries.withdraw() }, on: loop)
     } catch {
       guard call.closings == closings else { throw error }
       let plan = plan(call, tried: [worker])
@@ -130,7 +138,7 @@ final class RPCClientCore {
   private func failed(
     _ error: GrenacheError, _ worker: RPCWorker, _ plan: RPCCallPlan<RPCWorker>
   ) -> GrenacheError? {
-    plan.failed(error, at: worker, budget: &retries, now: .now(), using: &generator)
+    plan.failed(error, at: worker, now: .now(), using: &generator)
   }
 
   /// Sends the call to one worker after the other, as its plan says.
@@ -138,14 +146,18 @@ final class RPCClientCore {
     _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
     let service = call.service
+    var call = call
     var group = try await group(for: service, worker: nil, by: call.deadline, on: loop)
     while true {
       try checkOpen(call)
       switch plan.next(in: group, at: loop.core.now, using: &generator) {
       case .call(let worker, let next):
         next?.warmUp(on: loop)
+        call.hasOthers = group.workers.count > plan.tried.count
+        let retried = group
         do throws(GrenacheError) {
-          return try await worker.call(call, by: call.limit, on: loop)
+          return try await worker.call(
+            call, by: call.limit, mayRepeat: { retried.retries.withdraw() }, on: loop)
         } catch {
           guard call.closings == closings else { throw error }
           if let failure = failed(error, worker, plan) { throw failure }
@@ -165,6 +177,7 @@ final class RPCClientCore {
   private func hedge(
     _ call: RPCCall, after delay: Duration, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
+    groups[call.service]?.retries.deposit()
     let race = RPCRace()
     // Both know whom the other has called.
     let plan = plan(call)
@@ -189,7 +202,7 @@ final class RPCClientCore {
     _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
     let group = try await group(for: call.service, worker: nil, by: call.deadline, on: loop)
-    guard plan.hasOther(in: group), retries.withdraw() else { throw plan.unreachable }
+    guard plan.hasOther(in: group), group.retries.withdraw() else { throw plan.unreachable }
     return try await attempts(call, plan, on: loop)
   }
 
@@ -220,7 +233,7 @@ final class RPCClientCore {
     on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCWorkerGroup<RPCWorker> {
     if let worker {
-      let group = RPCWorkerGroup<RPCWorker>(warmMax: 1)
+      let group = RPCWorkerGroup<RPCWorker>(warmMax: 1, retries: namedRetries)
       group.update([worker]) { self.worker(at: $0, service, isNamed: true) }
       return group
     }
@@ -249,12 +262,20 @@ final class RPCClientCore {
     if let known = groups[service] {
       group = known
     } else {
-      group = RPCWorkerGroup(warmMax: configuration.activeWorkersMax)
+      group = RPCWorkerGroup(
+        warmMax: configuration.activeWorkersMax, retries: Self.retryBudget(configuration))
       if groups.count >= Self.workersMax { groups = [:] }
       groups[service] = group
     }
     group.update(found) { self.worker(at: $0, service, isNamed: false) }
     return group
+  }
+
+  /// Whoever waits for another worker of the service to be connected to need not any longer.
+  func connected(to worker: RPCWorker, on loop: isolated EventLoop) {
+    guard let group = groups[worker.service], group.workers.contains(where: { $0 === worker })
+    else { return }
+    for other in group.workers where other !== worker { other.moveWaiters(on: loop) }
   }
 
   private func worker(
@@ -266,8 +287,9 @@ final class RPCClientCore {
     let address = isNamed || configuration.acceptsWorkersByAddress ? endpoint.host : nil
     let verification = configuration.verification ?? .service(service, address: address)
     let made = RPCWorker(
-      Destination(endpoint, verification: verification), context: link.context, http: http,
-      configuration: configuration)
+      Destination(endpoint, verification: verification), for: service, context: link.context,
+      http: http,
+      configuration: configuration, core: self)
     if workers.count >= Self.workersMax { workers = workers.filter { !$0.value.isUnused } }
     workers[key] = made
     return made

@@ -13,11 +13,20 @@ struct RPCCall: Sendable {
   var isWorkerFound = false
   /// How often the client had been closed when the call began.
   var closings = 0
+  /// Whether there are others that may be called in place of one that cannot be connected to.
+  var hasOthers = false
 
   /// When an attempt that begins now has to be over.
   var limit: MonotonicTime {
     guard let time = options.attemptTimeout else { return deadline }
     return min(deadline, .now() + time)
+  }
+
+  /// How long to wait for a connection: where there are others, half of the time is left for them.
+  func connectLimit(within limit: MonotonicTime, _ timeout: Duration) -> MonotonicTime {
+    let now = MonotonicTime.now()
+    let most = min(limit, now + timeout)
+    return hasOthers && deadline > now ? min(most, now + (deadline - now) / 2) : most
   }
 
   /// - Throws: `invalidPayload` for a call that is larger, as it would be sent, than one may be.
@@ -30,6 +39,8 @@ struct RPCCall: Sendable {
 
 /// One worker as a client knows it: its connections, and how it has behaved lately.
 final class RPCWorker: RPCCandidate {
+  /// What it is called for; a connection carries calls of one service alone.
+  let service: String
   private let destination: Destination
   private let context: TLSContext?
   private let configuration: PeerRPCClientConfiguration
@@ -39,14 +50,30 @@ final class RPCWorker: RPCCandidate {
   private var connecting: Task<Void, Never>?
   private var isClosed = false
   /// Who waits for the connection that is being made.
-  private var waiting: [LoopPromise<TransportError?>] = []
+  private var waiting: [Waiter] = []
+  /// Who knows which other workers there are; told when a connection has been made.
+  private weak var core: RPCClientCore?
   var standing: WorkerStanding
   private var generator = FastGenerator()
 
+  private struct Waiter {
+    let promise: LoopPromise<ConnectOutcome>
+    /// Whether another worker will do as well.
+    let mayMove: Bool
+  }
+  private enum ConnectOutcome {
+    case connected
+    case failed(TransportError)
+    /// Another worker is connected: that one may be called.
+    case elsewhere
+  }
+
   init(
-    _ destination: Destination, context: TLSContext?, http: RPCHTTPCaller,
-    configuration: PeerRPCClientConfiguration
+    _ destination: Destination, for service: String, context: TLSContext?, http: RPCHTTPCaller,
+    configuration: PeerRPCClientConfiguration, core: RPCClientCore
   ) {
+    self.core = core
+    self.service = service
     self.destination = destination
     self.context = context
     self.http = http
@@ -70,23 +97,40 @@ final class RPCWorker: RPCCandidate {
   // MARK: Calls
 
   /// Makes a call and notes how it went.
+  ///
+  /// - Parameter mayRepeat: asked before the call is sent again over a new connection, because the kept
+  ///   one turned out to be closed.
   func call(
-    _ call: RPCCall, by limit: MonotonicTime, on loop: isolated EventLoop
+    _ call: RPCCall, by limit: MonotonicTime, mayRepeat: () -> Bool, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
+    guard !Task.isCancelled else {
+      throw GrenacheError(.cancelled, "the call of \(call.service) was cancelled")
+    }
     standing.callsInFlight += 1
     defer { standing.callsInFlight -= 1 }
+    var isMoved = false
+    var isSent = configuration.transport == .https
     do throws(GrenacheError) {
       let reply: RPCReply
       if configuration.transport == .https {
-        reply = try await http.call(call, to: destination, by: limit, on: loop)
+        reply = try await http.call(
+          call, to: destination, by: limit, mayRepeat: mayRepeat, on: loop)
       } else {
-        let connection = try await connection(for: call.service, by: limit, on: loop)
+        guard let connection = try await connection(for: call, by: limit, on: loop) else {
+          isMoved = true
+          throw GrenacheError(
+            .workerUnreachable, "another worker of \(call.service) was connected to sooner")
+        }
+        isSent = true
         reply = try await connection.call(call, by: limit, on: loop)
       }
       standing.noteAnswer()
       return reply
     } catch {
-      standing.note(error.code, at: .now(), using: &generator)
+      // What ran out of time before it was sent says nothing of how the worker answers.
+      if !isMoved, isSent || error.code != .deadlineExceeded {
+        standing.note(error.code, at: .now(), using: &generator)
+      }
       throw error
     }
   }
@@ -123,9 +167,11 @@ final class RPCWorker: RPCCandidate {
   ///
   /// While a first connection is being made, everybody waits for it; another one is made only when
   /// those that are open are busy.
+  ///
+  /// - Returns: `nil` when another worker was connected to meanwhile, and will do as well.
   private func connection(
-    for service: String, by deadline: MonotonicTime, on loop: isolated EventLoop
-  ) async throws(GrenacheError) -> RPCClientConnection {
+    for call: RPCCall, by limit: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(GrenacheError) -> RPCClientConnection? {
     if let best = leastBusy {
       if best.callsInFlight >= configuration.callsPerConnection, connecting == nil,
         connections.count(where: \.isOpen) < configuration.connectionsPerWorkerMax
@@ -135,18 +181,21 @@ final class RPCWorker: RPCCandidate {
       return best
     }
     guard !isClosed else { throw GrenacheError(connectingTo: endpoint, for: service, closed) }
-    let promise = LoopPromise<TransportError?>()
-    waiting.append(promise)
+    let promise = LoopPromise<ConnectOutcome>()
+    waiting.append(Waiter(promise: promise, mayMove: call.options.worker == nil))
     if connecting == nil { startConnecting(on: loop) }
-    let limit = min(deadline, .now() + configuration.connectTimeout)
-    switch await promise.wait(until: limit, on: loop) {
-    case .value(let failure):
-      if let failure { throw GrenacheError(connectingTo: endpoint, for: service, failure) }
+    let connectLimit = call.connectLimit(within: limit, configuration.connectTimeout)
+    switch await promise.wait(until: connectLimit, on: loop) {
+    case .value(.connected):
       guard let connection = leastBusy else {
         throw GrenacheError(.workerUnreachable, "\(endpoint) closed at once")
       }
       return connection
-    case .timedOut where deadline <= .now():
+    case .value(.failed(let failure)):
+      throw GrenacheError(connectingTo: endpoint, for: service, failure)
+    case .value(.elsewhere):
+      return nil
+    case .timedOut where call.deadline <= .now():
       throw GrenacheError(.deadlineExceeded, "no connection to \(endpoint) in time")
     case .timedOut:
       let late = TransportError(.timedOut, stage: .connect, message: "no connection in time")
@@ -166,8 +215,18 @@ final class RPCWorker: RPCCandidate {
       if failure != nil { standing.sitOut(from: .now(), using: &generator) }
       let waiting = self.waiting
       self.waiting = []
-      for promise in waiting { promise.fulfil(failure, on: loop) }
+      let outcome = failure.map { ConnectOutcome.failed($0) } ?? .connected
+      for waiter in waiting { waiter.promise.fulfil(outcome, on: loop) }
+      if failure == nil { core?.connected(to: self, on: loop) }
     }
+  }
+
+  /// Lets those go who wait for a connection here and may be served by another worker, to which there is
+  /// one now.
+  func moveWaiters(on loop: isolated EventLoop) {
+    guard !waiting.isEmpty, leastBusy == nil else { return }
+    for waiter in waiting where waiter.mayMove { waiter.promise.fulfil(.elsewhere, on: loop) }
+    waiting.removeAll(where: \.mayMove)
   }
 
   private func connect(

@@ -7,6 +7,7 @@ internal import GrenacheTransport
 final class RPCHTTPCaller {
   private let client: HTTPClient
   private let compresses: Bool
+  private let connectTimeout: Duration
   private let bodyBytesMax: Int
   private let callBytesMax: Int
   private var lastID: UInt64 = 0
@@ -18,6 +19,7 @@ final class RPCHTTPCaller {
     settings.waitingMax = configuration.callsInFlightMax
     settings.idleTimeout = configuration.idleTimeout
     settings.connectTimeout = configuration.connectTimeout
+    connectTimeout = configuration.connectTimeout
     client = HTTPClient(context: context, configuration: settings)
     compresses = configuration.compressesHTTP
     bodyBytesMax = configuration.http.bodyBytesMax
@@ -30,9 +32,11 @@ final class RPCHTTPCaller {
 
   // MARK: Calls
 
+  /// - Parameter mayRepeat: asked before an idempotent call is sent again, because the kept connection turned
+  ///   out to be closed.
   func call(
     _ call: RPCCall, to destination: Destination, by deadline: MonotonicTime,
-    on loop: isolated EventLoop
+    mayRepeat: () -> Bool, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
     lastID &+= 1
     let id = lastID
@@ -40,7 +44,9 @@ final class RPCHTTPCaller {
     let response: HTTPClientResponse
     do {
       response = try await client.send(
-        request, to: destination, by: deadline, isRetryable: call.options.isIdempotent, on: loop
+        request, to: destination, by: deadline, isRetryable: call.options.isIdempotent,
+        connectingBy: call.connectLimit(within: deadline, connectTimeout), mayRepeat: mayRepeat,
+        on: loop
       ) { request in
         // Not before: the wait for a connection is not the worker's to have.
         request.fields.append(
@@ -48,7 +54,7 @@ final class RPCHTTPCaller {
       }
     } catch {
       throw GrenacheError(
-        calling: call.service, at: destination.endpoint, isLate: deadline <= .now(), error)
+        calling: call.service, at: destination.endpoint, isLate: call.deadline <= .now(), error)
     }
     return try reply(response, id, from: destination.endpoint)
   }

@@ -101,7 +101,15 @@ public final class PeerRPCServer: Service {
   }
 
   /// The same, telling `started` the address that the server listens on.
+  ///
+  /// - Throws: `GrenacheError` `invalidConfiguration`, also when two services have one name;
+  ///   `TLSError`; `SystemCallError` when it cannot listen.
   public func run(started: @Sendable (SocketAddress) async -> Void) async throws {
+    if let name = services.doubledName {
+      throw GrenacheError(
+        .invalidConfiguration,
+        "two services are called \(name); one RPCService may take both calls and streams")
+    }
     let context = try configuration.tls.map { try TLSContext($0) }
     if let context { guardConnections(of: context) }
     let server = try await listen(context)

@@ -57,7 +57,7 @@ struct RPCDispatcher: Sendable {
     }
     defer { service.load.leave() }
     do {
-      return .result(try await service.handler(request))
+      return .result(try await service.answer(request))
     } catch {
       return .fault(message(for: error, of: service.name))
     }

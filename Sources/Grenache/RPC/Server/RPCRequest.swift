@@ -32,7 +32,7 @@ public struct RPCRequest: Sendable {
 
   init(
     service: String, payload: [UInt8], identity: PeerIdentity?, remoteAddress: SocketAddress,
-    deadline: MonotonicTime? = nil, extras: Extras? = nil
+    deadline: MonotonicTime?, extras: Extras?
   ) {
     self.service = service
     self.payload = payload
@@ -40,6 +40,22 @@ public struct RPCRequest: Sendable {
     self.remoteAddress = remoteAddress
     self.deadline = deadline
     self.extras = extras
+  }
+
+  /// A request as a test of a handler makes it.
+  ///
+  /// - Parameters:
+  ///   - payload: one JSON value.
+  ///   - timeLeft: how much longer the caller waits, if it says so.
+  public init(
+    service: String, payload: [UInt8], identity: PeerIdentity? = nil,
+    remoteAddress: SocketAddress = .loopback(port: 0), timeLeft: Duration? = nil,
+    metadata: [String: String] = [:]
+  ) {
+    let extras = Extras(action: nil, actionArguments: nil, metadata: metadata)
+    self.init(
+      service: service, payload: payload, identity: identity, remoteAddress: remoteAddress,
+      deadline: timeLeft.map { .now() + $0 }, extras: metadata.isEmpty ? nil : extras)
   }
 
   /// How much longer the caller waits, never less than zero; `nil` when it did not say. When the time

@@ -18,6 +18,12 @@ struct RPCServiceTable: Sendable {
     self.index = index
   }
 
+  /// A name that two of them have.
+  var doubledName: String? {
+    var known: Set<String> = []
+    return names.first { !known.insert($0).inserted }
+  }
+
   var names: [String] { entries.map(\.service.name) }
   /// Whether one of them takes calls as streams.
   var hasStreams: Bool { entries.contains { $0.service.streamHandler != nil } }

@@ -37,6 +37,8 @@ package final class RPCCallPlan<Worker: RPCCandidate> {
   private(set) var tried: [Worker]
   private var retries = 0
   private var failure: GrenacheError?
+  /// Why the next attempt counts as a retry.
+  private var retryCause: GrenacheError?
   /// Those who were known before the lookup that is asked for.
   private var before: [Endpoint]?
   private var hasLookedUp = false
@@ -56,9 +58,17 @@ package final class RPCCallPlan<Worker: RPCCandidate> {
     if let before, before == group.endpoints { return .fail(unreachable) }
     before = nil
     if let choice = group.choose(avoiding: tried, at: now, using: &generator) {
+      // Not before there is somebody to send it to: what is never sent again costs nothing.
+      if let cause = retryCause {
+        guard group.retries.withdraw() else { return .fail(cause) }
+        retries += 1
+        retryCause = nil
+      }
       tried.append(choice.worker)
       return .call(choice.worker, warmUp: choice.warmUp)
     }
+    // A fleet that has too much to do is not asked for by each call that it turns away.
+    if let cause = retryCause, cause.code == .overloaded { return .fail(cause) }
     // What was known may be old: those who announce the service now are asked, too.
     guard !hasLookedUp else { return .fail(unreachable) }
     hasLookedUp = true
@@ -78,7 +88,7 @@ package final class RPCCallPlan<Worker: RPCCandidate> {
   ///
   /// - Returns: what the call fails with; `nil` when there is a next step.
   package func failed(
-    _ error: GrenacheError, at worker: Worker, budget: inout RetryBudget, now: MonotonicTime,
+    _ error: GrenacheError, at worker: Worker, now: MonotonicTime,
     using generator: inout some RandomNumberGenerator
   ) -> GrenacheError? {
     if error.cause?.tls != nil || failure == nil { failure = error }
@@ -89,20 +99,19 @@ package final class RPCCallPlan<Worker: RPCCandidate> {
     case .workerUnreachable, .workerNotTrusted:
       return tried.count < RPCCallLimits.reachedMax ? nil : error
     case .overloaded:
-      return takeRetry(&budget) ? nil : error
+      guard retries < limits.retriesMax else { return error }
+      retryCause = error
+      return nil
     case .connectionLost, .deadlineExceeded, .invalidReply:
-      guard limits.isIdempotent, limits.deadline > now, takeRetry(&budget) else { return error }
+      guard limits.isIdempotent, limits.deadline > now, retries < limits.retriesMax else {
+        return error
+      }
       worker.standing.sitOut(from: now, using: &generator)
+      retryCause = error
       return nil
     default:
       return error
     }
-  }
-
-  private func takeRetry(_ budget: inout RetryBudget) -> Bool {
-    guard retries < limits.retriesMax, budget.withdraw() else { return false }
-    retries += 1
-    return true
   }
 
   /// Who could not prove who it is says more than who was not there.

@@ -6,25 +6,35 @@ package import GrenacheTransport
 /// Some of them are kept warm: connected, with calls shared among them. Each call goes to the less busy
 /// of two of those, drawn by chance. Who fails sits out for a while.
 package final class RPCWorkerGroup<Worker: RPCCandidate> {
+  /// In the order in which they came to be known, whatever the order of what lookups find.
   package private(set) var endpoints: [Endpoint] = []
   package private(set) var workers: [Worker] = []
+  /// What may be sent again: one service in trouble does not use up what others have.
+  package var retries: RetryBudget
+  private var found: [Endpoint] = []
   private let warmMax: Int
 
-  package init(warmMax: Int) {
+  package init(warmMax: Int, retries: RetryBudget) {
     self.warmMax = max(1, warmMax)
+    self.retries = retries
   }
 
   /// Takes over what a lookup has found; cheap when nothing has changed.
-  package func update(_ endpoints: [Endpoint], make: (Endpoint) -> Worker) {
-    guard endpoints != self.endpoints else { return }
-    self.endpoints = endpoints
+  package func update(_ found: [Endpoint], make: (Endpoint) -> Worker) {
+    guard found != self.found else { return }
+    self.found = found
+    let there = Set(found)
+    let known = Set(endpoints)
+    endpoints = endpoints.filter(there.contains) + found.filter { !known.contains($0) }
     workers = endpoints.map(make)
   }
 
   /// The worker for the next call, none of `tried`; `nil` when all have been tried.
   ///
   /// A worker that is not connected is named to be connected to meanwhile, if fewer than the limit are:
-  /// calls wait for a connection only while there is none.
+  /// calls wait for a connection only while there is none, and then for the first of two. Of those that
+  /// are connected beyond the limit, since some had failed for a while, the ones known longest are called,
+  /// and the others' connections idle out.
   package func choose(
     avoiding tried: [Worker], at now: MonotonicTime,
     using generator: inout some RandomNumberGenerator
@@ -38,7 +48,7 @@ package final class RPCWorkerGroup<Worker: RPCCandidate> {
         let sitsOutUntil = worker.standing.sitsOutUntil
         if out.map({ sitsOutUntil < $0.standing.sitsOutUntil }) ?? true { out = worker }
       } else if worker.isWarm {
-        warm.add(worker, using: &generator)
+        if warm.count < warmMax { warm.add(worker, using: &generator) }
       } else if worker.isConnecting {
         connecting.add(worker, using: &generator)
       } else {
@@ -49,9 +59,12 @@ package final class RPCWorkerGroup<Worker: RPCCandidate> {
       let hasRoom = warm.count + connecting.count < warmMax
       return (chosen, hasRoom ? cold.lessBusy(using: &generator) : nil)
     }
-    let chosen =
-      connecting.lessBusy(using: &generator) ?? cold.lessBusy(using: &generator) ?? out
-    return chosen.map { ($0, nil) }
+    let hasRoom = connecting.count + 1 < warmMax
+    if let chosen = connecting.lessBusy(using: &generator) {
+      return (chosen, hasRoom ? cold.lessBusy(using: &generator) : nil)
+    }
+    guard let chosen = cold.lessBusy(using: &generator) else { return out.map { ($0, nil) } }
+    return (chosen, hasRoom ? cold.other(than: chosen) : nil)
   }
 
   /// Two of any number, each with the same chance (reservoir sampling).
@@ -72,6 +85,10 @@ package final class RPCWorkerGroup<Worker: RPCCandidate> {
         default: break
         }
       }
+    }
+
+    func other(than chosen: Worker) -> Worker? {
+      first === chosen ? second : first
     }
 
     func lessBusy(using generator: inout some RandomNumberGenerator) -> Worker? {

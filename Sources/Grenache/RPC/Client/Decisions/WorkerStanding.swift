@@ -9,7 +9,11 @@ package struct WorkerStanding {
   package static let sitOutMax = Duration.seconds(30)
 
   private let sitOutTime: Duration
+  /// So many calls in a row that were not answered in time say that a worker hangs; fewer may say more
+  /// of the caller's deadline.
+  package static let timeoutsMax = 3
   private var failures = 0
+  private var timeouts = 0
   private(set) var hasAnswered = false
   /// The calls that are with this worker.
   package var callsInFlight = 0
@@ -25,6 +29,7 @@ package struct WorkerStanding {
   package mutating func noteAnswer() {
     hasAnswered = true
     if failures != 0 { failures = 0 }
+    if timeouts != 0 { timeouts = 0 }
   }
 
   /// An error of the worker's own is an answer; one that it could not be reached for makes it sit out.
@@ -37,6 +42,9 @@ package struct WorkerStanding {
       sitOut(from: now, using: &generator)
     case .remoteError, .notPermitted:
       noteAnswer()
+    case .deadlineExceeded:
+      timeouts += 1
+      if timeouts >= Self.timeoutsMax { sitOut(from: now, using: &generator) }
     default:
       break
     }
@@ -49,6 +57,7 @@ package struct WorkerStanding {
   ) {
     hasAnswered = false
     guard now >= sitsOutUntil else { return }
+    timeouts = 0
     failures = min(failures + 1, 16)
     let time = min(sitOutTime * (1 << (failures - 1)), Self.sitOutMax)
     sitsOutUntil = now + time * Double.random(in: 0.75...1.25, using: &generator)
