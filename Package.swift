@@ -203,7 +203,7 @@ let package = Package(
       name: "GrenacheTests",
       dependencies: [
         "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheAccess", "GrenacheFraming",
-        "GrenacheIO", "GrenacheTLS", "PeerSimulation", "TestSupport", logging,
+        "GrenacheIO", "GrenacheTLS", "PeerSimulation", "TestSupport", logging, lifecycle,
       ],
       swiftSettings: testSettings),
     .testTarget(

@@ -49,6 +49,8 @@ public struct GrenacheError: Error, Hashable, Sendable, CustomStringConvertible 
   public var message: String
   /// What the transport or TLS said, where one of them was the cause.
   public var cause: TransportError?
+  /// The result that a worker has sent beside its error, as existing ones may: one JSON value.
+  public internal(set) var result: [UInt8]?
 
   /// Makes an error from its parts.
   public init(_ code: Code, _ message: String, cause: TransportError? = nil) {

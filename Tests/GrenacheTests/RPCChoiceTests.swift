@@ -1,5 +1,6 @@
 import GrenacheIO
 import GrenacheTransport
+import ServiceLifecycle
 import TestSupport
 import Testing
 
@@ -178,15 +179,22 @@ struct BlackHoleAmongWorkersTests {
   func moved() async throws {
     let hole = try ListenSocket(.loopback(port: 0))
     let address = try #require(hole.localAddress)
-    let fleet = try await WorkerFleet([echo], authority: authority) { _ in
-    } configure: {
-      $0.connectTimeout = .seconds(30)
-      $0.callTimeout = .seconds(55)
-    }
+    let fleet = try await WorkerFleet([echo], authority: authority)
     fleet.grape.answer([Endpoint(address), fleet.workers[0].endpoint])
-    // Half of the time that is left would be more than this test has.
-    let reply = try await fleet.client.requestRaw("rpc_test", one)
-    #expect(reply.worker == fleet.workers[0].endpoint)
+    for _ in 0..<6 {
+      let link = try await Link(
+        LinkConfiguration(grapes: [fleet.grape.endpoint], tls: try authority.client()),
+        logger: quietLogger)
+      var configuration = PeerRPCClientConfiguration()
+      // Half of the time that is left is more than this test has.
+      configuration.connectTimeout = .seconds(100)
+      configuration.callTimeout = .seconds(200)
+      let client = await PeerRPCClient(link: link, configuration: configuration)
+      let reply = try await client.requestRaw("rpc_test", one)
+      #expect(reply.worker == fleet.workers[0].endpoint)
+      await client.close()
+      await link.close()
+    }
     await fleet.stop()
   }
 }
@@ -204,7 +212,11 @@ struct RPCRefusalTests {
       await begun.add()
       return request.payload
     }
-    let fleet = try await WorkerFleet([service], authority: authority)
+    // Without the extension nothing that has been sent can be called back.
+    let fleet = try await WorkerFleet([service], authority: authority) { _ in
+    } configure: {
+      $0.webSocketOptions.subprotocols = []
+    }
     let client = fleet.client
     let none = try await client.requestRaw("rpc_test", [0x31])
     #expect(none.result == [0x31])
@@ -221,6 +233,30 @@ struct RPCRefusalTests {
     // What had been sent would have come before this one.
     _ = try await client.requestRaw("rpc_test", [0x33])
     #expect(await begun.value == 2)
+    await fleet.stop()
+  }
+
+  @Test("a client in a service group closes its connections when the group shuts down")
+  func serviceGroup() async throws {
+    let (begun, gate) = (Tally(), Tally())
+    let service = RPCService(raw: "rpc_test") { request in
+      await begun.add()
+      await gate.reaches(1)
+      return request.payload
+    }
+    let fleet = try await WorkerFleet([service], authority: authority)
+    let client = fleet.client
+    let call = Task { try await client.requestRaw("rpc_test", [0x31], within: .seconds(50)) }
+    await begun.reaches(1)
+    let group = ServiceGroup(services: [client], logger: quietLogger)
+    await withTaskGroup { tasks in
+      tasks.addTask { try? await group.run() }
+      await group.triggerGracefulShutdown()
+      await tasks.waitForAll()
+    }
+    let error = await #expect(throws: GrenacheError.self) { try await call.value }
+    #expect(error?.code == .connectionLost)
+    await gate.add()
     await fleet.stop()
   }
 

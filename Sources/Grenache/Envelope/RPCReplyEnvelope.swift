@@ -56,6 +56,12 @@ package struct RPCReplyEnvelope: Hashable, Sendable {
     return String(decoding: value.copy(), as: UTF8.self)
   }
 
+  /// The result, where there is one that says something.
+  func resultBesideError(in message: Span<UInt8>) -> [UInt8]? {
+    guard let result, !message.extracting(result).equals("null") else { return nil }
+    return message.extracting(result).copy()
+  }
+
   /// How many bytes `append(rid:result:to:)` appends.
   package static func byteCount(rid: [UInt8], result: [UInt8]) -> Int {
     rid.count + result.count + 8

@@ -3,6 +3,7 @@ internal import GrenacheIO
 public import GrenacheTLS
 public import GrenacheTransport
 internal import Logging
+public import ServiceLifecycle
 
 /// The limits of a client.
 public struct PeerRPCClientConfiguration: Sendable {
@@ -91,7 +92,7 @@ public struct RPCReply: Sendable {
 /// Workers that cannot be reached or cannot prove who they are get no byte of it and are passed over for
 /// a while; the next one is tried within the call's deadline. A call that a worker may have carried out
 /// is sent again only if its options say that it is idempotent.
-public final class PeerRPCClient: Sendable {
+public final class PeerRPCClient: Service {
   let link: Link
   let configuration: PeerRPCClientConfiguration
   let core: LoopBound<RPCClientCore>
@@ -129,7 +130,9 @@ public final class PeerRPCClient: Sendable {
   /// - Parameters:
   ///   - service: the service to call.
   ///   - payload: one JSON value.
-  ///   - worker: the one worker to call; without it, that of `options`.
+  ///   - worker: the one worker to call; without it, that of `options`. Whoever names an address vouches
+  ///     for it: a certificate for that address will do. For one that a lookup has found that is no proof,
+  ///     so leave it out, or set `verification` to `.service`.
   ///   - timeout: how long the call may take; without it, the time of `options`.
   ///   - options: where the call differs from the client's configuration.
   /// - Throws: `GrenacheError`; `invalidPayload` when the payload is not one JSON value, or the call is
@@ -170,6 +173,13 @@ public final class PeerRPCClient: Sendable {
   public func close() async {
     let core = core
     await core.loop.run { loop in core.get(on: loop).close(on: loop) }
+  }
+
+  /// Waits for a graceful shutdown, or until the task is cancelled, and closes the connections then: in a
+  /// `ServiceGroup`, in front of those that make calls, for what is listed last ends first.
+  public func run() async throws {
+    try? await gracefulShutdown()
+    await close()
   }
 
   private static func request(

@@ -139,7 +139,9 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     else { return }
     if let message = envelope.errorMessage(in: payload) {
       let code = RPCFault.code(of: message, isExtended: isExtended)
-      return call.fulfil(.failure(GrenacheError(code, message)), on: loop)
+      var error = GrenacheError(code, message)
+      error.result = envelope.resultBesideError(in: payload)
+      return call.fulfil(.failure(error), on: loop)
     }
     let reply = RPCReply(
       result: envelope.result.bytes(in: payload), identity: connection.identity,

@@ -115,7 +115,9 @@ final class RPCHTTPCaller {
     }
     if let message = envelope.errorMessage(in: body.span) {
       let isExtended = response.fields[RPCReplyField.name] == RPCReplyField.error
-      throw GrenacheError(RPCFault.code(of: message, isExtended: isExtended), message)
+      var error = GrenacheError(RPCFault.code(of: message, isExtended: isExtended), message)
+      error.result = envelope.resultBesideError(in: body.span)
+      throw error
     }
     return RPCReply(
       result: envelope.result.bytes(in: body.span), identity: response.identity,
