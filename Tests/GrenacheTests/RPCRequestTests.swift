@@ -727,6 +727,21 @@ struct RPCCallContextTests {
     #expect(context.metadata == metadata)
   }
 
+  @Test("metadata of the limits is taken; one entry or one byte more, and there is none")
+  func metadataLimits() {
+    func taken(_ text: String) -> Int {
+      RPCCallContext(timeout: nil, metadata: text).metadata.count
+    }
+    for (count, expected) in [(32, 32), (33, 0)] {
+      let entries = (0..<count).map { "\"\($0)\":\"x\"" }.joined(separator: ",")
+      #expect(taken("{\(entries)}") == expected)
+    }
+    let room = RPCCallContext.metadataBytesMax - #"{"a":""}"#.utf8.count
+    for (excess, expected) in [(0, 1), (1, 0)] {
+      #expect(taken("{\"a\":\"\(String(repeating: "x", count: room + excess))\"}") == expected)
+    }
+  }
+
   @Test("what is written is read again")
   func roundTrip() {
     let metadata = ["a": "\"", "b": "\u{1}\u{1F600}"]
