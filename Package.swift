@@ -174,7 +174,7 @@ let package = Package(
 
     // The tests.
     .target(
-      name: "TestSupport", dependencies: ["GrenacheTLS"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["GrenacheTLS", logging], path: "Tests/TestSupport",
       swiftSettings: testSettings),
     .target(
       name: "ConformanceCases", dependencies: ["GrenacheFraming"], path: "Tests/ConformanceCases",

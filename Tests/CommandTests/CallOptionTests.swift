@@ -1,7 +1,5 @@
 import Foundation
 import Grenache
-import GrenacheTransport
-import Logging
 import TestSupport
 import Testing
 
@@ -52,22 +50,17 @@ struct CallOptionTests {
       try await stream.write(Array(" for \(request.action ?? "nothing")".utf8))
     }
     let server = PeerRPCServer(
-      .insecurePlaintext(port: 0), services: [service],
-      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-    let (addresses, listening) = AsyncStream.makeStream(of: String.self)
-    let running = Task { try await server.run { listening.yield("\($0)") } }
-    var iterator = addresses.makeAsyncIterator()
-    let address = try #require(await iterator.next())
+      .insecurePlaintext(port: 0), services: [service], logger: quietLogger)
+    let worker = try await RunningTask { started in try await server.run { started("\($0)") } }
     for (options, said) in [(["--action", "upper"], "upper"), ([], "nothing")] {
       let stream = try RunningCommand(
-        Programs.grenache, ["stream", "a", "--to", address, "--insecure-plaintext"] + options)
+        Programs.grenache, ["stream", "a", "--to", worker.place, "--insecure-plaintext"] + options)
       stream.write("bytes")
       stream.closeInput()
       let ended = await stream.end()
       #expect(ended.status == 0 && ended.output == "bytes for \(said)", "\(ended.errors)")
     }
-    running.cancel()
-    _ = try? await running.value
+    await worker.stop()
   }
 
   @Test("stream --max-time: it ends with 75 when the time is over, though both sides would go on")

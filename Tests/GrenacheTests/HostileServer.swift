@@ -1,5 +1,6 @@
 import GrenacheIO
 import GrenacheTransport
+import TestSupport
 import Testing
 
 /// A TCP server that misbehaves.
@@ -75,4 +76,14 @@ func withHostileServer(
   let endpoint = await loop.run { loop in server.get(on: loop).endpoint }
   try await body(try #require(endpoint))
   await loop.run { loop in server.get(on: loop).stop(on: loop) }
+}
+
+/// The same with several.
+func withHostileServers(
+  _ count: Int, _ manner: HostileServer.Manner, _ body: ([Endpoint]) async throws -> Void
+) async throws {
+  guard count > 0 else { return try await body([]) }
+  try await withHostileServer(manner) { first in
+    try await withHostileServers(count - 1, manner) { try await body([first] + $0) }
+  }
 }

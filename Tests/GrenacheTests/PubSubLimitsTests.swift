@@ -86,7 +86,7 @@ struct SubLimitsTests {
   }
 
   private func subscriber(
-    _ grape: FixedGrape, configure: (inout PeerSubConfiguration) -> Void
+    _ grape: FixedGrape, configure: (inout PeerSubConfiguration) -> Void = { _ in }
   ) async throws -> PeerSub {
     try await GrenacheTests.subscriber(
       grape.endpoint, try authority.client(), configure: configure)
@@ -167,89 +167,108 @@ struct SubLimitsTests {
     await grape.stop()
   }
 
+  @Test("a message that no subscriber's queue can hold is refused; one byte less is delivered")
+  func largest() async throws {
+    var configuration = try secure()
+    configuration.queueBytesMax = 100_000
+    let news = try await RunningPub("news", configuration)
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([news.endpoint])
+    // The longest number, the topic, and what is around the text.
+    let room = 100_000 - #"[18446744073709551615,"t",""]"#.utf8.count
+    let escaped = String(repeating: "\n", count: room / 2)
+    let heard = try await events(of: try await subscriber(grape), 3) {
+      try await news.subscribers(1)
+      for text in [String(repeating: "x", count: room + 1), escaped + "xx"] {
+        let error = await #expect(throws: GrenacheError.self) {
+          try await news.pub.publish(PubMessage(text, topic: "t"))
+        }
+        #expect(error?.code == .invalidPayload)
+      }
+      let bytes = 100_000 - PubWire.binaryHeadBytes
+      await #expect(throws: GrenacheError.self) {
+        try await news.pub.publish(PubMessage(bytes: [UInt8](repeating: 0, count: bytes + 1)))
+      }
+      try await news.pub.publish(PubMessage(String(repeating: "x", count: room), topic: "t"))
+      try await news.pub.publish(PubMessage(escaped, topic: "t"))
+      try await news.pub.publish(PubMessage(bytes: [UInt8](repeating: 0, count: bytes)))
+    }
+    let counts = heard.map { event in
+      if case .message(let message, _) = event { message.text.utf8.count } else { -1 }
+    }
+    #expect(counts == [room, escaped.utf8.count, 100_000 - PubWire.binaryHeadBytes])
+    await news.stop()
+    await grape.stop()
+  }
+
+  @Test("topics are bounded on both sides", arguments: [255, 256])
+  func topicBytes(_ count: Int) async throws {
+    let isRight = count == 255
+    let topic = String(repeating: "t", count: count)
+    let grape = try await FixedGrape(tls: try authority.host())
+    do {
+      _ = try await subscriber(grape) { $0.topics = ["a", topic] }
+      #expect(isRight)
+    } catch let error as GrenacheError {
+      #expect(!isRight && error.code == .invalidConfiguration)
+    }
+    let news = try await RunningPub("news", try secure())
+    let raw = try await RawSubscriber(
+      to: news.endpoint, tls: try authority.client(), subprotocols: PubWire.offeredSubprotocols)
+    await raw.say("{\"subscribe\":{\"topics\":[\"a\",\"\(topic)\"]}}")
+    // An opening, or the connection closes.
+    #expect(await raw.heard(1).count == (isRight ? 1 : 0))
+    await news.stop()
+    await grape.stop()
+  }
+
+  @Test(
+    "a subscriber that takes nothing holds so many events, or bytes, and names what it missed",
+    arguments: [(3, 1 << 20), (100, 3_000)])
+  func buffer(_ eventsMax: Int, _ bytesMax: Int) async throws {
+    let grape = try await FixedGrape(tls: try authority.host())
+    let link = try await Link(
+      LinkConfiguration(grapes: [grape.endpoint], tls: try authority.client()),
+      logger: quietLogger)
+    var configuration = PeerSubConfiguration()
+    configuration.bufferMax = eventsMax
+    configuration.bufferBytesMax = bytesMax
+    let (one, two) = (Endpoint(host: "10.0.0.1", port: 1), Endpoint(host: "10.0.0.2", port: 1))
+    let settings = configuration
+    let core = await link.loop.run { loop in
+      LoopBound(SubCore("news", link: link, settings), on: loop)
+    }
+    @Sendable func message(_ number: UInt64) -> PubMessage {
+      var message = PubMessage(String(repeating: "x", count: 1_000))
+      message.number = number
+      return message
+    }
+    // Three fill it by either limit: what comes then is missed.
+    await link.loop.run { loop in
+      let core = core.get(on: loop)
+      for number in 1...6 as ClosedRange<UInt64> {
+        #expect(core.hasRoom == (number <= 3))
+        core.add(.message(message(number), from: one), on: loop)
+      }
+      for _ in 0..<1_000 { core.add(.gap(nil, from: two), on: loop) }
+      core.add(.gap(8...9, from: one), on: loop)
+    }
+    var heard: [SubscriptionEvent] = []
+    while heard.count < 5 {
+      guard let event = await Self.next(core, on: core.loop) else { break }
+      heard.append(event)
+    }
+    let numbers = 1...3 as ClosedRange<UInt64>
+    let taken = numbers.map { SubscriptionEvent.message(message($0), from: one) }
+    #expect(Array(heard.prefix(3)) == taken)
+    #expect(Set(heard.suffix(2)) == [.gap(4...9, from: one), .gap(nil, from: two)])
+    await link.loop.run { loop in #expect(core.get(on: loop).hasRoom) }
+    await grape.stop()
+  }
+
   private static func next(
     _ core: LoopBound<SubCore>, on loop: isolated EventLoop
   ) async -> SubscriptionEvent? {
     await core.get(on: loop).next(on: loop)
-  }
-}
-
-/// A publisher that goes on speaking and never reads, so that it answers no close frame either.
-private final class DeafPublisher: WebSocketHandler {
-  private let number: Int
-
-  init(_ number: Int) { self.number = number }
-
-  func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {
-    connection.pauseReading(on: loop)
-    Task { await speak(to: connection, on: loop) }
-  }
-
-  func received(
-    _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
-    on loop: isolated EventLoop
-  ) {}
-
-  private func speak(to connection: WebSocketConnection, on loop: isolated EventLoop) async {
-    while connection.isOpen {
-      connection.send(.text, Array("\(number)".utf8).span, on: loop)
-      try? await Task.sleep(for: .milliseconds(20))
-    }
-  }
-}
-
-@Suite("P26 A publisher that may not publish any more and does not answer", .timeLimit(.minutes(1)))
-struct DeafPublisherTests {
-  @Test("nothing of it is heard from the change on, and its connection is broken off")
-  func left() async throws {
-    let authority = try TestAuthority()
-    let connections = Mutex(0)
-    let server = try await HTTPServer(
-      on: .loopback(port: 0), context: try TLSContext(try authority.worker("news")),
-      configuration: HTTPServerConfiguration(),
-      handlers: HTTPServerHandlers(
-        respond: { _ in HTTPServerResponse(.upgradeRequired) },
-        openWebSocket: { _, _ in
-          DeafPublisher(
-            connections.withLock { count in
-              count += 1
-              return count
-            })
-        }),
-      group: EventLoopGroup.shared(), logger: quietLogger)
-    let grape = try await FixedGrape(tls: try authority.host())
-    grape.answer([Endpoint(server.localAddress)])
-    func policy(_ key: String) -> AccessPolicy {
-      AccessPolicy([.init("news", allow: [.publish], on: .patterns([key]), to: [.anyone])])
-    }
-    let access = AccessControl(policy("news"))
-    let sub = try await subscriber(grape.endpoint, try authority.client()) { $0.access = access }
-    let running = Task { await sub.run() }
-    var heard = sub.makeAsyncIterator()
-    #expect(await heard.next().flatMap(Self.text) == "1")
-    access.policy = policy("others")
-    let start = ContinuousClock.now
-    while await !sub.publishers.isEmpty { await Task.yield() }
-    #expect(ContinuousClock.now - start < .seconds(1))
-    access.policy = policy("news")
-    // What was heard before the change; then, of a new connection, a gap and what is said there.
-    var isLeft = false
-    while let event = await heard.next() {
-      guard let text = Self.text(event) else {
-        isLeft = true
-        continue
-      }
-      #expect(text == (isLeft ? "2" : "1"))
-      if isLeft { break }
-    }
-    running.cancel()
-    await running.value
-    await server.shutDown(within: .zero)
-    await grape.stop()
-  }
-
-  private static func text(_ event: SubscriptionEvent) -> String? {
-    guard case .message(let message, _) = event else { return nil }
-    return message.text
   }
 }

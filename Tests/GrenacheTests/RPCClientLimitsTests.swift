@@ -84,30 +84,6 @@ struct RPCDecisionTests {
   }
 }
 
-extension RPCDecisionTests {
-  @Test("reachedMax: a call tries so many workers that cannot be reached, not one more")
-  func reached() {
-    var generator = SeededGenerator(seed: 4)
-    var budget = RetryBudget(ratio: 0, burstMax: 0)
-    let group = group(RPCCallLimits.reachedMax + 2)
-    let limits = RPCCallLimits(
-      isIdempotent: false, deadline: MonotonicTime(nanoseconds: .max), retriesMax: 0)
-    let plan = RPCCallPlan<Candidate>("service", limits)
-    var failure: GrenacheError?
-    var reached = 0
-    while failure == nil,
-      case .call(let worker, _) = plan.next(in: group, at: now, using: &generator)
-    {
-      reached += 1
-      failure = plan.failed(
-        GrenacheError(.workerUnreachable, "nobody"), at: worker, budget: &budget, now: now,
-        using: &generator)
-    }
-    #expect(failure?.code == .workerUnreachable)
-    #expect(reached == RPCCallLimits.reachedMax)
-  }
-}
-
 @Suite("The limits of a client", .timeLimit(.minutes(1)))
 struct RPCClientLimitsTests {
   let authority: TestAuthority

@@ -91,4 +91,28 @@ struct RPCClientTimeTests {
       await client.close()
     }
   }
+
+  @Test("reachedMax: one call tries so many workers that cannot be reached, not one more")
+  func reached() async throws {
+    let connections = Tally()
+    let grape = try await FixedGrape(tls: try authority.host())
+    let link = try await Link(
+      LinkConfiguration(grapes: [grape.endpoint], tls: try authority.client()),
+      logger: quietLogger)
+    var configuration = PeerRPCClientConfiguration()
+    // Over WSS other workers would be connected to meanwhile.
+    configuration.transport = .https
+    configuration.connectTimeout = .milliseconds(200)
+    let client = await PeerRPCClient(link: link, configuration: configuration)
+    try await withHostileServers(RPCCallLimits.reachedMax + 2, .counts(connections)) { workers in
+      grape.answer(workers)
+      let error = await #expect(throws: GrenacheError.self) {
+        try await client.requestRaw("rpc_test", one, within: .seconds(30))
+      }
+      #expect(error?.code == .workerUnreachable)
+      #expect(await connections.value == RPCCallLimits.reachedMax)
+    }
+    await client.close()
+    await grape.stop()
+  }
 }
