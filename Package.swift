@@ -17,6 +17,9 @@ let settings: [SwiftSetting] =
     .treatWarning("ExplicitSendable", as: .error),  // every public type says whether it is Sendable
   ]
 
+/// What the documentation shows is for packages without settings of their own.
+let documented: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
+
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
@@ -161,9 +164,17 @@ let package = Package(
       name: "AllowListExample", dependencies: ["Grenache"], path: "Examples/AllowListExample",
       exclude: ["policy.yaml"], swiftSettings: settings),
 
+    // The package of the tutorial, with the settings of a new package.
+    .executableTarget(
+      name: "TutorialWorker", dependencies: ["Grenache", logging, lifecycle],
+      path: "Examples/Tutorial/Sources/worker", swiftSettings: documented),
+    .executableTarget(
+      name: "TutorialClient", dependencies: ["Grenache"],
+      path: "Examples/Tutorial/Sources/client", swiftSettings: documented),
+
     // The tests.
     .target(
-      name: "TestSupport", dependencies: ["GrenacheTLS"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["GrenacheTLS", logging], path: "Tests/TestSupport",
       swiftSettings: testSettings),
     .target(
       name: "ConformanceCases", dependencies: ["GrenacheFraming"], path: "Tests/ConformanceCases",
@@ -206,13 +217,16 @@ let package = Package(
         "GrenacheIO", "GrenacheTLS", "PeerSimulation", "TestSupport", logging, lifecycle,
       ],
       swiftSettings: testSettings),
+    .target(
+      name: "DocumentationSnippets", dependencies: ["Grenache", "GrenacheGrape"],
+      path: "Tests/DocumentationSnippets", swiftSettings: documented),
     .testTarget(
       name: "CommandTests",
       dependencies: [
         "GrapeCommand", "GrenacheCommand", "GrenacheCommandSupport", "Grenache",
         "PubSubExample", "StreamExample", "MapExample", "ItemExample", "AllowListExample",
-        "HelloWorker",
-        "HelloClient", logging, "GrenacheTransport", "GrenacheFraming", "GrenacheIO", "GrenacheTLS",
+        "HelloWorker", "HelloClient", "TutorialWorker", "TutorialClient", "DocumentationSnippets",
+        logging, "GrenacheTransport", "GrenacheFraming", "GrenacheIO", "GrenacheTLS",
         "TestSupport",
       ],
       swiftSettings: testSettings),

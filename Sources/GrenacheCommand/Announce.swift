@@ -43,16 +43,29 @@ struct Announce: AsyncParsableCommand {
         link: link, timeout: timeout, delimiter: json ? nil : delimiter,
         progress: TerminalProgress(isWanted: !json))
       if services.isEmpty {
-        for try await line in InputLines() {
-          guard let text = ServiceLine.content(of: line, form) else { continue }
-          await announcer.announce { try ServiceLine(text, form) }
-        }
+        try await Self.announceInput(form, &announcer)
       } else {
         for word in words { await announcer.announce { word } }
       }
       announcer.progress.clear()
       await link.close()
       if let exit = announcer.exit { throw ExitCode(exit.rawValue) }
+    }
+  }
+
+  private static func announceInput(
+    _ form: ServiceLine.Form, _ announcer: inout Announcer
+  ) async throws {
+    var lines = InputLines().makeAsyncIterator()
+    while true {
+      do throws(InputLines.Failure) {
+        guard let line = try await lines.next() else { return }
+        guard let text = ServiceLine.content(of: line, form) else { continue }
+        await announcer.announce { try ServiceLine(text, form) }
+      } catch {
+        guard error.code == .notText else { throw error }
+        announcer.passOver(error, .data)
+      }
     }
   }
 }
@@ -93,9 +106,14 @@ private struct Announcer {
           JSONLine.object(["service": line.service, "port": Int(line.port), "stored": stored]))
       }
     } catch {
-      progress.clear()
-      printError("error: \(error)")
-      failure = (error as? CommandFailure)?.exit ?? commandExit(for: error)
+      passOver(error, (error as? CommandFailure)?.exit ?? commandExit(for: error))
     }
+  }
+
+  /// Tells what could not be announced.
+  mutating func passOver(_ error: any Error, _ exit: CommandExit) {
+    progress.clear()
+    printError("error: \(error)")
+    failure = exit
   }
 }

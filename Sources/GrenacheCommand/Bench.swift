@@ -41,7 +41,8 @@ struct Bench: AsyncParsableCommand {
       options.worker = try worker(to)
       options.timeout = try grapes.duration()
       let load = BenchLoad(
-        client: client, service: service, payload: JSONLine.payload(payload), options: options)
+        client: client, service: service, payload: try await JSONLine.payload(payload),
+        options: options)
       // The first call connects, and says what is wrong if something is.
       _ = try await client.requestRaw(service, load.payload, options: options)
       let progress = TerminalProgress(isWanted: !json)

@@ -33,7 +33,7 @@ struct Call: AsyncParsableCommand {
       let timeout = try grapes.duration()
       let worker = try worker(to)
       let configuration = try transport.configuration()
-      let bytes = JSONLine.payload(payload)
+      let bytes = try await JSONLine.payload(payload)
       let link = try await grapes.link(try grapes.logging.logger("grenache"))
       let client = await PeerRPCClient(link: link, configuration: configuration)
       let clock = ContinuousClock()

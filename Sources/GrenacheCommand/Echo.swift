@@ -29,9 +29,7 @@ struct Echo: AsyncParsableCommand {
       guard threads > 0, threads <= 256 else {
         throw CommandFailure(.usage, "--threads: between 1 and 256.")
       }
-      guard let address = SocketAddress(ip: bind, port: port) else {
-        throw CommandFailure(.usage, "--bind: \(bind) is not an IP address.")
-      }
+      let address = try bindAddress(bind, port: port)
       let context = try tls.configuration().map { try TLSContext($0) }
       try tls.checkPlaintext(listeningOnLoopback: address.isLoopback)
       if context == nil { logger.warning("plaintext: anybody may connect") }

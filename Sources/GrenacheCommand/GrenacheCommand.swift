@@ -1,6 +1,7 @@
 import ArgumentParser
 import Grenache
 import GrenacheCommandSupport
+import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
 import Logging
@@ -66,10 +67,14 @@ struct GrapeOptions: ParsableArguments {
   }
 
   func duration() throws -> Duration {
-    guard timeout > 0, timeout <= 86_400 else {
-      throw CommandFailure(.usage, "--timeout: between 0 and 86400 seconds.")
+    try Self.duration(timeout, "--timeout")
+  }
+
+  static func duration(_ seconds: Double, _ option: String) throws -> Duration {
+    guard seconds > 0, seconds <= 86_400 else {
+      throw CommandFailure(.usage, "\(option): between 0 and 86400 seconds.")
     }
-    return .seconds(timeout)
+    return .seconds(seconds)
   }
 }
 
@@ -148,6 +153,14 @@ func worker(_ text: String?) throws -> Endpoint? {
     }
     return endpoint
   }
+}
+
+/// The address that a server is to listen on.
+func bindAddress(_ host: String, port: UInt16) throws -> SocketAddress {
+  guard let address = SocketAddress(ip: host, port: port) else {
+    throw CommandFailure(.usage, "--bind: \(host) is not an IP address.")
+  }
+  return address
 }
 
 /// What the process ends with for an error of the library.

@@ -1,4 +1,6 @@
 import Foundation
+import Grenache
+import GrenacheCommandSupport
 
 /// One line of JSON for machines.
 enum JSONLine {
@@ -22,10 +24,13 @@ enum JSONLine {
   }
 
   /// What an argument stands for: JSON as it is, anything else as a string; `-` is standard input.
-  static func payload(_ argument: String) -> [UInt8] {
+  ///
+  /// - Throws: what `StandardStreams.inputText` does; no more is read than a call may have.
+  static func payload(_ argument: String) async throws -> [UInt8] {
     var text = argument
     if text == "-" {
-      text = String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self)
+      text = try await StandardStreams.inputText(
+        bytesMax: PeerRPCClientConfiguration().callBytesMax, of: "a call")
     }
     let data = Data(text.utf8)
     let isJSON = (try? JSONSerialization.jsonObject(with: data, options: .fragmentsAllowed)) != nil

@@ -24,10 +24,11 @@ struct MapCommand: AsyncParsableCommand {
   func run() async throws {
     try await runCommand(mapping: commandExit) {
       guard limit ?? 1 > 0 else { throw CommandFailure(.usage, "--limit: at least 1.") }
+      let bytes = try await JSONLine.payload(payload)
       let link = try await grapes.link(try grapes.logging.logger("grenache"))
       let client = await PeerRPCClient(link: link, configuration: try transport.configuration())
       let results = try await client.map(
-        service, JSONLine.payload(payload), limit: limit, within: try grapes.duration())
+        service, bytes, limit: limit, within: try grapes.duration())
       var hasFailed = false
       for each in results {
         switch each.result {

@@ -13,7 +13,7 @@ struct Pub: AsyncParsableCommand {
     abstract: "Publish the lines of standard input until it ends, or until SIGTERM.",
     discussion: """
       Who subscribes gets each line as a text message. A line may have \(InputLines.lineBytesMaxDefault) \
-      bytes; exit code 65 for a longer one.
+      bytes; exit code 65 for a longer one, and for one that is no text in UTF-8.
       """)
 
   @Argument(help: "The key.")
@@ -38,6 +38,8 @@ struct Pub: AsyncParsableCommand {
 
   func run() async throws {
     try await runCommand(mapping: commandExit) {
+      try checkTopics([topic ?? ""])
+      guard waitFor >= 0 else { throw CommandFailure(.usage, "--wait-for: 0 or more.") }
       let logger = try grapes.logging.logger("grenache")
       let link = noAnnounce ? nil : try await grapes.link(logger)
       let pub = try await PeerPub(key, try publisherConfiguration(), link: link, logger: logger)
@@ -50,21 +52,26 @@ struct Pub: AsyncParsableCommand {
     guard let policy = SlowSubscriberPolicy(rawValue: slow) else {
       throw CommandFailure(.usage, "--slow: dropOldest, dropNewest or disconnect.")
     }
+    let host = bind ?? (grapes.tls.insecurePlaintext ? "127.0.0.1" : "::")
+    let address = try bindAddress(host, port: port)
     var configuration: PeerPubConfiguration
     if let tls = try grapes.tls.configuration() {
       configuration = PeerPubConfiguration(port: port, tls: tls)
-      if let bind { configuration.host = bind }
     } else {
-      configuration = .insecurePlaintext(port: port)
-      configuration.host = bind ?? "127.0.0.1"
-      guard let address = SocketAddress(ip: configuration.host, port: port) else {
-        throw CommandFailure(.usage, "--bind: \(configuration.host) is not an IP address.")
-      }
       try grapes.tls.checkPlaintext(listeningOnLoopback: address.isLoopback)
+      configuration = .insecurePlaintext(port: port)
       configuration.allowsInsecurePlaintextOnTheNetwork = grapes.tls.insecurePlaintextOnTheNetwork
     }
+    configuration.host = host
     configuration.slowSubscribers = policy
     return configuration
+  }
+}
+
+/// Refuses topics that no message can be about.
+func checkTopics(_ topics: [String]) throws {
+  guard topics.allSatisfy({ $0.utf8.count <= PubMessage.topicBytesMax }) else {
+    throw CommandFailure(.usage, "--topic: at most \(PubMessage.topicBytesMax) bytes.")
   }
 }
 

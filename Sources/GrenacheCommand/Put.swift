@@ -36,7 +36,7 @@ struct Put: AsyncParsableCommand {
   func run() async throws {
     try await runCommand(mapping: commandExit) {
       let timeout = try options.grapes.duration()
-      let text = words == ["-"] ? try await Self.standardInput() : words.joined(separator: " ")
+      let text = words == ["-"] ? try await Self.input() : words.joined(separator: " ")
       guard mutable || (salt == nil && number == nil && cas == nil) else {
         throw CommandFailure(.usage, "--salt, --number and --cas belong to --mutable.")
       }
@@ -69,21 +69,8 @@ struct Put: AsyncParsableCommand {
     Int64(Date().timeIntervalSince1970 * 1e6)
   }
 
-  /// All of it, as it is: one byte more than a value may have is read to find out.
-  private static func standardInput() async throws -> String {
-    let bytesMax = StoredItem.valueBytesMax
-    var bytes: [UInt8] = []
-    while bytes.count <= bytesMax {
-      let part = try await BlockingReader.read(STDIN_FILENO, bytesMax: bytesMax + 1 - bytes.count)
-      if part.isEmpty { break }
-      bytes += part
-    }
-    guard bytes.count <= bytesMax else {
-      throw CommandFailure(.data, "the input has more than the \(bytesMax) bytes of a value.")
-    }
-    guard let text = String(validating: bytes, as: UTF8.self) else {
-      throw CommandFailure(.data, "the input is no text in UTF-8, and only texts can be stored.")
-    }
-    return text
+  /// All of standard input, as it is.
+  private static func input() async throws -> String {
+    try await StandardStreams.inputText(bytesMax: StoredItem.valueBytesMax, of: "a value")
   }
 }

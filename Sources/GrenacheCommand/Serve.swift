@@ -56,31 +56,21 @@ struct Serve: AsyncParsableCommand {
   }
 
   private func serverConfiguration() throws -> PeerRPCServerConfiguration {
-    guard let tls = try grapes.tls.configurationBesidePlaintext() else {
+    let host = bind ?? (grapes.tls.insecurePlaintext ? "127.0.0.1" : "::")
+    let address = try bindAddress(host, port: port)
+    var configuration: PeerRPCServerConfiguration
+    if let tls = try grapes.tls.configurationBesidePlaintext() {
+      configuration = PeerRPCServerConfiguration(port: port, tls: tls)
+      configuration.acceptsInsecurePlaintextBesideTLS = grapes.tls.insecurePlaintext
+      if let accessPolicy { configuration.access = try AccessControl(file: accessPolicy) }
+    } else {
       try grapes.tls.checkNoPolicy(accessPolicy)
-      try checkPlaintext(host: bind ?? "127.0.0.1")
-      var configuration = PeerRPCServerConfiguration.insecurePlaintext(port: port)
-      configuration.host = bind ?? "127.0.0.1"
-      configuration.allowsInsecurePlaintextOnTheNetwork = grapes.tls.insecurePlaintextOnTheNetwork
-      return configuration
-    }
-    var configuration = PeerRPCServerConfiguration(port: port, tls: tls)
-    if let bind { configuration.host = bind }
-    if grapes.tls.insecurePlaintext {
-      configuration.host = bind ?? "127.0.0.1"
-      try checkPlaintext(host: configuration.host)
-      configuration.acceptsInsecurePlaintextBesideTLS = true
-      configuration.allowsInsecurePlaintextOnTheNetwork = grapes.tls.insecurePlaintextOnTheNetwork
-    }
-    if let accessPolicy { configuration.access = try AccessControl(file: accessPolicy) }
-    return configuration
-  }
-
-  private func checkPlaintext(host: String) throws {
-    guard let address = SocketAddress(ip: host, port: port) else {
-      throw CommandFailure(.usage, "--bind: \(host) is not an IP address.")
+      configuration = .insecurePlaintext(port: port)
     }
     try grapes.tls.checkPlaintext(listeningOnLoopback: address.isLoopback)
+    configuration.allowsInsecurePlaintextOnTheNetwork = grapes.tls.insecurePlaintextOnTheNetwork
+    configuration.host = host
+    return configuration
   }
 
   private func service(_ logger: Logger) throws -> RPCService {

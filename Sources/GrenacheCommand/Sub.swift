@@ -31,6 +31,7 @@ struct Sub: AsyncParsableCommand {
   func run() async throws {
     try await runCommand(mapping: commandExit) {
       guard count ?? 1 > 0 else { throw CommandFailure(.usage, "--count: at least 1.") }
+      try checkTopics(topic)
       let logger = try grapes.logging.logger("grenache")
       let link = try await grapes.link(logger)
       var configuration = PeerSubConfiguration()
@@ -72,10 +73,18 @@ private struct Printer: Service {
     if isDone { throw ExitCode.success }
   }
 
+  /// A text, or bytes as they are.
+  private static func show(_ content: PubMessage.Content) {
+    switch content {
+    case .text(let text): printLine(text)
+    case .bytes(let bytes): printBytes(bytes + [UInt8(ascii: "\n")])
+    }
+  }
+
   private static func show(_ event: SubscriptionEvent, json: Bool) {
     switch event {
     case .message(let message, let publisher):
-      guard json else { return printLine(message.text) }
+      guard json else { return show(message.content) }
       printLine(
         JSONLine.object([
           "message": message.text, "topic": message.topic ?? NSNull(),

@@ -7,7 +7,9 @@ package enum BlockingReader {
   /// Why nothing could be read.
   package struct Failure: Error, CustomStringConvertible {
     package var number: Int32
-    package var description: String { "it cannot be read (error \(number))" }
+    package var description: String {
+      "it cannot be read: \(StandardStreams.text(ofError: number))"
+    }
   }
 
   /// At most `bytesMax` bytes, as soon as there are some; none at the end, and when the task is cancelled
@@ -33,7 +35,11 @@ package enum BlockingReader {
         bytes.removeLast(bytesMax - count)
         return .success(bytes)
       }
-      guard errno == EINTR else { return .failure(Failure(number: errno)) }
+      switch errno {
+      case EINTR: continue
+      case EAGAIN: StandardStreams.wait(for: descriptor, POLLIN)
+      default: return .failure(Failure(number: errno))
+      }
     }
   }
 }

@@ -1,5 +1,4 @@
 internal import ArgumentParser
-internal import Foundation
 internal import Glibc
 internal import GrenacheAccess
 internal import GrenacheTLS
@@ -60,44 +59,11 @@ public func runCommand(
   } catch let error as InputLines.Failure {
     printError("error: \(error)")
     throw ExitCode(CommandExit.data.rawValue)
+  } catch let error as BlockingReader.Failure {
+    printError("error: standard input: \(error)")
+    throw ExitCode(CommandExit.data.rawValue)
   } catch {
     printError("error: \(error)")
     throw ExitCode(mapping(error).rawValue)
   }
-}
-
-/// Prints a line on standard error.
-public func printError(_ text: String) {
-  _ = write(Array((text + "\n").utf8), to: STDERR_FILENO)
-}
-
-/// Prints a line on standard output, at once. Where nobody reads it any more the process ends: quietly, as
-/// others do whose reader has seen enough.
-public func printLine(_ text: String) {
-  printBytes(Array((text + "\n").utf8))
-}
-
-/// The same for bytes as they are.
-public func printBytes(_ bytes: [UInt8]) {
-  let error = write(bytes, to: STDOUT_FILENO)
-  guard error != 0 else { return }
-  if error == EPIPE { exit(0) }
-  printError("error: standard output cannot be written (error \(error))")
-  exit(CommandExit.software.rawValue)
-}
-
-/// - Returns: the number of the error that was in the way, 0 for none.
-private func write(_ whole: [UInt8], to descriptor: Int32) -> Int32 {
-  var bytes = whole[...]
-  while !bytes.isEmpty {
-    let count = unsafe bytes.withUnsafeBytes { bytes in
-      unsafe Glibc.write(descriptor, bytes.baseAddress, bytes.count)
-    }
-    if count >= 0 {
-      bytes = bytes.dropFirst(count)
-    } else if errno != EINTR {
-      return errno
-    }
-  }
-  return 0
 }

@@ -8,6 +8,8 @@ package struct InputLines: AsyncSequence, Sendable {
     package enum Code: Hashable, Sendable {
       /// The line has more bytes than it may have.
       case lineTooLong(bytesMax: Int)
+      /// The line is no text in UTF-8; the one behind it can be asked for.
+      case notText
       /// The input cannot be read; the number is the system's.
       case notReadable(number: Int32)
     }
@@ -18,7 +20,9 @@ package struct InputLines: AsyncSequence, Sendable {
     package var description: String {
       switch code {
       case .lineTooLong(let bytesMax): "line \(line) of the input has more than \(bytesMax) bytes"
-      case .notReadable(let number): "line \(line) of the input cannot be read (error \(number))"
+      case .notText: "line \(line) of the input is no text in UTF-8"
+      case .notReadable(let number):
+        "line \(line) of the input cannot be read: \(StandardStreams.text(ofError: number))"
       }
     }
   }
@@ -87,7 +91,10 @@ package struct InputLines: AsyncSequence, Sendable {
       var line = buffer[start..<end]
       if end < buffer.count, line.last == UInt8(ascii: "\r") { line.removeLast() }
       guard line.count <= lineBytesMax else { throw tooLong }
-      return String(decoding: line, as: UTF8.self)
+      guard let text = String(validating: line, as: UTF8.self) else {
+        throw Failure(code: .notText, line: self.line)
+      }
+      return text
     }
 
     private mutating func readMore() async throws(Failure) {

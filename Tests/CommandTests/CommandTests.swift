@@ -82,6 +82,22 @@ struct CommandTests {
     }
   }
 
+  @Test("serve --exec: a command that prints more than the limit is ended; a reply has one, too")
+  func outputLimit() async throws {
+    for (bytes, then, fault) in [
+      (1 << 20, "true", "ERR_REPLY_SIZE"),
+      ((1 << 20) + 1, "sleep 60", "ERR_EXEC: the command printed more than a reply may hold"),
+    ] {
+      let (worker, address) = try await startWorker(
+        "--no-announce", "--exec", "head -c \(bytes) /dev/zero | tr '\\0' x; \(then)")
+      let reply = try await run(
+        Programs.grenache, "call", "rpc_test", "1", "--to", address, "--tls-dir",
+        certificates("client"))
+      #expect(reply.status == 70 && reply.errors.contains(fault), "\(reply.errors)")
+      _ = await worker.terminate()
+    }
+  }
+
   @Test("an impostor is refused by name, with exit code 77")
   func impostor() async throws {
     let (worker, address) = try await startWorker(

@@ -2,7 +2,6 @@ import Foundation
 import GrenacheFraming
 import GrenacheIO
 import GrenacheTransport
-import Logging
 import TestSupport
 import Testing
 
@@ -129,7 +128,7 @@ struct ItemCommandTests {
         HTTPServerResponse(.ok, body: Array("{\"v\":\"hell world\"}".utf8))
       }),
       group: EventLoopGroup(count: 1),
-      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+      logger: quietLogger)
     let got = try await run(
       Programs.grenache, "get", Self.hello, "--grape", "\(server.localAddress)",
       "--insecure-plaintext")

@@ -55,7 +55,8 @@ final class RunningCommand: Sendable {
     }
     Self.read(errors) { [errorText] line in
       errorText.append(line)
-    } end: {
+    } end: { [errorText] in
+      errorText.end()
       errorsContinuation.finish()
     }
   }
@@ -70,6 +71,11 @@ final class RunningCommand: Sendable {
 
   /// What the program has said on standard error so far.
   var errors: String { errorText.text }
+
+  /// Waits until the program has said a text on standard error so many times; `false` when it ends before.
+  func says(_ text: String, times: Int = 1) async -> Bool {
+    await errorText.contains(text, times: times)
+  }
 
   /// The first line of standard output; empty when the program ends without one.
   func firstLine() async -> String {
@@ -115,14 +121,18 @@ final class RunningCommand: Sendable {
   ) {
     let handle = pipe.fileHandleForReading
     Thread.detachNewThread {
+      let lineFeed = Data([0x0a])
       var rest = Data()
       while true {
         let data = handle.availableData
         guard !data.isEmpty else { break }
+        var searched = rest.count
         rest += data
-        while let newline = rest.firstIndex(of: 0x0a) {
-          line(String(decoding: rest[..<newline], as: UTF8.self))
-          rest = Data(rest[rest.index(after: newline)...])
+        // By Foundation, which is quick in debug builds, too.
+        while let newline = rest.range(of: lineFeed, in: searched..<rest.count) {
+          line(String(decoding: rest[..<newline.lowerBound], as: UTF8.self))
+          rest = Data(rest[newline.upperBound...])
+          searched = 0
         }
       }
       if !rest.isEmpty { line(String(decoding: rest, as: UTF8.self)) }
@@ -131,14 +141,53 @@ final class RunningCommand: Sendable {
   }
 }
 
-/// Lines that a thread writes and others read.
+/// Lines that a thread writes and others read, or wait for.
 private final class Transcript: Sendable {
-  private let lines = Mutex("")
+  private struct Waiting {
+    var text: String
+    var times: Int
+    var continuation: CheckedContinuation<Bool, Never>
+  }
+  private struct State {
+    var text = ""
+    var isOver = false
+    var waiting: [Waiting] = []
 
-  var text: String { lines.withLock { $0 } }
+    func contains(_ part: String, _ times: Int) -> Bool {
+      text.components(separatedBy: part).count > times
+    }
+  }
+  private let state = Mutex(State())
+
+  var text: String { state.withLock { $0.text } }
 
   func append(_ line: String) {
-    lines.withLock { $0 += line + "\n" }
+    state.withLock { state in
+      state.text += line + "\n"
+      let (done, waiting) = state.waiting.reduce(into: ([Waiting](), [Waiting]())) { all, one in
+        if state.contains(one.text, one.times) { all.0.append(one) } else { all.1.append(one) }
+      }
+      state.waiting = waiting
+      for one in done { one.continuation.resume(returning: true) }
+    }
+  }
+
+  func end() {
+    state.withLock { state in
+      state.isOver = true
+      for waiting in state.waiting { waiting.continuation.resume(returning: false) }
+      state.waiting = []
+    }
+  }
+
+  func contains(_ text: String, times: Int) async -> Bool {
+    await withCheckedContinuation { continuation in
+      state.withLock { state in
+        let isThere = state.contains(text, times)
+        guard !isThere, !state.isOver else { return continuation.resume(returning: isThere) }
+        state.waiting.append(Waiting(text: text, times: times, continuation: continuation))
+      }
+    }
   }
 }
 

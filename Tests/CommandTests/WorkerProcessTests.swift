@@ -2,7 +2,6 @@ import Foundation
 import Grenache
 import GrenacheTLS
 import GrenacheTransport
-import Logging
 import Synchronization
 import TestSupport
 import Testing
@@ -26,11 +25,10 @@ private final class ProcessFleet: Sendable {
     api = member("api", of: await grape.firstLine())
     workers = Mutex([])
     let endpoint = try #require(Endpoint(api))
-    let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     let tls = try GeneratedCertificates.configuration("client")
     var configuration = LinkConfiguration(grapes: [endpoint], tls: tls)
     configuration.cacheAge = .seconds(1)
-    let link = try await Link(configuration, logger: quiet)
+    let link = try await Link(configuration, logger: quietLogger)
     client = await PeerRPCClient(link: link)
     for _ in 0..<count { try await startWorker() }
     while try await link.lookup("rpc_test").count < count {

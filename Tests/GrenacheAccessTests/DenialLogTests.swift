@@ -1,33 +1,8 @@
 import GrenacheAccess
 import GrenacheIO
 import Logging
-import Synchronization
+import TestSupport
 import Testing
-
-/// Keeps the lines that are logged.
-private final class Lines: Sendable {
-  private let lines = Mutex<[String]>([])
-  var all: [String] { lines.withLock { $0 } }
-
-  var logger: Logger { Logger(label: "test") { _ in Handler(lines: self) } }
-
-  private struct Handler: LogHandler {
-    let lines: Lines
-    var logLevel = Logger.Level.notice
-    var metadata: Logger.Metadata = [:]
-
-    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-      get { metadata[key] }
-      set { metadata[key] = newValue }
-    }
-
-    func log(event: LogEvent) {
-      let metadata = (event.metadata ?? [:]).sorted { $0.key < $1.key }
-      let text = metadata.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
-      lines.lines.withLock { $0.append("\(event.level) \(event.message) \(text)") }
-    }
-  }
-}
 
 @Suite("Denials are logged, and nobody floods the log with them")
 struct DenialLogTests {
@@ -48,14 +23,14 @@ struct DenialLogTests {
   @Test(
     "a line has the right, the key and who it was; without a certificate, the port is no other who")
   func line() throws {
-    let (log, lines) = (DenialLog(), Lines())
+    let (log, lines) = (DenialLog(), LogRecorder(.notice))
     let now = MonotonicTime.now()
     for port: UInt16 in [1_000, 1_001, 1_002] {
       let address = try #require(SocketAddress(ip: "192.0.2.7", port: port))
       log.log(.subscribe, on: "ne\nws", by: nil, at: address, now: now, lines.logger)
     }
     #expect(
-      lines.all == [
+      lines.texts == [
         "notice denied: no rule of the access policy allows it "
           + "by=192.0.2.7:1000 from=192.0.2.7:1000 right=subscribe service=ne\\u{a}ws"
       ])
@@ -63,7 +38,7 @@ struct DenialLogTests {
     log.log(.subscribe, on: "ne\nws", by: nil, at: other, now: now, lines.logger)
     log.log(
       .call, on: String(repeating: "x", count: 5_000), by: nil, at: other, now: now, lines.logger)
-    #expect(lines.all.count == 3)
-    #expect(lines.all[2].utf8.count < 400)
+    #expect(lines.texts.count == 3)
+    #expect(lines.texts[2].utf8.count < 400)
   }
 }

@@ -4,14 +4,14 @@ import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
 import Logging
+import TestSupport
 
 @testable import Grenache
 
 /// A publisher that a test starts and ends.
-final class RunningPub: Sendable {
+struct RunningPub: Sendable {
   let pub: PeerPub
-  let endpoint: Endpoint
-  private let task: Task<Void, any Error>
+  private let running: RunningTask<SocketAddress>
 
   init(
     _ key: String, _ base: PeerPubConfiguration, link: Link? = nil, group: EventLoopGroup? = nil,
@@ -24,21 +24,10 @@ final class RunningPub: Sendable {
     let pub = try await PeerPub(
       key, configuration, link: link, group: group, logger: logger)
     self.pub = pub
-    let (addresses, listening) = AsyncThrowingStream.makeStream(of: SocketAddress.self)
-    task = Task {
-      do {
-        try await pub.run { listening.yield($0) }
-      } catch {
-        listening.finish(throwing: error)
-        throw error
-      }
-    }
-    var iterator = addresses.makeAsyncIterator()
-    guard let address = try await iterator.next() else { throw CancellationError() }
-    endpoint = Endpoint(address)
+    running = try await RunningTask { started in try await pub.run { started($0) } }
   }
 
-  deinit { task.cancel() }
+  var endpoint: Endpoint { Endpoint(running.place) }
 
   func subscribers(_ count: Int) async throws {
     while await pub.subscriberCount != count { try await Task.sleep(for: .milliseconds(5)) }
@@ -50,10 +39,7 @@ final class RunningPub: Sendable {
     await stop()
   }
 
-  func stop() async {
-    task.cancel()
-    _ = try? await task.value
-  }
+  func stop() async { await running.stop() }
 }
 
 /// A subscriber's connection that hears everything and says what a test wants.
@@ -196,33 +182,18 @@ func events(
 }
 
 /// A grape that a test starts and ends.
-final class RunningGrape: Sendable {
-  let endpoint: Endpoint
-  private let task: Task<Void, any Error>
+struct RunningGrape: Sendable {
+  private let running: RunningTask<GrapeNode.Addresses>
 
   init(tls: TLSConfiguration, port: UInt16 = 0) async throws {
     var configuration = GrapeConfiguration(apiPort: port, dhtPort: 0, tls: tls)
     configuration.host = "127.0.0.1"
     configuration.dhtHost = "127.0.0.1"
     let grape = GrapeNode(configuration, logger: quietLogger)
-    let (addresses, listening) = AsyncThrowingStream.makeStream(of: GrapeNode.Addresses.self)
-    task = Task {
-      do {
-        try await grape.run { listening.yield($0) }
-      } catch {
-        listening.finish(throwing: error)
-        throw error
-      }
-    }
-    var iterator = addresses.makeAsyncIterator()
-    guard let found = try await iterator.next() else { throw CancellationError() }
-    endpoint = Endpoint(found.api)
+    running = try await RunningTask { started in try await grape.run { started($0) } }
   }
 
-  deinit { task.cancel() }
+  var endpoint: Endpoint { Endpoint(running.place.api) }
 
-  func stop() async {
-    task.cancel()
-    _ = try? await task.value
-  }
+  func stop() async { await running.stop() }
 }

@@ -55,12 +55,30 @@ func directClient(
   return await PeerRPCClient(link: link, configuration: configuration)
 }
 
-let quietLogger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-
 /// Answers with what it is given.
 let echo = RPCService(raw: "rpc_test") { request in request.payload }
 
 /// Answers `hello` with `world`.
 let hello = RPCService("rpc_test") { (payload: String, _) -> String in
   payload == "hello" ? "world" : "what?"
+}
+
+/// Waits until its task is cancelled, and counts what happens to it.
+func waitingService(begun: Tally, cancelled: Tally) -> RPCService {
+  RPCService(raw: "rpc_test") { request in
+    await begun.add()
+    try? await Task.sleep(for: .seconds(60))
+    await cancelled.add(Task.isCancelled ? 1 : 0)
+    return request.payload
+  }
+}
+
+/// What `body` fails with, if it does.
+func grenacheError(_ body: () async throws -> Void) async -> GrenacheError? {
+  do {
+    try await body()
+    return nil
+  } catch {
+    return error as? GrenacheError
+  }
 }

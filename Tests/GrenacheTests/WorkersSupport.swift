@@ -42,9 +42,8 @@ struct FixedGrape: Sendable {
 }
 
 /// A worker that a test starts and ends.
-final class RunningWorker: Sendable {
-  let endpoint: Endpoint
-  private let task: Task<Void, any Error>
+struct RunningWorker: Sendable {
+  private let running: RunningTask<SocketAddress>
 
   init(
     _ services: [RPCService], tls: TLSConfiguration,
@@ -56,27 +55,13 @@ final class RunningWorker: Sendable {
     configure(&configuration)
     let server = PeerRPCServer(
       configuration, services: services, group: try EventLoopGroup(count: 1), logger: quietLogger)
-    let (addresses, listening) = AsyncThrowingStream.makeStream(of: SocketAddress.self)
-    task = Task {
-      do {
-        try await server.run { listening.yield($0) }
-      } catch {
-        listening.finish(throwing: error)
-        throw error
-      }
-    }
-    var iterator = addresses.makeAsyncIterator()
-    guard let address = try await iterator.next() else { throw CancellationError() }
-    endpoint = Endpoint(address)
+    running = try await RunningTask { started in try await server.run { started($0) } }
   }
 
-  deinit { task.cancel() }
+  var endpoint: Endpoint { Endpoint(running.place) }
 
   /// Ends the worker, in order, within its drain deadline.
-  func stop() async {
-    task.cancel()
-    _ = try? await task.value
-  }
+  func stop() async { await running.stop() }
 }
 
 /// Workers of `rpc_test`, a grape that knows them, and a client that asks it.
@@ -187,70 +172,5 @@ struct RawPeer: Sendable {
   func close() async {
     let connection = connection
     await connection.loop.run { loop in connection.get(on: loop).close(.normal, on: loop) }
-  }
-}
-
-/// Keeps what is logged.
-final class LogRecorder: Sendable {
-  private let seen = Mutex<[String: Logger.Level]>([:])
-  private let all = Mutex<[(message: String, metadata: Logger.Metadata)]>([])
-
-  /// The messages of warnings.
-  var warnings: [String] {
-    seen.withLock { $0.filter { $0.value == .warning }.map(\.key).sorted() }
-  }
-
-  /// The metadata of each line with that message.
-  func lines(_ message: String) -> [Logger.Metadata] {
-    all.withLock { $0.filter { $0.message == message }.map(\.metadata) }
-  }
-
-  /// At which level a message has been logged, if it has.
-  func level(of message: String) -> Logger.Level? { seen.withLock { $0[message] } }
-
-  var logger: Logger {
-    var logger = Logger(label: "test") { _ in Handler(recorder: self) }
-    logger.logLevel = .trace
-    return logger
-  }
-
-  private struct Handler: LogHandler {
-    let recorder: LogRecorder
-    var logLevel = Logger.Level.trace
-    var metadata: Logger.Metadata = [:]
-
-    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-      get { metadata[key] }
-      set { metadata[key] = newValue }
-    }
-
-    func log(event: LogEvent) {
-      recorder.seen.withLock { $0[event.message.description] = event.level }
-      recorder.all.withLock { $0.append((event.message.description, event.metadata ?? [:])) }
-    }
-  }
-}
-
-/// Something that happens once, seen from anywhere.
-final class Flag: Sendable {
-  private let value = Atomic<Bool>(false)
-  var isSet: Bool { value.load(ordering: .acquiring) }
-  func set() { value.store(true, ordering: .releasing) }
-}
-
-/// A number that tests await.
-actor Tally {
-  private var waiting: [(Int, CheckedContinuation<Void, Never>)] = []
-  private(set) var value = 0
-
-  func add(_ count: Int = 1) {
-    value += count
-    for (_, waiter) in waiting.filter({ $0.0 <= value }) { waiter.resume() }
-    waiting.removeAll { $0.0 <= value }
-  }
-
-  func reaches(_ count: Int) async {
-    if value >= count { return }
-    await withCheckedContinuation { waiting.append((count, $0)) }
   }
 }

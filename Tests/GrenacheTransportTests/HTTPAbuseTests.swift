@@ -19,14 +19,7 @@ private func withStreams<Result>(
     handlers: HTTPServerHandlers(
       respond: { _ in HTTPServerResponse(.ok) }, stream: { _ in handler }),
     group: EventLoopGroup(count: 1), logger: quietLogger)
-  do {
-    let result = try await body(server)
-    await server.shutDown(within: .zero)
-    return result
-  } catch {
-    await server.shutDown(within: .zero)
-    throw error
-  }
+  return try await withShutdown(of: server, behind: body)
 }
 
 @Suite("HTTP server: clients that take no answers, or send what nobody asked for")

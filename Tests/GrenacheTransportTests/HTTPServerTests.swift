@@ -364,7 +364,7 @@ struct HTTPServerLimitTests {
   @Test("P37 clients that gave up before their turn cost those behind them no handshake")
   func abandoned() async throws {
     let authority = try TestAuthority()
-    let log = MessageCounter()
+    let log = LogRecorder()
     try await withServer(
       tls: try authority.host(), configure: { $0.handshakesMax = 1 },
       openWebSocket: { _, _ in EchoHandler() }, logger: log.logger

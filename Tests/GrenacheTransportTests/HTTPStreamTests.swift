@@ -21,14 +21,7 @@ private func withStreamServer<Result>(
       respond: { request in HTTPServerResponse(.ok, body: request.body) },
       stream: { request in request.target == "/buffered" ? nil : handler }),
     group: EventLoopGroup(count: 1), logger: quietLogger)
-  do {
-    let result = try await body(server)
-    await server.shutDown(within: .zero)
-    return result
-  } catch {
-    await server.shutDown(within: .zero)
-    throw error
-  }
+  return try await withShutdown(of: server, behind: body)
 }
 
 /// Sends back what comes, as it comes.
@@ -41,23 +34,6 @@ private let echo: HTTPStreamHandler = { _, body, writer in
 }
 
 private let chunkedHead = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-/// A number that tests await.
-private actor Tally {
-  private var waiting: [(Int, CheckedContinuation<Void, Never>)] = []
-  private(set) var value = 0
-
-  func add(_ count: Int) {
-    value += count
-    for (_, waiter) in waiting.filter({ $0.0 <= value }) { waiter.resume() }
-    waiting.removeAll { $0.0 <= value }
-  }
-
-  func reaches(_ count: Int) async {
-    if value >= count { return }
-    await withCheckedContinuation { waiting.append((count, $0)) }
-  }
-}
 
 @Suite("HTTP server: streamed requests, RFC 9112 §7.1", .timeLimit(.minutes(1)))
 struct HTTPServerStreamTests {

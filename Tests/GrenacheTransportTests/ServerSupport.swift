@@ -3,9 +3,7 @@ import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
 import Logging
-import Synchronization
-
-let quietLogger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+import TestSupport
 
 /// Runs a server while `body` runs.
 func withServer<Result>(
@@ -27,6 +25,13 @@ func withServer<Result>(
     configuration: configuration,
     handlers: HTTPServerHandlers(respond: respond, openWebSocket: openWebSocket),
     group: group ?? EventLoopGroup(count: loops), logger: logger)
+  return try await withShutdown(of: server, behind: body)
+}
+
+/// Shuts a server down behind `body`, however that ends.
+func withShutdown<Result>(
+  of server: HTTPServer, behind body: (HTTPServer) async throws -> Result
+) async throws -> Result {
   do {
     let result = try await body(server)
     await server.shutDown(within: .zero)
@@ -35,41 +40,6 @@ func withServer<Result>(
     await server.shutDown(within: .zero)
     throw error
   }
-}
-
-/// Counts what is logged.
-final class MessageCounter: Sendable {
-  private let counts = Mutex<[String: Int]>([:])
-
-  func count(of message: String) -> Int { counts.withLock { $0[message] ?? 0 } }
-
-  var logger: Logger {
-    var logger = Logger(label: "test") { _ in Handler(counter: self) }
-    logger.logLevel = .trace
-    return logger
-  }
-
-  private struct Handler: LogHandler {
-    let counter: MessageCounter
-    var logLevel = Logger.Level.trace
-    var metadata: Logger.Metadata = [:]
-
-    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-      get { metadata[key] }
-      set { metadata[key] = newValue }
-    }
-
-    func log(event: LogEvent) {
-      counter.counts.withLock { $0[event.message.description, default: 0] += 1 }
-    }
-  }
-}
-
-/// Something that happens once, seen from anywhere.
-final class Flag: Sendable {
-  private let value = Atomic<Bool>(false)
-  var isSet: Bool { value.load(ordering: .acquiring) }
-  func set() { value.store(true, ordering: .releasing) }
 }
 
 /// Sends every message back as it came.

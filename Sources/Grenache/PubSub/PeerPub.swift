@@ -35,6 +35,8 @@ public struct PeerPubConfiguration: Sendable {
   public var replayBytesMax = 1 << 20
   /// Topics that one subscriber may ask for (default 64).
   public var topicsMax = 64
+  /// How long a subscriber that speaks the extension may take to say what it wants (default 10 s).
+  public var openingDeadline = Duration.seconds(10)
   /// How long a shutdown waits for subscribers to take what waits for them (default 5 s).
   public var drainDeadline = Duration.seconds(5)
   /// Who may subscribe (default: whoever the roots vouch for); `nil` only through `insecurePlaintext`.

@@ -115,9 +115,6 @@ final class PubForms {
 ///
 ///     waiting (the extension: for what it subscribes to) → subscribed → closed
 final class Subscriber: WebSocketHandler, LoopTimerTarget {
-  /// How long a subscriber that speaks the extension may take to say what it wants.
-  static let openingDeadline = Duration.seconds(10)
-
   private let shard: PubShard
   private var feed: SubscriberFeed
   private var connection: WebSocketConnection?
@@ -144,7 +141,7 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
     self.connection = connection
     isExtended = connection.subprotocol == PubWire.subprotocol
     if isExtended {
-      loop.core.arm(timer, after: Self.openingDeadline)
+      loop.core.arm(timer, after: shard.configuration.openingDeadline)
     } else {
       // Connecting is subscribing, for existing subscribers.
       isSubscribed = true

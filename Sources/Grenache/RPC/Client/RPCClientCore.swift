@@ -40,6 +40,9 @@ final class RPCClientCore {
     var isNamed: Bool
   }
 
+  /// The workers that are remembered.
+  var workerCount: Int { workers.count }
+
   // MARK: Operations
 
   func request(
@@ -83,21 +86,23 @@ final class RPCClientCore {
   }
 
   func openStream(
-    _ service: String, _ action: String?, to worker: Endpoint?, by deadline: MonotonicTime,
+    _ service: String, _ action: String?, to worker: Endpoint?, by deadlines: RPCStreamDeadlines,
     on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCClientStream {
+    let deadline = deadlines.reply
     var group = try await group(for: service, worker: worker, by: deadline, on: loop)
-    var fields = HTTPFields()
-    if let action { fields.append(RPCHTTPHead.actionField, action) }
     // A stream that has reached nobody may go to the next worker, and none is sent again.
     let limits = RPCCallLimits(isIdempotent: false, deadline: deadline, retriesMax: 0)
     let plan = RPCCallPlan<RPCWorker>(service, limits)
     while true {
       switch plan.next(in: group, at: loop.core.now, using: &generator) {
       case .call(let worker, warmUp: _):
+        var fields = HTTPFields()
+        if let action { fields.append(RPCHTTPHead.actionField, action) }
+        deadlines.append(to: &fields, at: .now())
         do throws(GrenacheError) {
           let stream = try await worker.openStream(service, fields, by: deadline, on: loop)
-          return RPCClientStream(stream, worker: worker.endpoint, replyDeadline: deadline)
+          return RPCClientStream(stream, worker: worker.endpoint, deadlines: deadlines)
         } catch {
           if let failure = failed(error, worker, plan) { throw failure }
         }

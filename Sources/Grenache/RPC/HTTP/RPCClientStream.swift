@@ -7,25 +7,25 @@ public struct RPCClientStream: Sendable {
   /// The worker that was connected to.
   public let worker: Endpoint
   private let stream: HTTPClientStream
-  private let replyDeadline: MonotonicTime
+  private let deadlines: RPCStreamDeadlines
 
   /// What an answer that is an error may hold.
   static let errorBytesMax = 64 << 10
 
-  init(_ stream: HTTPClientStream, worker: Endpoint, replyDeadline: MonotonicTime) {
+  init(_ stream: HTTPClientStream, worker: Endpoint, deadlines: RPCStreamDeadlines) {
     self.stream = stream
     self.worker = worker
-    self.replyDeadline = replyDeadline
+    self.deadlines = deadlines
   }
 
   /// Sends bytes to the worker; waits while it does not take those before. One writer at a time.
   ///
-  /// - Throws: `GrenacheError`: `connectionLost`, `cancelled`.
+  /// - Throws: `GrenacheError`: `connectionLost`, `cancelled`, `deadlineExceeded`.
   public func write(_ bytes: [UInt8]) async throws(GrenacheError) {
     do {
       try await stream.writer.write(bytes)
     } catch {
-      throw GrenacheError(streaming: error)
+      throw GrenacheError(streaming: error, until: deadlines.end)
     }
   }
 
@@ -37,16 +37,16 @@ public struct RPCClientStream: Sendable {
   /// What the worker sends, once it has begun to answer.
   ///
   /// - Throws: `GrenacheError`: the worker's own error as `remoteError` where it is known for one;
-  ///   `invalidReply` for an answer that is none.
+  ///   `invalidReply` for an answer that is none; `deadlineExceeded` when it does not begin in time.
   public func incoming() async throws(GrenacheError) -> RPCByteStream {
     let head: HTTPClientResponse
     do {
-      head = try await stream.response(by: replyDeadline)
+      head = try await stream.response(by: deadlines.reply)
     } catch {
-      throw GrenacheError(streaming: error)
+      throw GrenacheError(streaming: error, until: deadlines.end)
     }
     if head.status == .ok, head.fields[RPCReplyField.name] != RPCReplyField.error {
-      return RPCByteStream(stream.body)
+      return RPCByteStream(stream.body, until: deadlines.end)
     }
     let body = try await collect()
     guard head.status == .ok, let envelope = RPCReplyEnvelope(body.span, checksUTF8: true),
@@ -64,8 +64,14 @@ public struct RPCClientStream: Sendable {
 
   private func collect() async throws(GrenacheError) -> [UInt8] {
     var body: [UInt8] = []
-    var iterator = RPCByteStream(stream.body).makeAsyncIterator()
-    while body.count < Self.errorBytesMax, let part = try await iterator.next() { body += part }
+    var iterator = RPCByteStream(stream.body, until: deadlines.end).makeAsyncIterator()
+    while let part = try await iterator.next() {
+      body += part
+      guard body.count <= Self.errorBytesMax else {
+        throw GrenacheError(
+          .invalidReply, "\(worker) answered an error of more than \(Self.errorBytesMax) bytes")
+      }
+    }
     return body
   }
 }
@@ -82,23 +88,35 @@ extension PeerRPCClient {
   ///     }
   ///
   /// Workers that cannot be reached are passed over. What `body` leaves unread or unsent is lost, and
-  /// the worker's handler is cancelled.
+  /// the worker's handler is cancelled. So it is with a stream that lasts longer than it may: what
+  /// `body` reads and writes from then on fails with `deadlineExceeded`.
   ///
   /// - Parameters:
   ///   - service: the service to call.
   ///   - action: the field `_a`.
   ///   - worker: the one worker to connect to; without it, one that the lookup finds.
   ///   - timeout: how long the lookup, connecting and the beginning of the answer may take in all.
+  ///   - duration: how long the whole of it may take, which the worker is told; without it, as long as
+  ///     both sides go on.
   ///   - body: writes and reads; the stream is good until it returns.
   /// - Throws: `GrenacheError`, and what `body` throws.
   public func stream<Result: Sendable>(
     _ service: String, action: String? = nil, to worker: Endpoint? = nil,
-    within timeout: Duration? = nil, _ body: (RPCClientStream) async throws -> Result
+    within timeout: Duration? = nil, lasting duration: Duration? = nil,
+    _ body: (RPCClientStream) async throws -> Result
   ) async throws -> Result {
-    let deadline = MonotonicTime.now() + (timeout ?? configuration.callTimeout)
+    let deadlines = RPCStreamDeadlines(
+      reply: timeout ?? configuration.callTimeout, end: duration, from: .now())
     let core = core
     let stream = try await Self.openStream(
-      service, action, to: worker, by: deadline, core: core, on: core.loop)
+      service, action, to: worker, by: deadlines, core: core, on: core.loop)
+    let ending = deadlines.end.map { end in
+      Task {
+        try await Task.sleep(for: end - .now())
+        await stream.close()
+      }
+    }
+    defer { ending?.cancel() }
     do {
       let result = try await body(stream)
       await stream.close()
@@ -110,9 +128,9 @@ extension PeerRPCClient {
   }
 
   private static func openStream(
-    _ service: String, _ action: String?, to worker: Endpoint?, by deadline: MonotonicTime,
+    _ service: String, _ action: String?, to worker: Endpoint?, by deadlines: RPCStreamDeadlines,
     core: LoopBound<RPCClientCore>, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCClientStream {
-    try await core.get(on: loop).openStream(service, action, to: worker, by: deadline, on: loop)
+    try await core.get(on: loop).openStream(service, action, to: worker, by: deadlines, on: loop)
   }
 }

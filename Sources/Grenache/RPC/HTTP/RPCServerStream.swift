@@ -1,4 +1,5 @@
 internal import GrenacheFraming
+internal import GrenacheIO
 internal import GrenacheTransport
 
 /// The bytes of one direction of a stream as they come.
@@ -9,33 +10,43 @@ public struct RPCByteStream: AsyncSequence, Sendable {
   public typealias Element = [UInt8]
 
   private let body: HTTPBody
+  private let end: MonotonicTime?
 
-  init(_ body: HTTPBody) {
+  /// - Parameter end: when the stream is over, for those who break it off then.
+  init(_ body: HTTPBody, until end: MonotonicTime? = nil) {
     self.body = body
+    self.end = end
   }
 
   /// Takes what comes.
   public struct AsyncIterator: AsyncIteratorProtocol, Sendable {
     private var body: HTTPBody.Iterator
+    private let end: MonotonicTime?
 
-    fileprivate init(_ body: HTTPBody.Iterator) { self.body = body }
+    fileprivate init(_ body: HTTPBody.Iterator, until end: MonotonicTime?) {
+      self.body = body
+      self.end = end
+    }
 
     /// The next bytes; `nil` once everything has come.
     ///
-    /// - Throws: `GrenacheError`: `connectionLost` when the rest will not come, `cancelled`.
+    /// - Throws: `GrenacheError`: `connectionLost` when the rest will not come, `cancelled`,
+    ///   `deadlineExceeded` when the stream lasts longer than its caller allows.
     public mutating func next(
       isolation actor: isolated (any Actor)? = #isolation
     ) async throws(GrenacheError) -> [UInt8]? {
       do throws(TransportError) {
         return try await body.next(isolation: actor)
       } catch {
-        throw GrenacheError(streaming: error)
+        throw GrenacheError(streaming: error, until: end)
       }
     }
   }
 
   /// One reader at a time.
-  public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(body.makeAsyncIterator()) }
+  public func makeAsyncIterator() -> AsyncIterator {
+    AsyncIterator(body.makeAsyncIterator(), until: end)
+  }
 }
 
 /// A stream as a service's handler sees it: bytes come and go at the same time.
@@ -88,8 +99,12 @@ enum RPCReplyField {
 
 extension GrenacheError {
   /// What went wrong with a stream that was open.
-  init(streaming error: TransportError) {
+  ///
+  /// - Parameter end: when this side breaks it off.
+  init(streaming error: TransportError, until end: MonotonicTime? = nil) {
     switch error.code {
+    case .connectionClosed where end.map({ $0 <= .now() }) ?? false:
+      self.init(.deadlineExceeded, "the stream lasts longer than it may", cause: error)
     case .cancelled:
       self.init(.cancelled, "the stream was cancelled")
     case .timedOut:

@@ -1,0 +1,118 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("Options of pub and sub", .timeLimit(.minutes(2)))
+struct PubSubOptionTests {
+  private func object(_ line: String) throws -> [String: Any] {
+    try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+  }
+
+  @Test("pub --topic, sub --topic and --json: what is asked for, and nothing else")
+  func topics() async throws {
+    let grape = try await RunningGrape()
+    let pub = ["pub", "rpc_test", "--wait-for", "2"]
+    let (first, firstAddress) = try await grape.start(pub + ["--topic", "a"])
+    let (second, secondAddress) = try await grape.start(pub + ["--topic", "b"])
+    let (plain, plainAddress) = try await grape.start(pub)
+    func subscribe(_ arguments: String...) throws -> RunningCommand {
+      try RunningCommand(
+        Programs.grenache, ["sub", "rpc_test", "--json"] + arguments + grape.options())
+    }
+    let all = try subscribe("--count", "4")
+    let some = try subscribe("--topic", "a", "--topic", "c", "--count", "2")
+    // One after the other: the subscriber that hears everything says when the next may come.
+    var heard: [[String: Any]] = []
+    for (publisher, line) in [(first, "one"), (second, "two"), (plain, "three"), (first, "four")] {
+      publisher.write(line + "\n")
+      heard.append(try object(await all.firstLine()))
+    }
+    #expect(heard.map { $0["message"] as? String } == ["one", "two", "three", "four"])
+    #expect(heard.map { $0["topic"] as? String } == ["a", "b", nil, "a"])
+    #expect(heard.map { $0["number"] as? Int } == [1, 1, 1, 2])
+    let publishers = [firstAddress, secondAddress, plainAddress, firstAddress]
+    #expect(heard.map { $0["publisher"] as? String } == publishers)
+    #expect(await all.end().status == 0)
+    let ended = await some.end()
+    #expect(
+      ended.output.split(separator: "\n").map { member("message", of: String($0)) } == [
+        "one", "four",
+      ], "\(ended.output)\(ended.errors)")
+    for publisher in [first, second, plain] { #expect(await publisher.terminate() == 0) }
+    #expect(await grape.stop() == 0)
+  }
+
+  @Test(
+    "what cannot be is 64",
+    arguments: [
+      ["pub", "news", "-p", "0", "--no-announce", "--slow", "fast"],
+      ["pub", "news", "-p", "0", "--no-announce", "--wait-for", "-1"],
+      ["pub", "news", "-p", "0", "--no-announce", "--topic", String(repeating: "x", count: 256)],
+      ["sub", "news", "--topic", String(repeating: "x", count: 256)],
+      ["sub", "news", "--count", "0"],
+    ])
+  func usage(_ arguments: [String]) async throws {
+    let ended = try await run(Programs.grenache, arguments + ["--insecure-plaintext"])
+    #expect(ended.status == 64 && ended.output.isEmpty, "\(ended.errors)")
+  }
+
+  /// What a subscriber has heard that was stopped while much was published.
+  private struct Heard {
+    var numbers: [Int] = []
+    var gaps: [(from: Int, to: Int)] = []
+
+    mutating func add(_ object: [String: Any]) {
+      if let number = object["number"] as? Int { numbers.append(number) }
+      guard let gap = object["gap"] as? String else { return }
+      let ends = gap.components(separatedBy: " to ").compactMap { Int($0) }
+      if ends.count == 2 { gaps.append((ends[0], ends[1])) }
+    }
+  }
+
+  @Test(
+    "pub --slow: which messages a subscriber loses that stands still, and sub --json names them",
+    arguments: ["dropOldest", "dropNewest", "disconnect"])
+  func slow(_ policy: String) async throws {
+    let grape = try await RunningGrape(isPlain: true)
+    let (pub, _) = try await grape.start(["pub", "news", "--wait-for", "2", "--slow", policy])
+    let quick = try RunningCommand(Programs.grenache, ["sub", "news"] + grape.options())
+    let slow = try RunningCommand(Programs.grenache, ["sub", "news", "--json"] + grape.options())
+    pub.write("first\n")
+    #expect(await quick.firstLine() == "first")
+    var heard = Heard()
+    heard.add(try object(await slow.firstLine()))
+    kill(slow.processIdentifier, SIGSTOP)
+    // More than the sockets, its queue (384 KiB) and the ring (1 MiB) hold together.
+    let count = 150
+    let line = String(repeating: "x", count: 100 << 10)
+    for _ in 0..<count {
+      pub.write(line + "\n")
+      #expect(await quick.firstLine() == line)
+    }
+    kill(slow.processIdentifier, SIGCONT)
+    let last = 1 + count
+    while !heard.numbers.contains(last), heard.gaps.last?.to != last {
+      let line = await slow.firstLine()
+      guard !line.isEmpty else { break }
+      heard.add(try object(line))
+    }
+    let gap = try #require(heard.gaps.last, "\(slow.errors)")
+    #expect(heard.numbers.contains(gap.from - 1))
+    let behind = heard.numbers.filter { $0 > gap.to }.count
+    switch policy {
+    case "dropNewest": #expect(gap.to == last)
+    case "dropOldest": #expect((1...6).contains(behind), "\(heard.gaps)")
+    // It comes back and gets what the publisher keeps for those.
+    default: #expect((8...11).contains(behind), "\(heard.gaps)")
+    }
+    for command in [quick, slow, pub] { #expect(await command.terminate() == 0) }
+    #expect(await grape.stop() == 0)
+  }
+
+  @Test("no input at all: a publisher ends with 0, and whoever subscribes has heard nothing")
+  func empty() async throws {
+    let ended = try await run(
+      Programs.grenache, "pub", "news", "-p", "0", "--no-announce", "--insecure-plaintext")
+    #expect(ended.status == 0, "\(ended.errors)")
+  }
+}
