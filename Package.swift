@@ -109,7 +109,7 @@ let package = Package(
       dependencies: [
         "Grenache", "GrenacheGrape", "GrenacheAccess", "GrenacheTransport", "GrenacheTLS",
         "GrenacheFraming", "GrenacheIO", "GrenacheCommandSupport", argumentParser, logging,
-        lifecycle,
+        lifecycle, unixSignals,
       ],
       swiftSettings: settings),
 

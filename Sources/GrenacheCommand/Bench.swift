@@ -3,6 +3,7 @@ import Foundation
 import Grenache
 import GrenacheCommandSupport
 import GrenacheTransport
+import UnixSignals
 
 /// `grenache bench SERVICE PAYLOAD`
 struct Bench: AsyncParsableCommand {
@@ -49,7 +50,9 @@ struct Bench: AsyncParsableCommand {
       let ticking = Task { await tick(progress) }
       let clock = ContinuousClock()
       let start = clock.now
-      let result = await load.run(callers: inFlight, rate: rate, for: .seconds(seconds))
+      let result = await untilInterrupted(.seconds(seconds)) { time in
+        await load.run(callers: inFlight, rate: rate, during: time)
+      }
       let took = clock.now - start
       ticking.cancel()
       await ticking.value
@@ -60,6 +63,19 @@ struct Bench: AsyncParsableCommand {
         throw CommandFailure(.software, "\(result.failures) calls failed, the first: \(failure)")
       }
     }
+  }
+
+  /// Runs `body` for so long, or until the first SIGINT or SIGTERM: what has been measured until then counts.
+  private func untilInterrupted(
+    _ duration: Duration, _ body: @escaping @Sendable (BenchTime) async -> BenchResult
+  ) async -> BenchResult {
+    let time = BenchTime(duration)
+    let signals = await UnixSignalsSequence(trapping: [.sigint, .sigterm])
+    let waiting = Task {
+      for await _ in signals { return time.endNow() }
+    }
+    defer { waiting.cancel() }
+    return await body(time)
   }
 
   private func checkOptions() throws {

@@ -13,6 +13,18 @@ struct BenchResult: Sendable {
   var notMade = 0
 }
 
+/// From when and how long a load goes on; it may be over sooner than was thought.
+final class BenchTime: Sendable {
+  let start = ContinuousClock.now
+  private let last: Mutex<ContinuousClock.Instant>
+
+  init(_ duration: Duration) { last = Mutex(start + duration) }
+
+  var end: ContinuousClock.Instant { last.withLock(\.self) }
+
+  func endNow() { last.withLock { $0 = min($0, .now) } }
+}
+
 /// Calls of one kind by several callers.
 struct BenchLoad: Sendable {
   let client: PeerRPCClient
@@ -21,15 +33,13 @@ struct BenchLoad: Sendable {
   let options: RPCCallOptions
 
   /// - Parameter rate: calls a second (open loop); `nil` makes each call after the one before it.
-  func run(callers: Int, rate: Double?, for duration: Duration) async -> BenchResult {
-    let start = ContinuousClock.now
-    let schedule = rate.map { Schedule(start: start, rate: $0) }
-    let end = start + duration
+  func run(callers: Int, rate: Double?, during time: BenchTime) async -> BenchResult {
+    let schedule = rate.map { Schedule(start: time.start, rate: $0) }
     var result = await withTaskGroup(of: BenchResult.self) { group in
       for _ in 0..<callers {
         group.addTask {
-          guard let schedule else { return await closedLoop(until: end) }
-          return await openLoop(schedule, until: end)
+          guard let schedule else { return await closedLoop(during: time) }
+          return await openLoop(schedule, during: time)
         }
       }
       return await group.reduce(into: BenchResult()) { all, one in
@@ -38,29 +48,29 @@ struct BenchLoad: Sendable {
         all.firstFailure = all.firstFailure ?? one.firstFailure
       }
     }
-    let due = schedule?.count(before: end) ?? 0
+    let due = schedule?.count(before: time.end) ?? 0
     result.notMade = max(0, due - result.times.count - result.failures)
     return result
   }
 
-  private func closedLoop(until end: ContinuousClock.Instant) async -> BenchResult {
+  private func closedLoop(during time: BenchTime) async -> BenchResult {
     var result = BenchResult()
     while true {
       let start = ContinuousClock.now
-      guard start < end else { return result }
+      guard start < time.end else { return result }
       await call(due: start, &result)
     }
   }
 
   private func openLoop(
-    _ schedule: Schedule, until end: ContinuousClock.Instant
+    _ schedule: Schedule, during time: BenchTime
   ) async -> BenchResult {
     var result = BenchResult()
     while true {
       let due = schedule.next()
-      guard due < end else { return result }
+      guard due < time.end else { return result }
       try? await Task.sleep(until: due, clock: .continuous)
-      guard ContinuousClock.now < end else { return result }
+      guard ContinuousClock.now < time.end else { return result }
       await call(due: due, &result)
     }
   }

@@ -170,7 +170,7 @@ func commandExit(for error: any Error) -> CommandExit {
   case .serviceNotFound, .workerUnreachable: return .unavailable
   case .grapeUnreachable: return error.cause?.tls == nil ? .unavailable : .notPermitted
   case .workerNotTrusted, .notPermitted, .invalidItem: return .notPermitted
-  case .deadlineExceeded: return .temporary
+  case .deadlineExceeded, .overloaded, .limitReached: return .temporary
   case .invalidPayload: return .usage
   case .invalidConfiguration: return .configuration
   default: return .software

@@ -132,6 +132,8 @@ private struct LinePublisher: Service {
     } catch let error as GrenacheError where error.code == .shuttingDown {
       printError("warning: the line that came last is not published: \(error)")
       return .shutdown
+    } catch let error as GrenacheError where error.code == .invalidPayload {
+      throw CommandFailure(.data, "\(error)")
     }
   }
 }

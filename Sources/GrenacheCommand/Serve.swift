@@ -39,6 +39,9 @@ struct Serve: AsyncParsableCommand {
   var noAnnounce = false
   @Flag(help: "Say where the service listens as JSON.")
   var json = false
+  @Option(
+    help: "Calls answered at once; more are turned away (1000; of --exec four for each processor).")
+  var callsInFlight: Int?
   @Flag(name: .shortAndLong, help: "Log each call and who made it.")
   var verbose = false
   @OptionGroup var grapes: GrapeOptions
@@ -83,7 +86,15 @@ struct Serve: AsyncParsableCommand {
       }
       return try await answer(request)
     }
-    return RPCService(raw: key, handler, stream: echo ? Self.echoStream : nil)
+    var service = RPCService(raw: key, handler, stream: echo ? Self.echoStream : nil)
+    // Each command is a process or several: a burst of calls must not be the machine's end.
+    let processes = 4 * ProcessInfo.processInfo.activeProcessorCount
+    service.callsInFlightMax =
+      callsInFlight ?? (exec == nil ? service.callsInFlightMax : processes)
+    guard service.callsInFlightMax > 0 else {
+      throw CommandFailure(.usage, "--calls-in-flight: 1 or more.")
+    }
+    return service
   }
 
   private static let echoStream: RPCService.StreamHandler = { _, stream in

@@ -41,8 +41,9 @@ public struct CommandFailure: Error, CustomStringConvertible {
 public func runCommand(
   mapping: (any Error) -> CommandExit = { _ in .software }, _ body: () async throws -> Void
 ) async throws {
-  // A reader that goes away is an error of the write, not the end of the process.
-  _ = signal(SIGPIPE, SIG_IGN)
+  // A reader that goes away is an error of the write, not the end of the process. Nor is it of the programs
+  // that this one starts: to be ignored is inherited, to be handled is not.
+  _ = signal(SIGPIPE) { _ in }
   do {
     try await body()
   } catch let exit as ExitCode {

@@ -112,12 +112,15 @@ package final class HTTPClient {
   /// Sends the head of `request` and leaves its body and the response to a stream, over a connection
   /// of its own: whoever opens it closes it.
   ///
-  /// - Parameter deadline: for connecting and the handshake.
+  /// - Parameters:
+  ///   - deadline: for connecting and the handshake.
+  ///   - ended: called once, when the stream is over or none has come about.
   package func openStream(
     _ request: HTTPClientRequest, to destination: Destination, by deadline: MonotonicTime,
-    on loop: isolated EventLoop
+    ended: @escaping () -> Void = {}, on loop: isolated EventLoop
   ) async throws(TransportError) -> HTTPClientStream {
     guard streamCount < configuration.streamsMax else {
+      ended()
       throw TransportError(
         .limitReached, stage: .connect, message: "\(streamCount) streams are open already")
     }
@@ -127,7 +130,10 @@ package final class HTTPClient {
     return HTTPClientStream(
       try await HTTPClientExchange.open(
         request, to: destination, context: context, configuration: configuration, by: limit,
-        ended: { self.streamCount -= 1 }, on: loop),
+        ended: {
+          self.streamCount -= 1
+          ended()
+        }, on: loop),
       on: loop)
   }
 

@@ -65,6 +65,8 @@ struct CommandTests {
       (["--exec", "tr a-z A-Z"], "hello", "HELLO"), (["--exec", "echo 42"], "1", "42"),
       // What it leaves behind keeps its output open, and nobody waiting.
       (["--exec", "sleep 30 & echo 42"], "1", "42"),
+      // Who writes to a pipe that nobody reads any more ends by that, as from a shell.
+      (["--exec", "sh -c 'while :; do echo 7; done' | head -1"], "1", "7"),
     ] {
       let worker = try RunningCommand(
         Programs.grenache,
@@ -80,6 +82,24 @@ struct CommandTests {
       #expect(reply.output == expected)
       #expect(await worker.terminate() == 0)
     }
+  }
+
+  @Test("serve --calls-in-flight: one more than the limit is turned away, which may work later")
+  func callsInFlight() async throws {
+    let worker = try RunningCommand(
+      Programs.grenache,
+      [
+        "serve", "a", "--port", "0", "--json", "--no-announce", "--insecure-plaintext", "--verbose",
+        "--exec", "cat >/dev/null; sleep 60", "--calls-in-flight", "1",
+      ])
+    let address = "127.0.0.1:" + port(of: member("address", of: await worker.firstLine()))
+    let call = ["call", "a", "1", "--to", address, "--insecure-plaintext"]
+    let first = try RunningCommand(Programs.grenache, call)
+    #expect(await worker.says("by="))
+    let second = try await run(Programs.grenache, call)
+    #expect(second.status == 75 && second.errors.contains("ERR_OVERLOADED"), "\(second.errors)")
+    _ = await first.terminate()
+    _ = await worker.terminate()
   }
 
   @Test("serve --exec: a command that prints more than the limit is ended; a reply has one, too")

@@ -139,6 +139,32 @@ struct TerminalTests {
     }
   }
 
+  @Test("bench: what was measured until it was interrupted is told")
+  func interruptedBench() async throws {
+    let worker = try RunningCommand(
+      Programs.grenache,
+      [
+        "serve", "a", "--port", "0", "--json", "--echo", "--no-announce", "--insecure-plaintext",
+        "--verbose",
+      ])
+    let address = "127.0.0.1:" + port(of: member("address", of: await worker.firstLine()))
+    let bench = try RunningCommand(
+      Programs.grenache,
+      [
+        "bench", "a", "--to", address, "--insecure-plaintext", "--seconds", "1000", "--json",
+        "--rate", "100",
+      ])
+    // Of the first call alone it does not follow that it measures already.
+    #expect(await worker.says("by=", times: 20))
+    kill(bench.processIdentifier, SIGINT)
+    let ended = await bench.end()
+    #expect(ended.status == 0, "\(ended.errors)")
+    let object = try #require(
+      try JSONSerialization.jsonObject(with: Data(ended.output.utf8)) as? [String: Any])
+    #expect((object["calls"] as? Int).map { $0 > 0 && $0 < 10_000 } == true)
+    _ = await worker.terminate()
+  }
+
   @Test("bench: closed and open loop, the histogram drawn and as JSON")
   func bench() async throws {
     let worker = try RunningCommand(

@@ -181,7 +181,8 @@ struct EnvelopeTests {
       #expect(reply.ridNumber(in: bytes.span) == number, "\(text)")
       #expect(reply.errorMessage(in: bytes.span) == error, "\(text)")
       let beside = reply.resultBesideError(in: bytes.span)
-      #expect(beside.map { String(decoding: $0, as: UTF8.self) } == (result == "null" ? nil : result))
+      #expect(
+        beside.map { String(decoding: $0, as: UTF8.self) } == (result == "null" ? nil : result))
       let range = reply.result.map { String(decoding: bytes[$0], as: UTF8.self) }
       #expect(range == result, "\(text)")
     }

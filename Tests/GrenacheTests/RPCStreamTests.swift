@@ -48,6 +48,53 @@ struct RPCStreamTests {
     }
   }
 
+  @Test("the handler sees the metadata; what is more than a call may have is not sent")
+  func metadata() async throws {
+    let service = RPCService(stream: "rpc_test") { request, stream in
+      try await stream.write(Array((request.metadata["trace"] ?? "none").utf8))
+    }
+    try await withWorker(service) { worker, client in
+      let text = try await client.stream("rpc_test", metadata: ["trace": "7é"], to: worker) {
+        var text: [UInt8] = []
+        for try await bytes in try await $0.incoming() { text += bytes }
+        return text
+      }
+      #expect(text == Array("7é".utf8))
+      let long = String(repeating: "x", count: RPCCallOptions.metadataBytesMax)
+      let error = await code {
+        try await client.stream("rpc_test", metadata: ["a": long], to: worker) { _ in }
+      }
+      #expect(error?.code == .invalidPayload)
+    }
+  }
+
+  @Test("a worker that streams counts as busy: calls go to another one until the stream is over")
+  func busy() async throws {
+    let service = RPCService("rpc_test") { (payload: Int, _) in
+      payload
+    } stream: { _, stream in
+      for try await part in stream.incoming { try await stream.write(part) }
+    }
+    let fleet = try await WorkerFleet([service, service], authority: authority)
+    let client = fleet.client
+    func called(_ count: Int) async throws -> Set<Endpoint> {
+      var workers: Set<Endpoint> = []
+      for _ in 0..<count { workers.insert(try await client.requestRaw("rpc_test", [0x31]).worker) }
+      return workers
+    }
+    // Until both are connected to.
+    while try await called(1).union(called(1)).count < 2 {}
+    let during = try await client.stream("rpc_test") { stream in
+      try await stream.write([1])
+      for try await _ in try await stream.incoming() { break }
+      return (stream.worker, try await called(20))
+    }
+    #expect(during.1.count == 1 && !during.1.contains(during.0))
+    let after = try await called(100)
+    #expect(after.count == 2)
+    await fleet.stop()
+  }
+
   @Test("the handler sees who asks, the action and answers before the request has ended")
   func context() async throws {
     let service = RPCService(stream: "rpc_test") { request, stream in

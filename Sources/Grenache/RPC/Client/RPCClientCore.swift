@@ -86,7 +86,8 @@ final class RPCClientCore {
   }
 
   func openStream(
-    _ service: String, _ action: String?, to worker: Endpoint?, by deadlines: RPCStreamDeadlines,
+    _ service: String, _ head: RPCStreamHead, to worker: Endpoint?,
+    by deadlines: RPCStreamDeadlines,
     on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCClientStream {
     let deadline = deadlines.reply
@@ -97,8 +98,7 @@ final class RPCClientCore {
     while true {
       switch plan.next(in: group, at: loop.core.now, using: &generator) {
       case .call(let worker, warmUp: _):
-        var fields = HTTPFields()
-        if let action { fields.append(RPCHTTPHead.actionField, action) }
+        var fields = head.fields
         deadlines.append(to: &fields, at: .now())
         do throws(GrenacheError) {
           let stream = try await worker.openStream(service, fields, by: deadline, on: loop)

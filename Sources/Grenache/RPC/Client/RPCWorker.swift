@@ -139,8 +139,14 @@ final class RPCWorker: RPCCandidate {
     _ service: String, _ fields: HTTPFields, by deadline: MonotonicTime,
     on loop: isolated EventLoop
   ) async throws(GrenacheError) -> HTTPClientStream {
+    // Whoever streams is as busy as whoever answers a call, for as long as that lasts.
+    standing.callsInFlight += 1
     do throws(GrenacheError) {
-      return try await http.openStream(service, fields, to: destination, by: deadline, on: loop)
+      let stream = try await http.openStream(
+        service, fields, to: destination, by: deadline,
+        ended: { self.standing.callsInFlight -= 1 }, on: loop)
+      standing.noteAnswer()
+      return stream
     } catch {
       standing.note(error.code, at: .now(), using: &generator)
       throw error

@@ -94,6 +94,7 @@ extension PeerRPCClient {
   /// - Parameters:
   ///   - service: the service to call.
   ///   - action: the field `_a`.
+  ///   - metadata: what the handler sees beside it, as much as `RPCCallOptions.metadata` may hold.
   ///   - worker: the one worker to connect to; without it, one that the lookup finds.
   ///   - timeout: how long the lookup, connecting and the beginning of the answer may take in all.
   ///   - duration: how long the whole of it may take, which the worker is told; without it, as long as
@@ -101,15 +102,16 @@ extension PeerRPCClient {
   ///   - body: writes and reads; the stream is good until it returns.
   /// - Throws: `GrenacheError`, and what `body` throws.
   public func stream<Result: Sendable>(
-    _ service: String, action: String? = nil, to worker: Endpoint? = nil,
-    within timeout: Duration? = nil, lasting duration: Duration? = nil,
+    _ service: String, action: String? = nil, metadata: [String: String] = [:],
+    to worker: Endpoint? = nil, within timeout: Duration? = nil, lasting duration: Duration? = nil,
     _ body: (RPCClientStream) async throws -> Result
   ) async throws -> Result {
     let deadlines = RPCStreamDeadlines(
       reply: timeout ?? configuration.callTimeout, end: duration, from: .now())
     let core = core
+    let head = try RPCStreamHead(service, action: action, metadata: metadata)
     let stream = try await Self.openStream(
-      service, action, to: worker, by: deadlines, core: core, on: core.loop)
+      service, head, to: worker, by: deadlines, core: core, on: core.loop)
     let ending = deadlines.end.map { end in
       Task {
         try await Task.sleep(for: end - .now())
@@ -128,9 +130,31 @@ extension PeerRPCClient {
   }
 
   private static func openStream(
-    _ service: String, _ action: String?, to worker: Endpoint?, by deadlines: RPCStreamDeadlines,
+    _ service: String, _ head: RPCStreamHead, to worker: Endpoint?,
+    by deadlines: RPCStreamDeadlines,
     core: LoopBound<RPCClientCore>, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCClientStream {
-    try await core.get(on: loop).openStream(service, action, to: worker, by: deadlines, on: loop)
+    try await core.get(on: loop).openStream(service, head, to: worker, by: deadlines, on: loop)
+  }
+}
+
+/// What the caller of a stream says of it before its bytes.
+struct RPCStreamHead: Sendable {
+  let fields: HTTPFields
+
+  /// - Throws: `invalidPayload` for more metadata than a call may have.
+  init(
+    _ service: String, action: String?, metadata: [String: String]
+  ) throws(GrenacheError) {
+    var options = RPCCallOptions()
+    options.metadata = metadata
+    guard options.hasValidMetadata else {
+      throw GrenacheError(
+        .invalidPayload, "the metadata of \(service) is more than a call may have")
+    }
+    var fields = HTTPFields()
+    if let action { fields.append(RPCHTTPHead.actionField, action) }
+    RPCHTTPCaller.append(metadata, to: &fields)
+    self.fields = fields
   }
 }

@@ -79,16 +79,16 @@ final class RPCHTTPCaller {
     } else {
       fields.append("Content-Type", "text/plain;charset=UTF-8")
     }
-    Self.append(call.options, to: &fields)
+    Self.append(call.options.metadata, to: &fields)
     return HTTPClientRequest(.post, "/", fields: fields, body: body)
   }
 
   /// What existing servers pay no attention to (`docs/wire-extensions.md`).
-  private static func append(_ options: RPCCallOptions, to fields: inout HTTPFields) {
-    guard !options.metadata.isEmpty else { return }
-    var metadata: [UInt8] = []
-    RPCCallContext.append(metadata: options.metadata, to: &metadata)
-    fields.append(RPCCallContext.metadataField, String(decoding: metadata, as: UTF8.self))
+  static func append(_ metadata: [String: String], to fields: inout HTTPFields) {
+    guard !metadata.isEmpty else { return }
+    var text: [UInt8] = []
+    RPCCallContext.append(metadata: metadata, to: &text)
+    fields.append(RPCCallContext.metadataField, String(decoding: text, as: UTF8.self))
   }
 
   private func reply(
@@ -128,7 +128,7 @@ final class RPCHTTPCaller {
 
   func openStream(
     _ service: String, _ fields: HTTPFields, to destination: Destination,
-    by deadline: MonotonicTime, on loop: isolated EventLoop
+    by deadline: MonotonicTime, ended: @escaping () -> Void, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> HTTPClientStream {
     lastID &+= 1
     var request: [UInt8] = []
@@ -139,7 +139,8 @@ final class RPCHTTPCaller {
     for line in fields.lines { all.append(line.name, line.value) }
     do {
       return try await client.openStream(
-        HTTPClientRequest(.post, "/", fields: all), to: destination, by: deadline, on: loop)
+        HTTPClientRequest(.post, "/", fields: all), to: destination, by: deadline, ended: ended,
+        on: loop)
     } catch {
       throw GrenacheError(
         calling: service, at: destination.endpoint, isLate: deadline <= .now(), error)
