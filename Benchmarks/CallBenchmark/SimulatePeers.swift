@@ -2,8 +2,8 @@ import ArgumentParser
 import Foundation
 import PeerSimulation
 
-/// Clients, workers, publishers and subscribers in virtual time, one small network for each seed; a seed
-/// that fails is printed and can be run again (P41).
+/// Clients, workers, grapes, followers, publishers and subscribers in virtual time, one small network for
+/// each seed and scenario; a seed that fails is printed and can be run again (P41).
 struct SimulatePeers: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Calls and messages through faults in virtual time, by seeds.")
@@ -12,25 +12,47 @@ struct SimulatePeers: ParsableCommand {
   var first: UInt64 = 0
   @Option(help: "How many.")
   var seeds: UInt64 = 10_000
+  @Option(help: "One seed alone, as a failure has named it.")
+  var seed: UInt64?
+  @Option(help: "One scenario alone: \(Self.scenarios.map(\.name).joined(separator: ", ")).")
+  var only: String?
+
+  private typealias Run = @Sendable (UInt64) -> (faults: [String], digest: UInt64)
+  private static let scenarios: [(name: String, run: Run)] = [
+    ("calls", { CallScenario.run(seed: $0) }), ("follow", { FollowScenario.run(seed: $0) }),
+    ("messages", { PublishScenario.run(seed: $0) }),
+    ("comebacks", { ComebackScenario.run(seed: $0) }),
+  ]
+
+  func validate() throws {
+    guard let only, !Self.scenarios.contains(where: { $0.name == only }) else { return }
+    throw ValidationError("there is no scenario \(only)")
+  }
 
   func run() throws {
+    let range = seed.map { $0..<($0 + 1) } ?? first..<(first + seeds)
     let start = ContinuousClock.now
     var failures = 0
     var digest: UInt64 = 0
-    for seed in first..<(first + seeds) {
-      for (name, run) in [("calls", CallScenario.run), ("messages", PublishScenario.run)] {
+    for (name, run) in Self.scenarios where only == nil || only == name {
+      let began = ContinuousClock.now
+      for seed in range {
         let result = run(seed)
         digest = (digest ^ result.digest) &* 0x100_0000_01b3
         guard !result.faults.isEmpty else { continue }
         failures += 1
-        Promises.show(
-          "seed \(seed), \(name), fails; again: simulate-peers --first \(seed) --seeds 1")
+        Promises.show("\(name) fails; again: simulate-peers --seed \(seed) --only \(name)")
         for fault in result.faults.prefix(5) { Promises.show("  \(fault)") }
       }
+      Promises.show("\(name): \(range.count) seeds in \(Self.seconds(since: began)) s")
     }
-    let took = (ContinuousClock.now - start).components.seconds
     Promises.show(
-      "\(seeds) seeds, \(failures) failures, \(took) s, digest \(String(digest, radix: 16))")
+      "\(range.count) seeds, \(failures) failures, \(Self.seconds(since: start)) s, digest "
+        + String(digest, radix: 16))
     guard failures == 0 else { throw ExitCode.failure }
+  }
+
+  private static func seconds(since start: ContinuousClock.Instant) -> Int64 {
+    (ContinuousClock.now - start).components.seconds
   }
 }

@@ -2,87 +2,208 @@ internal import Grenache
 internal import GrenacheIO
 internal import GrenacheTransport
 
-/// A worker as a simulated client knows it.
-final class SimulatedCandidate: RPCCandidate {
-  enum Connection {
-    case none
-    case connecting([(GrenacheError?) -> Void])
-    case open(Int)
-  }
-  let endpoint: Endpoint
-  var standing: WorkerStanding
-  var connection = Connection.none
-  /// Calls that the end of the connection ends.
-  var inFlight: [Int: (SimulatedReply) -> Void] = [:]
-
-  init(_ endpoint: Endpoint, sitOutTime: Duration) {
-    self.endpoint = endpoint
-    standing = WorkerStanding(sitOutTime: sitOutTime)
-  }
-
-  var isWarm: Bool { if case .open = connection { true } else { false } }
-  var isConnecting: Bool { if case .connecting = connection { true } else { false } }
-}
-
-/// A client in virtual time. Who is called, how often and when is decided by the code of real ones.
+/// A client in virtual time, with a clock of its own. Who is called, how often and when, whether to a second
+/// worker as well, and which grape is asked, is decided by the code of real ones.
 final class SimulatedClient {
-  static let connectTimeout = Duration.seconds(3)
   static let staleAge = Duration.seconds(120)
 
   typealias Completion = (GrenacheError?) -> Void
+  /// One attempt after the other of a call, of which a hedged call has two.
+  private final class Runner {
+    let call: SimulatedCall
+    let plan: RPCCallPlan<SimulatedCandidate>
+    var cancelAttempt: (() -> Void)?
+    var isCancelled = false
+    private var isOver = false
+    private let completion: Completion
+
+    init(
+      _ call: SimulatedCall, _ plan: RPCCallPlan<SimulatedCandidate>,
+      _ completion: @escaping Completion
+    ) {
+      self.call = call
+      self.plan = plan
+      self.completion = completion
+    }
+
+    func end(_ error: GrenacheError?) {
+      guard !isOver else { return }
+      isOver = true
+      completion(error)
+    }
+
+    func cancel() {
+      isCancelled = true
+      cancelAttempt?()
+    }
+  }
+
+  let clock: NodeClock
+  let workers: SimulatedWorkers
   private let timeline: Timeline
   private let network: CallNetwork
+  private let grapes: GrapeCaller
   private var cache = LookupCache(age: .seconds(10), entriesMax: 10)
   private let group: RPCWorkerGroup<SimulatedCandidate>
-  private var candidates: [Endpoint: SimulatedCandidate] = [:]
   private var waiting: [(GrenacheError?) -> Void] = []
   private var isLookingUp = false
+  /// Told of calls that go on after they have been answered.
+  var ignored: (SimulatedCall) -> Void = { _ in }
 
-  init(_ network: CallNetwork, burstMax: Int) {
+  init(_ number: Int, _ network: CallNetwork, burstMax: Int) {
     self.network = network
     timeline = network.timeline
+    clock = NodeClock(timeline)
+    grapes = GrapeCaller(network.grapes, clock)
+    workers = SimulatedWorkers(number, network, clock)
     group = RPCWorkerGroup(
       warmMax: 5, retries: RetryBudget(ratio: 0.1, burstMax: burstMax))
   }
 
-  /// Whether no call is with any worker.
-  var isIdle: Bool {
-    waiting.isEmpty && candidates.values.allSatisfy { $0.standing.callsInFlight == 0 }
-  }
+  /// Whether no call is under way.
+  var isIdle: Bool { waiting.isEmpty && workers.isIdle }
+
+  // MARK: Calls
 
   func call(_ call: SimulatedCall, _ done: @escaping Completion) {
     group.retries.deposit()
-    var isOver = false
-    let once: Completion = { error in
-      guard !isOver else { return }
-      isOver = true
-      done(error)
-    }
     let limits = RPCCallLimits(
       isIdempotent: call.isIdempotent, deadline: call.deadline, retriesMax: 2)
     let plan = RPCCallPlan<SimulatedCandidate>("service", limits)
-    resolve(call, once) { self.step(call, plan, once) }
+    if let delay = call.hedgeDelay, call.isIdempotent {
+      return hedge(call, plan, after: delay, done)
+    }
+    let runner = Runner(call, plan, done)
+    cancelLater(call) { runner.cancel() }
+    begin(runner)
   }
 
-  private func step(
-    _ call: SimulatedCall, _ plan: RPCCallPlan<SimulatedCandidate>, _ done: @escaping Completion
-  ) {
-    switch plan.next(in: group, at: timeline.now, using: &timeline.generator) {
+  private func cancelLater(_ call: SimulatedCall, _ cancel: @escaping () -> Void) {
+    if let time = call.cancelledAfter { clock.after(time, cancel) }
+  }
+
+  private func begin(_ runner: Runner) {
+    resolve(runner) { self.step(runner) }
+  }
+
+  private func step(_ runner: Runner) {
+    if runner.isCancelled { return runner.end(GrenacheError(.cancelled, "cancelled")) }
+    switch runner.plan.next(in: group, at: clock.now, using: &timeline.generator) {
     case .call(let worker, let next):
-      if let next, !next.isWarm, !next.isConnecting { connect(next) }
-      attempt(call, worker) { [self] error in
-        guard let error else { return done(nil) }
-        let failure = plan.failed(
-          error, at: worker, now: timeline.now, using: &timeline.generator)
-        if let failure { return done(failure) }
-        resolve(call, done) { self.step(call, plan, done) }
+      if let next { workers.connect(to: next) }
+      runner.cancelAttempt = workers.attempt(runner.call, worker) { [self] error in
+        runner.cancelAttempt = nil
+        guard let error else { return runner.end(nil) }
+        let failure = runner.plan.failed(
+          error, at: worker, now: clock.now, using: &timeline.generator)
+        if let failure { return runner.end(failure) }
+        begin(runner)
       }
     case .lookUp:
-      cache.expire("service", at: timeline.now)
-      resolve(call, isAnew: true, done) { self.step(call, plan, done) }
+      cache.expire("service", at: clock.now)
+      grapes.distrust()
+      resolve(runner, isAnew: true) { self.step(runner) }
     case .fail(let error):
-      cache.expire("service", at: timeline.now)
+      cache.expire("service", at: clock.now)
+      runner.end(error)
+    }
+  }
+
+  // MARK: Hedging
+
+  private func hedge(
+    _ call: SimulatedCall, _ plan: RPCCallPlan<SimulatedCandidate>, after delay: Duration,
+    _ done: @escaping Completion
+  ) {
+    var hedge = RPCHedge<Void>(at: clock.now, delay: delay, deadline: call.deadline)
+    var runners: [Runner] = []
+    var isOver = false
+    var decide: () -> Void = {}
+    func over(_ error: GrenacheError?) {
+      guard !isOver else { return }
+      isOver = true
+      for runner in runners { runner.cancel() }
       done(error)
+      // The closures hold one another until then.
+      decide = {}
+    }
+    func run(isSecond: Bool) {
+      let runner = Runner(call, plan) { [self] error in
+        if hedge.ended(error.map { .failure($0) } ?? .success(())) { decide() }
+        if error == nil, !isOver { ignored(call) }
+      }
+      runners.append(runner)
+      if isSecond { beginSecond(runner) } else { begin(runner) }
+    }
+    decide = { [self] in
+      guard !isOver else { return }
+      switch hedge.next(at: clock.now) {
+      case .startSecond:
+        run(isSecond: true)
+        decide()
+      case .wait(let until):
+        clock.at(until) { decide() }
+      case .over(.success):
+        over(nil)
+      case .over(.failure(let error)):
+        over(error)
+      }
+    }
+    cancelLater(call) { over(GrenacheError(.cancelled, "cancelled")) }
+    run(isSecond: false)
+    decide()
+  }
+
+  private func beginSecond(_ runner: Runner) {
+    resolve(runner) { [self] in
+      if let failure = runner.plan.hedge(in: group) { return runner.end(failure) }
+      begin(runner)
+    }
+  }
+
+  // MARK: Map
+
+  /// - Parameters:
+  ///   - ids: what the call to the worker of that number is called.
+  ///   - began: told of how many are under way.
+  ///   - done: given the workers and what each answered, or why nobody is called.
+  func map(
+    _ call: SimulatedCall, limit: Int?, concurrencyMax: Int, ids: @escaping () -> Int,
+    began: @escaping (Int) -> Void,
+    _ done: @escaping (Result<[(Endpoint, GrenacheError?)], GrenacheError>) -> Void
+  ) {
+    let runner = Runner(
+      call,
+      RPCCallPlan(
+        "service",
+        RPCCallLimits(
+          isIdempotent: false, deadline: call.deadline, retriesMax: 0))
+    ) { error in
+      if let error { done(.failure(error)) }
+    }
+    resolve(runner) { [self] in
+      var plan = RPCMapPlan(
+        cache.endpoints(of: "service", at: clock.now, staleBy: Self.staleAge) ?? group.endpoints,
+        limit: limit, concurrencyMax: concurrencyMax, using: &timeline.generator)
+      var results: [(Endpoint, GrenacheError?)] = []
+      var underWay = 0
+      func fill() {
+        while let endpoint = plan.next() {
+          underWay += 1
+          began(underWay)
+          group.retries.deposit()
+          var one = call
+          one.id = ids()
+          _ = workers.attempt(one, workers.candidate(at: endpoint)) { error in
+            underWay -= 1
+            plan.ended()
+            results.append((endpoint, error))
+            fill()
+          }
+        }
+        if underWay == 0 { done(.success(results)) }
+      }
+      fill()
     }
   }
 
@@ -90,11 +211,8 @@ final class SimulatedClient {
 
   /// - Parameter isAnew: whether those who are known did not answer, so that they are called only while
   ///   no grape can be asked.
-  private func resolve(
-    _ call: SimulatedCall, isAnew: Bool = false, _ done: @escaping Completion,
-    _ next: @escaping () -> Void
-  ) {
-    let now = timeline.now
+  private func resolve(_ runner: Runner, isAnew: Bool = false, _ next: @escaping () -> Void) {
+    let now = clock.now
     if let fresh = cache.endpoints(of: "service", at: now) {
       update(fresh)
       return next()
@@ -109,16 +227,18 @@ final class SimulatedClient {
       guard !isOver else { return }
       isOver = true
       if let error {
-        let stale = cache.endpoints(of: "service", at: timeline.now, staleBy: Self.staleAge)
-        guard isAnew, stale != nil else { return done(error) }
+        let stale = cache.endpoints(of: "service", at: clock.now, staleBy: Self.staleAge)
+        guard isAnew, stale != nil else { return runner.end(error) }
       }
-      if group.endpoints.isEmpty { return done(GrenacheError(.serviceNotFound, "nobody")) }
+      if group.endpoints.isEmpty {
+        return runner.end(GrenacheError(.serviceNotFound, "nobody"))
+      }
       next()
     }
-    timeline.at(call.deadline) {
+    clock.at(runner.call.deadline) {
       guard !isOver else { return }
       isOver = true
-      done(GrenacheError(.deadlineExceeded, "the lookup took too long"))
+      runner.end(GrenacheError(.deadlineExceeded, "the lookup took too long"))
     }
     lookUp()
   }
@@ -126,116 +246,23 @@ final class SimulatedClient {
   private func lookUp() {
     guard !isLookingUp else { return }
     isLookingUp = true
-    network.lookUp { [self] found in
+    grapes.lookUp { [self] result in
       isLookingUp = false
-      if let found {
-        cache.store(found, of: "service", at: timeline.now)
+      var failure: GrenacheError?
+      switch result {
+      case .success(let found):
+        cache.store(found, of: "service", at: clock.now)
         update(found)
+      case .failure(let error):
+        failure = error
       }
       let told = waiting
       waiting = []
-      for waiter in told {
-        waiter(found == nil ? GrenacheError(.grapeUnreachable, "no grape") : nil)
-      }
+      for waiter in told { waiter(failure) }
     }
   }
 
   private func update(_ found: [Endpoint]) {
-    group.update(found) { endpoint in
-      if let known = candidates[endpoint] { return known }
-      let made = SimulatedCandidate(endpoint, sitOutTime: .milliseconds(250))
-      candidates[endpoint] = made
-      return made
-    }
-  }
-
-  // MARK: Attempts
-
-  private func attempt(
-    _ call: SimulatedCall, _ worker: SimulatedCandidate, _ ended: @escaping Completion
-  ) {
-    worker.standing.callsInFlight += 1
-    var isOver = false
-    let finish: (GrenacheError?) -> Void = { [self] error in
-      guard !isOver else { return }
-      isOver = true
-      worker.inFlight[call.id] = nil
-      worker.standing.callsInFlight -= 1
-      if let error {
-        worker.standing.note(error.code, at: timeline.now, using: &timeline.generator)
-      } else {
-        worker.standing.noteAnswer()
-      }
-      ended(error)
-    }
-    var limit = call.deadline
-    if let time = call.attemptTimeout { limit = min(limit, timeline.now + time) }
-    let connectLimit = min(limit, timeline.now + Self.connectTimeout)
-    var isSent = false
-    timeline.at(connectLimit) { [self] in
-      guard !isSent else { return }
-      let isLate = limit <= timeline.now
-      finish(GrenacheError(isLate ? .deadlineExceeded : .workerUnreachable, "not connected"))
-    }
-    timeline.at(limit) { [self] in
-      guard isSent, !isOver else { return }
-      finish(GrenacheError(.deadlineExceeded, "no answer"))
-      if case .open = worker.connection { network.cancel(call, at: worker.endpoint) }
-    }
-    withConnection(worker) { [self] error in
-      guard !isOver else { return }
-      if let error { return finish(error) }
-      guard case .open(let incarnation) = worker.connection else {
-        return finish(GrenacheError(.workerUnreachable, "closed at once"))
-      }
-      isSent = true
-      let reply: (SimulatedReply) -> Void = { reply in
-        switch reply {
-        case .result: finish(nil)
-        case .fault(let text):
-          finish(GrenacheError(RPCFault.code(of: text, isExtended: true), text))
-        case .closed(inOrder: true): finish(GrenacheError(.workerUnreachable, "it shuts down"))
-        case .closed(inOrder: false): finish(GrenacheError(.connectionLost, "it broke"))
-        }
-      }
-      worker.inFlight[call.id] = reply
-      network.send(
-        call, timeLeft: limit - timeline.now, to: worker.endpoint, incarnation, reply)
-    }
-  }
-
-  private func withConnection(
-    _ worker: SimulatedCandidate, _ ready: @escaping (GrenacheError?) -> Void
-  ) {
-    switch worker.connection {
-    case .open: ready(nil)
-    case .connecting(let others): worker.connection = .connecting(others + [ready])
-    case .none:
-      connect(worker)
-      guard case .connecting(let others) = worker.connection else { return }
-      worker.connection = .connecting(others + [ready])
-    }
-  }
-
-  private func connect(_ worker: SimulatedCandidate) {
-    worker.connection = .connecting([])
-    var isOver = false
-    let finish: (Int?) -> Void = { [self] incarnation in
-      guard !isOver, case .connecting(let waiting) = worker.connection else { return }
-      isOver = true
-      worker.connection = incarnation.map { .open($0) } ?? .none
-      if incarnation == nil {
-        worker.standing.sitOut(from: timeline.now, using: &timeline.generator)
-      }
-      let error = GrenacheError(.workerUnreachable, "it cannot be reached")
-      for waiter in waiting { waiter(incarnation == nil ? error : nil) }
-    }
-    timeline.after(Self.connectTimeout) { finish(nil) }
-    network.connect(to: worker.endpoint, finish) { inOrder in
-      worker.connection = .none
-      for (_, reply) in worker.inFlight.sorted(by: { $0.key < $1.key }) {
-        reply(.closed(inOrder: inOrder))
-      }
-    }
+    group.update(found) { workers.candidate(at: $0) }
   }
 }

@@ -5,10 +5,17 @@ internal import GrenacheTransport
 /// A call as it travels.
 struct SimulatedCall {
   var id: Int
+  /// Who makes it.
+  var client: Int
   var isIdempotent: Bool
-  var begun: MonotonicTime
+  /// When it has to be over, by its caller's clock.
   var deadline: MonotonicTime
   var attemptTimeout: Duration?
+  var hedgeDelay: Duration?
+  /// When its caller does not want it any more.
+  var cancelledAfter: Duration?
+  /// Whether it is one of those of a `map`.
+  var isOfMap = false
 
   var rid: [UInt8] { Array("\(id)".utf8) }
 }
@@ -17,42 +24,50 @@ struct SimulatedCall {
 enum SimulatedReply {
   case result
   case fault(String)
-  /// The connection has ended, in order or not.
-  case closed(inOrder: Bool)
 }
 
 /// A worker in virtual time. Whether a call is begun, shed or cancelled is decided by the code of real ones.
 final class SimulatedServer {
   enum State { case up, draining, down }
+  /// What the scenario is told.
+  enum Event {
+    /// A call has come to a worker that takes calls: it costs it something, whatever becomes of it.
+    case received(SimulatedCall)
+    case began(SimulatedCall)
+    case violated(String)
+  }
 
   let endpoint: Endpoint
   private let timeline: Timeline
+  private let clock: NodeClock
   private(set) var state = State.up
   /// Changes with each restart: connections belong to one.
   private(set) var incarnation = 0
   /// Nothing comes to it or from it, and nobody is told.
-  var isSilent = false {
-    didSet { hasBeenSilent = hasBeenSilent || isSilent }
-  }
-  /// Whether something that this run has said may not have come.
-  private(set) var hasBeenSilent = false
+  var isSilent = false
   var callsMax = 1_000
   var workMs = 1...20
-  /// Told of each handler that begins.
-  var began: (SimulatedCall) -> Void = { _ in }
-  var violated: (String) -> Void = { _ in }
+  var tell: (Event) -> Void = { _ in }
   private(set) var load = RPCServiceLoad()
   private(set) var running = RunningCalls()
-  private var places: [Int: (place: Int, end: () -> Void)] = [:]
+  private var handlers: [Int: (place: Int, end: () -> Void)] = [:]
   private var watchers: [(Bool) -> Void] = []
 
   init(_ endpoint: Endpoint, _ timeline: Timeline) {
     self.endpoint = endpoint
     self.timeline = timeline
+    clock = NodeClock(timeline)
   }
 
   var takesConnections: Bool { state == .up }
-  var isIdle: Bool { running.count == 0 && load.count == 0 }
+
+  /// What it still holds of calls, when all should be over.
+  var remains: String? {
+    if running.count != 0 || load.count != 0 { return "counts calls" }
+    return running.held.identifierBytes == 0 ? nil : "keeps identifiers of calls"
+  }
+
+  func isHandling(_ call: SimulatedCall) -> Bool { handlers[call.id] != nil }
 
   /// Has `closed` hear of the end of this run.
   func watch(_ closed: @escaping (_ inOrder: Bool) -> Void) { watchers.append(closed) }
@@ -63,7 +78,7 @@ final class SimulatedServer {
     // What ran is gone with the process.
     running = RunningCalls()
     load = RPCServiceLoad()
-    places = [:]
+    handlers = [:]
   }
 
   func drain() {
@@ -76,7 +91,6 @@ final class SimulatedServer {
     guard state == .down else { return }
     state = .up
     incarnation += 1
-    hasBeenSilent = isSilent
   }
 
   private func endIfDrained() {
@@ -92,29 +106,30 @@ final class SimulatedServer {
 
   /// A call has come.
   func receive(
-    _ call: SimulatedCall, timeLeft: Duration, _ reply: @escaping (SimulatedReply) -> Void
+    _ call: SimulatedCall, timeoutMs: UInt32, _ reply: @escaping (SimulatedReply) -> Void
   ) {
     guard state == .up else {
       return reply(.fault("\(RPCFault.shuttingDownCode): simulated"))
     }
-    let deadline = timeline.now + timeLeft
+    tell(.received(call))
+    let deadline = clock.now.adding(milliseconds: timeoutMs)
     let place = running.add(call.rid, deadline: deadline)
     let born = incarnation
-    timeline.at(deadline) { [self] in
+    clock.at(deadline) { [self] in
       if incarnation == born { cancelLate() }
     }
     timeline.after(timeline.milliseconds(0...3)) { [self] in
       guard incarnation == born, state != .down else { return }
-      guard running.mayBegin(place, at: timeline.now) else {
+      guard running.mayBegin(place, at: clock.now) else {
         _ = running.end(place)
         return endIfDrained()
       }
-      if timeline.now >= deadline { violated("call \(call.id) begins after its deadline") }
+      if clock.now >= deadline { tell(.violated("call \(call.id) begins after its deadline")) }
       guard load.enter(callsMax) else {
         if running.end(place) { reply(.fault("\(RPCFault.overloadedCode): simulated")) }
         return endIfDrained()
       }
-      began(call)
+      tell(.began(call))
       handle(call, place, born, reply)
     }
   }
@@ -126,25 +141,29 @@ final class SimulatedServer {
     let finish = { [self] in
       guard !isOver, incarnation == born, state != .down else { return }
       isOver = true
-      places[call.id] = nil
+      handlers[call.id] = nil
       load.leave()
       if running.end(place) { reply(.result) }
       endIfDrained()
     }
-    places[call.id] = (place, finish)
+    handlers[call.id] = (place, finish)
     timeline.after(timeline.milliseconds(workMs), finish)
   }
 
   func cancel(_ call: SimulatedCall) {
-    guard state != .down else { return }
     running.cancel(call.rid.span)
-    places[call.id]?.end()
+    endCancelled()
   }
 
   private func cancelLate() {
-    running.cancelLate(at: timeline.now)
-    for (_, known) in places.sorted(by: { $0.key < $1.key })
-    where !running.mayBegin(known.place, at: timeline.now) {
+    running.cancelLate(at: clock.now)
+    endCancelled()
+  }
+
+  /// A handler whose task is cancelled ends at once.
+  private func endCancelled() {
+    for (_, known) in handlers.sorted(by: { $0.key < $1.key })
+    where !running.mayBegin(known.place, at: clock.now) {
       known.end()
     }
   }

@@ -55,6 +55,9 @@ final class Timeline {
     now = end
   }
 
+  /// Forgets what is still to happen, and with it who would do it.
+  func clear() { entries = [] }
+
   private func removeFirst() {
     let last = entries.removeLast()
     guard !entries.isEmpty else { return }

@@ -1,30 +1,47 @@
 import PeerSimulation
 import Testing
 
-@Suite("P41 Calls and messages in virtual time", .timeLimit(.minutes(2)))
+@Suite("P41 Peers in virtual time", .timeLimit(.minutes(2)))
 struct PeerSimulationTests {
-  @Test("calls through deaths, restarts, silence, overload and old lookups", arguments: 0..<4)
-  func calls(_ part: UInt64) {
-    for seed in (part * 50)..<(part * 50 + 50) {
-      let faults = CallScenario.run(seed: seed).faults
+  private func expectNoFaults(
+    _ seeds: Range<UInt64>, _ run: (UInt64) -> (faults: [String], digest: UInt64)
+  ) {
+    for seed in seeds {
+      let faults = run(seed).faults
       #expect(faults.count == 0, "seed \(seed): \(faults.sorted().prefix(2))")
     }
   }
 
-  @Test("messages through broken connections, restarts and slow readers", arguments: 0..<4)
-  func messages(_ part: UInt64) {
-    for seed in (part * 100)..<(part * 100 + 100) {
-      let faults = PublishScenario.run(seed: seed).faults
-      #expect(faults.count == 0, "seed \(seed): \(faults.sorted().prefix(2))")
-    }
+  @Test("P28 P41 workers die one at a time: no idempotent call fails")
+  func deaths() {
+    expectNoFaults(0..<30) { CallScenario.run(seed: $0, kind: .deaths) }
   }
+
+  @Test("P39 P41 workers drain and restart one after the other: no call is lost")
+  func rolling() {
+    expectNoFaults(0..<30) { CallScenario.run(seed: $0, kind: .rolling) }
+  }
+
+  @Test("P2 P32 P33 P34 P41 calls, hedged calls and maps through everything at once")
+  func storm() {
+    expectNoFaults(0..<40) { CallScenario.run(seed: $0, kind: .storm) }
+  }
+
+  @Test("P27 P41 who follows a key hears who comes and goes, whatever befalls its grapes")
+  func following() { expectNoFaults(0..<200, FollowScenario.run) }
+
+  @Test("P36 P41 messages through broken connections, restarts and slow readers")
+  func messages() { expectNoFaults(0..<200, PublishScenario.run) }
+
+  @Test("P37 P41 a thousand subscribers come back within 10 s, and not all at once")
+  func comebacks() { expectNoFaults(0..<4, ComebackScenario.run) }
 
   @Test("a seed replays exactly")
   func replay() {
-    for seed in 0..<10 as Range<UInt64> {
-      #expect(CallScenario.run(seed: seed).digest == CallScenario.run(seed: seed).digest)
-      #expect(PublishScenario.run(seed: seed).digest == PublishScenario.run(seed: seed).digest)
+    let scenarios = [CallScenario.run, FollowScenario.run, PublishScenario.run]
+    for run in scenarios {
+      for seed in 0..<5 as Range<UInt64> { #expect(run(seed).digest == run(seed).digest) }
+      #expect(run(1).digest != run(2).digest)
     }
-    #expect(CallScenario.run(seed: 1).digest != CallScenario.run(seed: 2).digest)
   }
 }

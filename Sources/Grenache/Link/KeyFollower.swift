@@ -16,18 +16,14 @@ protocol KeyObserver: AnyObject {
 ///
 ///     looking up → watching ↺ (the connection is lost: looking up, after a pause drawn by chance)
 final class KeyFollower {
-  /// How often a grape that offers no `watch` is asked for it again: grapes get upgraded.
-  static let offerInterval = Duration.seconds(60)
-  /// The pause after a watch has ended, at first; it doubles with each that tells nothing, up to the
-  /// interval of lookups.
-  static let pauseMin = Duration.milliseconds(200)
-
   private let key: String
   /// Held until nobody follows the key any more, when the link gives this up.
   private let link: LinkCore
   private var observers: [ObjectIdentifier: any KeyObserver] = [:]
   private var task: Task<Void, Never>?
   private var known: [Endpoint]?
+  fileprivate var schedule = FollowSchedule()
+  private var generator = FastGenerator()
   /// Whether a grape tells of changes at present.
   fileprivate(set) var isWatching = false
 
@@ -58,24 +54,11 @@ final class KeyFollower {
   }
 
   private func run(on loop: isolated EventLoop) async {
-    var failures = 0
-    var nextOffer = loop.core.now
     while !Task.isCancelled, !observers.isEmpty {
       await lookUp(on: loop)
-      var pause = observers.values.map(\.lookupInterval).min() ?? .seconds(5)
-      if loop.core.now >= nextOffer, !Task.isCancelled {
-        switch await link.watch(key, for: self, on: loop) {
-        case .lost:
-          failures = 0
-          pause = min(Self.pauseMin, pause)
-        case .unreachable:
-          pause = min(Self.pauseMin * (1 << failures), pause)
-          failures = min(failures + 1, 10)
-        case .notOffered:
-          nextOffer = loop.core.now + Self.offerInterval
-        }
-      }
-      try? await Task.sleep(for: pause * Double.random(in: 0.75...1.25))
+      if !Task.isCancelled { await link.watch(key, for: self, on: loop) }
+      let interval = observers.values.map(\.lookupInterval).min() ?? .seconds(5)
+      try? await Task.sleep(for: schedule.rest(lookupInterval: interval, using: &generator))
     }
   }
 
@@ -93,16 +76,6 @@ final class KeyFollower {
 ///
 ///     connecting → asked → told ↺ → ended
 final class KeyWatch: WebSocketHandler {
-  /// How a watch ended.
-  enum End: Sendable {
-    /// It told something, and the connection is gone.
-    case lost
-    /// No grape could be connected to.
-    case unreachable
-    /// The grape knows no watching, or does not allow it.
-    case notOffered
-  }
-
   /// A grape that is gone without a word is noticed within 15 s.
   static var options: WebSocketOptions {
     var options = WebSocketOptions.client
@@ -113,8 +86,10 @@ final class KeyWatch: WebSocketHandler {
 
   private let key: String
   private let follower: KeyFollower
-  private let answered = LoopPromise<Bool>()
-  private let ended = LoopPromise<Void>()
+  /// It has told something, or has ended.
+  private let answered = LoopPromise<Void>()
+  private let ended = LoopPromise<FollowSchedule.WatchEnd>()
+  private var hasTold = false
 
   init(_ key: String, for follower: KeyFollower) {
     self.key = key
@@ -127,19 +102,18 @@ final class KeyWatch: WebSocketHandler {
   func run(
     over connection: WebSocketConnection, answerDeadline: MonotonicTime,
     on loop: isolated EventLoop
-  ) async -> End {
+  ) async -> FollowSchedule.WatchEnd {
     connection.send(.text, GrapeMessages.lookup(key, rid: UUIDText.random()).span, on: loop)
-    guard case .value(true) = await answered.wait(until: answerDeadline, on: loop) else {
-      connection.close(.normal, on: loop)
-      return .notOffered
+    defer { connection.close(.normal, on: loop) }
+    // One that says nothing has not said that it offers nothing.
+    guard case .value = await answered.wait(until: answerDeadline, on: loop) else {
+      return .unreachable
     }
-    follower.isWatching = true
+    follower.isWatching = hasTold && !ended.isOver
     defer { follower.isWatching = false }
     let far = MonotonicTime(nanoseconds: .max / 2)
-    if case .cancelled = await ended.wait(until: far, on: loop) {
-      connection.close(.normal, on: loop)
-    }
-    return .lost
+    guard case .value(let end) = await ended.wait(until: far, on: loop) else { return .lost }
+    return end
   }
 
   func received(
@@ -148,42 +122,51 @@ final class KeyWatch: WebSocketHandler {
   ) {
     let heard = GrapeMessages.announcers(of: key, in: payload.copy(), max: follower.workersMax)
     guard let announcers = heard else {
-      return answered.fulfil(false, on: loop)
+      // An error: of changes that come later it would not tell, either.
+      return end(.notOffered, on: loop)
     }
     guard !ended.isOver else { return }
-    answered.fulfil(true, on: loop)
+    hasTold = true
+    answered.fulfil((), on: loop)
     follower.tell(announcers, on: loop)
   }
 
   func closed(
     _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
   ) {
-    answered.fulfil(false, on: loop)
-    ended.fulfil((), on: loop)
+    end(hasTold ? .lost : .unreachable, on: loop)
+  }
+
+  private func end(_ end: FollowSchedule.WatchEnd, on loop: isolated EventLoop) {
+    ended.fulfil(end, on: loop)
+    answered.fulfil((), on: loop)
   }
 }
 
 extension LinkCore {
   /// Has the first grape that offers it tell of each change of `key`, until the connection ends.
-  func watch(
-    _ key: String, for follower: KeyFollower, on loop: isolated EventLoop
-  ) async -> KeyWatch.End {
-    var end = KeyWatch.End.unreachable
-    for grape in grapesInOrder {
-      let watch = KeyWatch(key, for: follower)
-      let limit = loop.core.now + configuration.attemptTimeout
-      do throws(TransportError) {
-        let connection = try await WebSocketClient.connect(
-          to: Destination(grape, verification: .name(grape.host)), context: context,
-          limits: WebSocketLimits(), options: KeyWatch.options, handler: watch, by: limit, on: loop)
-        end = await watch.run(over: connection, answerDeadline: limit, on: loop)
-        if end == .lost { return end }
-      } catch {
-        // One that answers, but not with an upgrade, is an existing grape.
-        if error.stage == .upgrade, error.code != .timedOut { end = .notOffered }
-      }
-      if Task.isCancelled { return end }
+  func watch(_ key: String, for follower: KeyFollower, on loop: isolated EventLoop) async {
+    for grape in grapesInOrder
+    where follower.schedule.isWorthAsking(grape, at: loop.core.now) {
+      let end = await watch(key, at: grape, for: follower, on: loop)
+      let goesOn = follower.schedule.watchEnded(end, at: grape, now: .now())
+      if !goesOn || Task.isCancelled { return }
     }
-    return end
+  }
+
+  private func watch(
+    _ key: String, at grape: Endpoint, for follower: KeyFollower, on loop: isolated EventLoop
+  ) async -> FollowSchedule.WatchEnd {
+    let watch = KeyWatch(key, for: follower)
+    let limit = MonotonicTime.now() + configuration.attemptTimeout
+    do throws(TransportError) {
+      let connection = try await WebSocketClient.connect(
+        to: Destination(grape, verification: .name(grape.host)), context: context,
+        limits: WebSocketLimits(), options: KeyWatch.options, handler: watch, by: limit, on: loop)
+      return await watch.run(over: connection, answerDeadline: limit, on: loop)
+    } catch {
+      // One that answers, but not with an upgrade, is an existing grape.
+      return error.stage == .upgrade && error.code != .timedOut ? .notOffered : .unreachable
+    }
   }
 }

@@ -75,13 +75,15 @@ package final class LinkCore {
     cache.expire(service, at: loop.core.now)
   }
 
-  /// Asks who announces `service` now, since those who are known did not answer.
+  /// Asks who announces `service` now, since those who are known did not answer: another grape first, for
+  /// the one that named them may be cut off from what has happened since.
   ///
   /// - Returns: those who are known when there is no answer, as old as they may be for calls.
   func lookupAnew(
     _ service: String, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> [Endpoint] {
     expire(service, on: loop)
+    preferredGrape = GrapeRound.next(after: preferredGrape, of: configuration.grapes.count)
     return try await lookupOrKnown(service, by: deadline, on: loop)
   }
 
@@ -182,29 +184,27 @@ package final class LinkCore {
     on loop: isolated EventLoop, read: ([UInt8]) throws(GrenacheError) -> Answer
   ) async throws(GrenacheError) -> Answer {
     let grapes = configuration.grapes
-    let first = preferredGrape
-    var failure = GrenacheError(.grapeUnreachable, "no grape answered")
-    for step in 0..<grapes.count {
-      let index = (first + step) % grapes.count
-      let attempt = MonotonicTime.now() + configuration.attemptTimeout
-      let limit = min(attempt, deadline ?? attempt)
-      let outcome = await ask(
-        grapes[index], path, body, isRepeatable: isRepeatable, by: limit, on: loop, read: read)
-      switch outcome {
-      case .answered(let answer):
-        preferredGrape = index
-        return answer
-      case .refused(let error):
+    var round = GrapeRound(
+      of: grapes.count, from: preferredGrape, attemptTimeout: configuration.attemptTimeout,
+      deadline: deadline)
+    while true {
+      switch round.next(at: .now()) {
+      case .fail(let error):
         throw error
-      case .failed(let error):
-        failure = error
-        if let deadline, deadline <= .now() {
-          throw GrenacheError(
-            .deadlineExceeded, "no grape answered in time", cause: error.cause)
+      case .ask(let index, let limit):
+        let outcome = await ask(
+          grapes[index], path, body, isRepeatable: isRepeatable, by: limit, on: loop, read: read)
+        switch outcome {
+        case .answered(let answer):
+          preferredGrape = index
+          return answer
+        case .refused(let error):
+          throw error
+        case .failed(let error):
+          round.failed(error)
         }
       }
     }
-    throw failure
   }
 
   /// The same, for what its caller reads.

@@ -30,8 +30,9 @@ final class FollowedPublisher: WebSocketHandler {
 
   var isConnected: Bool { connection?.isOpen == true }
 
-  func start(on loop: isolated EventLoop) {
-    task = Task { await run(on: loop) }
+  /// - Parameter isNews: whether it has been announced just now.
+  func start(isNews: Bool, on loop: isolated EventLoop) {
+    task = Task { await run(isNews: isNews, on: loop) }
   }
 
   func stop(on loop: isolated EventLoop) {
@@ -48,40 +49,40 @@ final class FollowedPublisher: WebSocketHandler {
     connection?.resumeReading(on: loop)
   }
 
-  private func run(on loop: isolated EventLoop) async {
-    var failures = 0
+  private func run(isNews: Bool, on loop: isolated EventLoop) async {
+    var generator = FastGenerator()
+    var schedule = ReconnectSchedule(
+      delayMin: core.configuration.reconnectDelayMin,
+      delayMax: core.configuration.reconnectDelayMax)
+    if isNews {
+      try? await Task.sleep(for: schedule.found(isNews: isNews, using: &generator))
+    }
     while !isStopped {
       let closing = LoopPromise<Void>()
       self.closing = closing
       connection = nil
+      let pause: Duration
       if await connect(on: loop) {
-        failures = 0
+        let start = MonotonicTime.now()
         _ = await closing.wait(until: MonotonicTime(nanoseconds: .max / 2), on: loop)
-      } else if !core.isAnnounced(endpoint), failures >= Self.failuresMax {
-        return giveUp(on: loop)
+        pause = schedule.lost(after: .now() - start, using: &generator)
+      } else {
+        let isAnnounced = core.isAnnounced(endpoint)
+        guard let next = schedule.failed(isAnnounced: isAnnounced, using: &generator) else {
+          return giveUp(on: loop)
+        }
+        pause = next
       }
       guard !isStopped else { return }
-      try? await Task.sleep(for: pause(after: failures))
-      failures = min(failures + 1, 16)
+      try? await Task.sleep(for: pause)
     }
   }
-
-  /// A publisher that nobody announces any more is tried this often again: what it still says after a
-  /// short absence need not be lost.
-  private static let failuresMax = 2
 
   private func giveUp(on loop: isolated EventLoop) {
     isStopped = true
     core.remove(endpoint, on: loop)
     // What it said at last, nobody will ever say.
     if mayMiss || !cursor.isComplete { add(.gap(nil, from: endpoint), on: loop) }
-  }
-
-  /// Drawn by chance, so that many subscribers do not come back at once.
-  private func pause(after failures: Int) -> Duration {
-    let settings = core.configuration
-    let longest = min(settings.reconnectDelayMin * (1 << failures), settings.reconnectDelayMax)
-    return longest * Double.random(in: 0.5...1)
   }
 
   private func connect(on loop: isolated EventLoop) async -> Bool {

@@ -18,6 +18,8 @@ final class SubCore: KeyObserver {
   private var reader: LoopPromise<Void>?
   private var publishers: [Endpoint: FollowedPublisher] = [:]
   private var announced: Set<Endpoint> = []
+  /// Whether it has been told of announcers before: others hear of changes when it does.
+  private var hasFound = false
   private var isStopped = false
   private var isFull = false
   /// Of the policy that says who may publish.
@@ -59,6 +61,7 @@ final class SubCore: KeyObserver {
     guard !isStopped else { return }
     announced = Set(announcers)
     followNew(on: loop)
+    hasFound = true
   }
 
   private func followNew(on loop: isolated EventLoop) {
@@ -66,7 +69,7 @@ final class SubCore: KeyObserver {
       guard publishers.count < configuration.publishersMax else { return }
       let publisher = FollowedPublisher(endpoint, core: self)
       publishers[endpoint] = publisher
-      publisher.start(on: loop)
+      publisher.start(isNews: hasFound, on: loop)
     }
   }
 

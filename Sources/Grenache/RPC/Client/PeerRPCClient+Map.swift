@@ -29,33 +29,33 @@ extension PeerRPCClient {
     let end = clock.now + time
     let deadline = MonotonicTime.now() + time
     let core = link.core
-    var workers = try await Self.workers(of: service, core, by: deadline, on: core.loop)
+    let workers = try await Self.workers(of: service, core, by: deadline, on: core.loop)
     guard !workers.isEmpty else {
       throw GrenacheError(.serviceNotFound, "no worker announces \(service)")
     }
-    if let limit, limit < workers.count {
-      workers.shuffle()
-      workers.removeLast(workers.count - max(limit, 0))
-    }
+    var generator = SystemRandomNumberGenerator()
+    let plan = RPCMapPlan(
+      workers, limit: limit, concurrencyMax: configuration.mapConcurrencyMax, using: &generator)
     return await withTaskGroup(of: RPCMapResult.self) { group in
+      var plan = plan
       var results: [RPCMapResult] = []
-      for (index, worker) in workers.enumerated() {
-        if index >= max(1, configuration.mapConcurrencyMax), let result = await group.next() {
-          results.append(result)
-        }
-        group.addTask {
-          do throws(GrenacheError) {
-            let reply = try await self.requestRaw(
-              service, payload, to: worker, isFound: true, within: end - clock.now,
-              options: options)
-            return RPCMapResult(worker: worker, result: .success(reply))
-          } catch {
-            return RPCMapResult(worker: worker, result: .failure(error))
+      while true {
+        while let worker = plan.next() {
+          group.addTask {
+            do throws(GrenacheError) {
+              let reply = try await self.requestRaw(
+                service, payload, to: worker, isFound: true, within: end - clock.now,
+                options: options)
+              return RPCMapResult(worker: worker, result: .success(reply))
+            } catch {
+              return RPCMapResult(worker: worker, result: .failure(error))
+            }
           }
         }
+        guard let result = await group.next() else { return results }
+        plan.ended()
+        results.append(result)
       }
-      for await result in group { results.append(result) }
-      return results
     }
   }
 

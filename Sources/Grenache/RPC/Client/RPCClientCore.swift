@@ -183,31 +183,31 @@ final class RPCClientCore {
     _ call: RPCCall, after delay: Duration, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
     groups[call.service]?.retries.deposit()
-    let race = RPCRace()
+    let race = RPCRace(RPCHedge(at: .now(), delay: delay, deadline: call.deadline))
     // Both know whom the other has called.
     let plan = plan(call)
     start(call, plan, isSecond: false, in: race, on: loop)
-    var outcome = await race.wait(until: min(call.deadline, .now() + delay), on: loop)
-    if case .undecided = outcome {
-      if call.deadline > .now() { start(call, plan, isSecond: true, in: race, on: loop) }
-      outcome = await race.wait(until: call.deadline, on: loop)
-    }
-    race.cancel()
-    switch outcome {
-    case .decided(let result): return try result.get()
-    case .cancelled: throw GrenacheError(.cancelled, "the call of \(call.service) was cancelled")
-    case .undecided:
-      throw GrenacheError(.deadlineExceeded, "\(call.service) was not answered in time")
+    while true {
+      switch race.hedge.next(at: .now()) {
+      case .startSecond:
+        start(call, plan, isSecond: true, in: race, on: loop)
+      case .wait(let until):
+        guard await race.wait(until: until, on: loop) else {
+          race.cancel()
+          throw GrenacheError(.cancelled, "the call of \(call.service) was cancelled")
+        }
+      case .over(let result):
+        race.cancel()
+        return try result.get()
+      }
     }
   }
 
-  /// Sends the call to a second worker, if there is one that the first attempt has not called: to look for
-  /// others is no use while that one may still answer.
   private func secondAttempts(
     _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> RPCReply {
     let group = try await group(for: call.service, worker: nil, by: call.deadline, on: loop)
-    guard plan.hasOther(in: group), group.retries.withdraw() else { throw plan.unreachable }
+    if let failure = plan.hedge(in: group) { throw failure }
     return try await attempts(call, plan, on: loop)
   }
 
@@ -215,7 +215,6 @@ final class RPCClientCore {
     _ call: RPCCall, _ plan: RPCCallPlan<RPCWorker>, isSecond: Bool, in race: RPCRace,
     on loop: isolated EventLoop
   ) {
-    race.runners += 1
     race.tasks.append(
       Task {
         do throws(GrenacheError) {

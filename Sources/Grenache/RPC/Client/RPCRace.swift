@@ -1,37 +1,28 @@
 internal import GrenacheIO
 
-/// Several attempts of one call at the same time, of which the first answer counts.
+/// The attempts of one hedged call, as tasks.
 final class RPCRace {
-  enum Outcome {
-    case decided(Result<RPCReply, GrenacheError>)
-    case undecided
-    case cancelled
-  }
-
+  var hedge: RPCHedge<RPCReply>
   var tasks: [Task<Void, Never>] = []
-  /// Attempts that are under way.
-  var runners = 0
-  private var result: Result<RPCReply, GrenacheError>?
   private var waiter: LoopPromise<Void>?
 
-  /// An attempt has ended: with an answer, or with an error, which counts when no other is under way.
+  init(_ hedge: RPCHedge<RPCReply>) { self.hedge = hedge }
+
+  /// An attempt has ended.
   func ended(_ result: Result<RPCReply, GrenacheError>, on loop: isolated EventLoop) {
-    runners -= 1
-    guard self.result == nil else { return }
-    if case .failure = result, runners > 0 { return }
-    self.result = result
-    waiter?.fulfil((), on: loop)
+    if hedge.ended(result) { waiter?.fulfil((), on: loop) }
   }
 
-  func wait(until deadline: MonotonicTime, on loop: isolated EventLoop) async -> Outcome {
-    if let result { return .decided(result) }
+  /// Waits until there is something to decide, or until `deadline`.
+  ///
+  /// - Returns: `false` when the caller has been cancelled.
+  func wait(until deadline: MonotonicTime, on loop: isolated EventLoop) async -> Bool {
     let promise = LoopPromise<Void>()
     waiter = promise
     let outcome = await promise.wait(until: deadline, on: loop)
     waiter = nil
-    if let result { return .decided(result) }
-    if case .cancelled = outcome { return .cancelled }
-    return .undecided
+    if case .cancelled = outcome { return false }
+    return true
   }
 
   func cancel() {

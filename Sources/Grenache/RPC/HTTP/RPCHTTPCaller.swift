@@ -183,13 +183,13 @@ extension GrenacheError {
 
 extension MonotonicTime {
   /// The whole milliseconds until then, from 1 to a day.
-  func millisecondsLeft(at now: MonotonicTime) -> UInt32 {
+  package func millisecondsLeft(at now: MonotonicTime) -> UInt32 {
     guard nanoseconds > now.nanoseconds else { return 1 }
     return UInt32(min(max((nanoseconds - now.nanoseconds) / 1_000_000, 1), 86_400_000))
   }
 
   /// The time so much later.
-  func adding(milliseconds: UInt32) -> MonotonicTime {
+  package func adding(milliseconds: UInt32) -> MonotonicTime {
     let (sum, overflow) = nanoseconds.addingReportingOverflow(UInt64(milliseconds) * 1_000_000)
     return MonotonicTime(nanoseconds: overflow ? .max : sum)
   }

@@ -59,10 +59,23 @@ package struct RunningCalls {
 
   /// The handler has returned; whether its answer is still wanted.
   package mutating func end(_ place: Int) -> Bool {
-    entries[place].isRunning = false
-    unsafe entries[place].task = nil
+    let isWanted = !entries[place].isCancelled
+    // A connection lives longer than its calls: of them it keeps nothing, and after many not their places.
+    entries[place] = unsafe Entry(rid: [], deadline: nil, task: nil, isRunning: false)
     free.append(place)
-    return !entries[place].isCancelled
+    if free.count == entries.count, entries.count > Self.freePlacesMax {
+      entries = []
+      free = []
+    }
+    return isWanted
+  }
+
+  /// The places that are kept while no call is under way.
+  private static let freePlacesMax = 64
+
+  /// What is held for the calls, in bytes of their identifiers and in places.
+  package var held: (identifierBytes: Int, places: Int) {
+    (entries.reduce(0) { $0 + $1.rid.count }, entries.count)
   }
 
   /// Whether the call of that place, which has not ended, has been cancelled.

@@ -76,9 +76,14 @@ package final class RPCCallPlan<Worker: RPCCandidate> {
     return .lookUp
   }
 
-  /// Whether one of `group` has not been called.
-  func hasOther(in group: RPCWorkerGroup<Worker>) -> Bool {
-    group.workers.contains { worker in !tried.contains { $0 === worker } }
+  /// Whether the call may be sent to a second worker while the first has not answered: if there is one that
+  /// has not been called (to look for others is no use while that one may still answer), and within the
+  /// budget.
+  ///
+  /// - Returns: why not; `nil` when it may.
+  package func hedge(in group: RPCWorkerGroup<Worker>) -> GrenacheError? {
+    let hasOther = group.workers.contains { worker in !tried.contains { $0 === worker } }
+    return hasOther && group.retries.withdraw() ? nil : unreachable
   }
 
   /// An attempt has failed.

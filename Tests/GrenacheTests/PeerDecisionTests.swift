@@ -1,0 +1,310 @@
+import GrenacheIO
+import GrenacheTransport
+import TestSupport
+import Testing
+
+@testable import Grenache
+
+private func endpoints(_ count: Int) -> [Endpoint] {
+  (0..<count).map { Endpoint(host: "10.0.0.1", port: UInt16($0 + 1)) }
+}
+
+@Suite("P37 When a subscriber connects again")
+struct ReconnectScheduleTests {
+  private let least = Duration.milliseconds(250)
+  private let most = Duration.seconds(3)
+  private func schedule() -> ReconnectSchedule {
+    ReconnectSchedule(delayMin: least, delayMax: most)
+  }
+
+  @Test("pauses lie between half and all of what doubles with each failure, up to the longest")
+  func growth() {
+    var generator = SeededGenerator(seed: 1)
+    var seen = [Set<Duration>](repeating: [], count: 8)
+    for _ in 0..<200 {
+      var schedule = schedule()
+      for (failures, ms) in [250, 500, 1_000, 2_000, 3_000, 3_000, 3_000, 3_000].enumerated() {
+        guard let pause = schedule.failed(isAnnounced: true, using: &generator) else {
+          Issue.record("what is announced is not given up")
+          return
+        }
+        #expect(pause >= .milliseconds(ms) / 2 && pause <= .milliseconds(ms))
+        seen[failures].insert(pause)
+      }
+    }
+    for pauses in seen {
+      #expect(pauses.count > 190)
+      // All of the range is drawn from, not a part of it.
+      let (first, last) = (pauses.min() ?? .zero, pauses.max() ?? .zero)
+      #expect(last - first > last / 2 * 0.9)
+    }
+  }
+
+  @Test("equal seeds give equal pauses, other seeds others")
+  func seeds() {
+    func pauses(_ seed: UInt64) -> [Duration?] {
+      var generator = SeededGenerator(seed: seed)
+      var schedule = schedule()
+      return (0..<10).map { _ in schedule.failed(isAnnounced: true, using: &generator) }
+    }
+    #expect(pauses(1) == pauses(1))
+    #expect(pauses(1) != pauses(2))
+  }
+
+  @Test("limits that make no sense end in the longest pause", arguments: [0, 1, 1 << 40])
+  func odd(_ milliseconds: Int) {
+    var generator = SeededGenerator(seed: 1)
+    var schedule = ReconnectSchedule(delayMin: .milliseconds(milliseconds), delayMax: most)
+    for _ in 0..<100 {
+      let pause = schedule.failed(isAnnounced: true, using: &generator)
+      #expect(pause ?? .seconds(9) <= most)
+    }
+  }
+
+  @Test("a connection that lasted makes the pauses short again; one that was soon closed does not")
+  func shortConnections() {
+    var generator = SeededGenerator(seed: 1)
+    var schedule = schedule()
+    for _ in 0..<6 { _ = schedule.lost(after: .milliseconds(1), using: &generator) }
+    let (long, short) = (
+      schedule.lost(after: most - .milliseconds(1), using: &generator),
+      schedule.lost(after: most, using: &generator)
+    )
+    #expect(long >= most / 2 && short <= least)
+  }
+
+  @Test("what nobody announces any more is tried twice again, then given up")
+  func givingUp() {
+    var generator = SeededGenerator(seed: 1)
+    var schedule = schedule()
+    for _ in 0..<2 {
+      _ = schedule.lost(after: .seconds(60), using: &generator)
+      let isTried = [false, true, false].map { isAnnounced in
+        schedule.failed(isAnnounced: isAnnounced, using: &generator) != nil
+      }
+      #expect(isTried == [true, true, false])
+    }
+  }
+
+  @Test("one that a grape has just told of is not connected to by everybody at once")
+  func news() {
+    var generator = SeededGenerator(seed: 1)
+    let schedule = schedule()
+    let first = schedule.found(isNews: false, using: &generator)
+    #expect(first == .zero)
+    let pauses = Set((0..<200).map { _ in schedule.found(isNews: true, using: &generator) })
+    #expect(pauses.count > 190 && pauses.allSatisfy { $0 <= least })
+  }
+}
+
+@Suite("P27 When a follower asks whom")
+struct FollowScheduleTests {
+  private let grapes = endpoints(2)
+  private let now = MonotonicTime(nanoseconds: 1_000_000_000)
+  private let interval = Duration.seconds(5)
+
+  @Test("a lost watch is looked for again soon, and grapes that are gone ever more seldom")
+  func rests() {
+    var generator = SeededGenerator(seed: 1)
+    var schedule = FollowSchedule()
+    func rest() -> Double {
+      schedule.rest(lookupInterval: interval, using: &generator).milliseconds
+    }
+    for ms in [200, 400, 800, 1_600, 3_200, 5_000, 5_000] as [Double] {
+      for grape in grapes {
+        let goesOn = schedule.watchEnded(.unreachable, at: grape, now: now)
+        #expect(goesOn && schedule.isWorthAsking(grape, at: now))
+      }
+      let time = rest()
+      #expect((ms * 0.75...ms * 1.25).contains(time))
+    }
+    let goesOn = schedule.watchEnded(.lost, at: grapes[0], now: now)
+    // Then nobody is asked for a watch.
+    let (short, long) = (rest(), rest())
+    #expect(!goesOn && short <= 250 && long >= 3_750)
+  }
+
+  @Test("a grape that offers none is asked again after a minute, and others meanwhile")
+  func offers() {
+    var schedule = FollowSchedule()
+    let goesOn = schedule.watchEnded(.notOffered, at: grapes[0], now: now)
+    #expect(goesOn)
+    #expect(!schedule.isWorthAsking(grapes[0], at: now + .seconds(59)))
+    #expect(schedule.isWorthAsking(grapes[0], at: now + .seconds(60)))
+    #expect(schedule.isWorthAsking(grapes[1], at: now))
+  }
+}
+
+@Suite("P34 Which answer of a hedged call counts")
+struct RPCHedgeTests {
+  private let now = MonotonicTime(nanoseconds: 1_000)
+  private let delay = Duration.nanoseconds(10)
+  private func hedge(deadline: UInt64 = 2_000) -> RPCHedge<Int> {
+    RPCHedge(at: now, delay: delay, deadline: MonotonicTime(nanoseconds: deadline))
+  }
+  private func result(_ hedge: inout RPCHedge<Int>, at nanoseconds: UInt64) -> Result<Int, Fault>? {
+    guard case .over(let result) = hedge.next(at: MonotonicTime(nanoseconds: nanoseconds)) else {
+      return nil
+    }
+    return result.mapError { Fault(code: $0.code) }
+  }
+  private struct Fault: Error, Hashable { var code: GrenacheError.Code }
+
+  @Test("a second worker is called after the delay, not before, and once")
+  func second() {
+    var hedge = hedge()
+    guard case .wait(until: now + delay) = hedge.next(at: MonotonicTime(nanoseconds: 1_009)),
+      case .startSecond = hedge.next(at: MonotonicTime(nanoseconds: 1_010)),
+      case .wait(until: MonotonicTime(nanoseconds: 2_000)) = hedge.next(at: now + delay)
+    else {
+      Issue.record("it waits, starts the second, and waits for its deadline")
+      return
+    }
+    let end = result(&hedge, at: 2_000)
+    #expect(end == .failure(Fault(code: .deadlineExceeded)))
+  }
+
+  @Test("a call that is over before the delay has no second worker", arguments: [1_005, 1_010])
+  func late(_ deadline: UInt64) {
+    var hedge = hedge(deadline: deadline)
+    let end = result(&hedge, at: 1_010)
+    #expect(end == .failure(Fault(code: .deadlineExceeded)))
+  }
+
+  @Test(
+    "an answer decides at once; that one worker was lost does not while the other has the call",
+    arguments: [
+      (GrenacheError.Code?.none, true), (.remoteError, true), (.notPermitted, true),
+      (.connectionLost, false), (.workerUnreachable, false), (.overloaded, false),
+    ])
+  func decision(_ code: GrenacheError.Code?, _ decides: Bool) {
+    let first = code.map { Result<Int, GrenacheError>.failure(GrenacheError($0, "first")) }
+    var hedge = hedge()
+    _ = hedge.next(at: now + delay)
+    let hasDecided = hedge.ended(first ?? .success(1))
+    let isOver = result(&hedge, at: 1_500) != nil
+    let decidesLater = hedge.ended(.success(2))
+    #expect(hasDecided == decides && isOver == decides && decidesLater == !decides)
+    let expected = code.map { Result<Int, Fault>.failure(Fault(code: $0)) } ?? .success(1)
+    let end = result(&hedge, at: 1_500)
+    #expect(end == (decides ? expected : .success(2)))
+  }
+
+  @Test("a first attempt that fails before the delay, with its retries, ends the call")
+  func early() {
+    var hedge = hedge()
+    let hasDecided = hedge.ended(.failure(GrenacheError(.connectionLost, "lost")))
+    let end = result(&hedge, at: 1_001)
+    #expect(hasDecided && end == .failure(Fault(code: .connectionLost)))
+  }
+}
+
+@Suite("Whom a map calls")
+struct RPCMapPlanTests {
+  @Test(
+    "every worker once, or as many as the limit",
+    arguments: [(nil, 4), (-1, 0), (0, 0), (3, 3), (4, 4), (5, 4)] as [(Int?, Int)])
+  func limit(_ limit: Int?, _ count: Int) {
+    var generator = SeededGenerator(seed: 1)
+    let found = endpoints(4)
+    var plan = RPCMapPlan(
+      found + found, limit: limit, concurrencyMax: 100, using: &generator)
+    var called: [Endpoint] = []
+    while let worker = plan.next() { called.append(worker) }
+    #expect(called.count == count)
+    #expect(Set(called).count == count && Set(found).isSuperset(of: called))
+  }
+
+  @Test("so many at the same time", arguments: [(0, 1), (1, 1), (3, 3), (4, 4), (5, 4)])
+  func concurrency(_ most: Int, _ first: Int) {
+    var generator = SeededGenerator(seed: 1)
+    var plan = RPCMapPlan(endpoints(4), limit: nil, concurrencyMax: most, using: &generator)
+    var called = 0
+    while plan.next() != nil { called += 1 }
+    #expect(called == first)
+    for _ in first..<4 {
+      plan.ended()
+      let (one, more) = (plan.next(), plan.next())
+      #expect(one != nil && more == nil)
+    }
+    let end = plan.next()
+    #expect(end == nil)
+  }
+}
+
+@Suite("Which grape is asked")
+struct GrapeRoundTests {
+  private let now = MonotonicTime(nanoseconds: 0)
+
+  private func asked(_ step: GrapeRound.Step) -> (index: Int, by: MonotonicTime)? {
+    if case .ask(let index, let limit) = step { (index, limit) } else { nil }
+  }
+
+  @Test("all of them once, from the one that answered last, each for its time")
+  func order() {
+    var round = GrapeRound(of: 3, from: 2, attemptTimeout: .seconds(2))
+    for (second, index) in [(0, 2), (2, 0), (4, 1)] {
+      let next = round.next(at: now + .seconds(second))
+      let step = asked(next)
+      #expect(step?.index == index)
+      #expect(step?.by == now + .seconds(second + 2))
+      round.failed(GrenacheError(.grapeUnreachable, "\(index)"))
+    }
+    guard case .fail(let error) = round.next(at: now) else {
+      Issue.record("nobody is asked twice")
+      return
+    }
+    #expect(error.code == .grapeUnreachable && error.message == "1")
+  }
+
+  @Test("none after the deadline, but the first, and none for longer than until then")
+  func deadline() {
+    let deadline = now + .seconds(3)
+    var round = GrapeRound(of: 3, from: 0, attemptTimeout: .seconds(2), deadline: deadline)
+    let (first, second) = (round.next(at: now), round.next(at: now + .seconds(2)))
+    #expect(asked(first)?.by == now + .seconds(2) && asked(second)?.by == deadline)
+    guard case .fail(let error) = round.next(at: deadline) else {
+      Issue.record("it is too late")
+      return
+    }
+    #expect(error.code == .deadlineExceeded)
+  }
+
+  @Test("after an answer of no use another grape is asked first, if there is one")
+  func next() {
+    #expect((0..<3).map { GrapeRound.next(after: $0, of: 3) } == [1, 2, 0])
+    #expect(GrapeRound.next(after: 0, of: 1) == 0)
+  }
+}
+
+@Suite("What a connection keeps of its calls")
+struct RunningCallsTests {
+  private let now = MonotonicTime(nanoseconds: 1)
+
+  @Test("identifiers are given back with the end of their call, whichever way it ends")
+  func identifiers() {
+    var calls = RunningCalls()
+    let places = (0..<3).map { calls.add([UInt8](repeating: $0, count: 1_000), deadline: nil) }
+    calls.cancel([UInt8](repeating: 1, count: 1_000).span)
+    let wanted = places.map { calls.end($0) }
+    #expect(wanted == [true, false, true])
+    #expect(calls.held == (0, 3) && calls.count == 0)
+    // A place that is taken again knows nothing of the call before.
+    let place = calls.add([9], deadline: nil)
+    calls.cancel([UInt8](repeating: 1, count: 1_000).span)
+    #expect(calls.mayBegin(place, at: now) && calls.held.identifierBytes == 1)
+  }
+
+  @Test("so many places are kept while there are no calls, not one more", arguments: [64, 65])
+  func places(_ count: Int) {
+    var calls = RunningCalls()
+    let places = (0..<count).map { _ in calls.add([1], deadline: nil) }
+    for place in places.dropLast() { _ = calls.end(place) }
+    #expect(calls.held == (1, count))
+    _ = calls.end(places[count - 1])
+    #expect(calls.held == (0, count == 64 ? 64 : 0) && calls.count == 0)
+    #expect(calls.nextDeadline(after: now) == nil)
+    let next = calls.add([1], deadline: nil)
+    #expect(next < 65 && calls.count == 1)
+  }
+}
