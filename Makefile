@@ -83,12 +83,14 @@ fuzz: ## Each parser under the fuzzer, SECONDS=60 for each, or EXECUTIONS=100000
 	@sh scripts/setup.sh
 	@SECONDS_EACH=$(SECONDS) EXECUTIONS=$(EXECUTIONS) sh scripts/fuzz.sh $(TARGETS)
 
-simulate: ## Networks of DHT nodes in virtual time: NODES=100000, GROWN=10000, SEEDS=10000 of faults
+simulate: ## DHT nodes and peers in virtual time: NODES=100000, GROWN=10000, SEEDS=10000 of faults
 	@sh scripts/setup.sh
 	swift build -c release --product Simulate
 	.build/release/Simulate growth --settled --up-to $(NODES) --plot .build/simulation.svg $(SIMULATE_OPTIONS)
 	.build/release/Simulate growth --up-to $(GROWN) --plot .build/simulation-grown.svg $(SIMULATE_OPTIONS)
 	.build/release/Simulate faults --seeds $(SEEDS)
+	swift build -c release --product CallBenchmark
+	.build/release/CallBenchmark simulate-peers --seeds $(SEEDS)
 
 lint: ## Check the format
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Benchmarks Examples
