@@ -65,6 +65,7 @@ struct CommandTests {
       (["--exec", "tr a-z A-Z"], "hello", "HELLO"), (["--exec", "echo 42"], "1", "42"),
       // What it leaves behind keeps its output open, and nobody waiting.
       (["--exec", "sleep 30 & echo 42"], "1", "42"),
+      (["--exec", "grep SigBlk /proc/self/status | cut -f 2"], "1", "0000000000000000"),
     ] {
       let worker = try RunningCommand(
         Programs.grenache,
