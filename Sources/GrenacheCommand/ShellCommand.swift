@@ -28,6 +28,7 @@ struct ShellCommand {
     let (status, output) = try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
         Thread.detachNewThread {
+          Self.unblockSignals()
           continuation.resume(
             with: Result { try running.finish(input: input, stdin: stdin, stdout: stdout) })
         }
@@ -37,6 +38,14 @@ struct ShellCommand {
     }
     guard status == 0 else { throw RPCFault("ERR_EXEC: the command ended with status \(status)") }
     return Self.reply(output)
+  }
+
+  /// Tasks run on threads that block signals, which those inherit that they start, processes included: a
+  /// command could not be asked to end.
+  private static func unblockSignals() {
+    var none = sigset_t()
+    unsafe sigemptyset(&none)
+    unsafe pthread_sigmask(SIG_SETMASK, &none, nil)
   }
 
   /// JSON as it is, anything else as a string without its last line feed.
@@ -69,25 +78,34 @@ private final class RunningProcess: Sendable {
 
   /// Asks all of them to end, and ends them when they do not; a process that has not begun will not.
   func terminate() {
-    let isRunning = shared.withLock { shared in
+    let group = shared.withLock { shared -> pid_t? in
       if case .idle = shared.state { shared.state = .over }
-      return Self.signal(SIGTERM, shared.state)
+      guard case .running(let group) = shared.state else { return nil }
+      _ = Foundation.kill(-group, SIGTERM)
+      return group
     }
-    guard isRunning else { return }
-    Thread.detachNewThread {
-      Thread.sleep(forTimeInterval: ShellCommand.endTime)
-      self.kill()
+    guard let group else { return }
+    Thread.detachNewThread { Self.end(group) }
+  }
+
+  /// Whether the process has ended or not, others of its group may go on: as long as there is one, the
+  /// number is nobody else's.
+  private static func end(_ group: pid_t) {
+    let last = ContinuousClock.now + .seconds(ShellCommand.endTime)
+    while Foundation.kill(-group, 0) == 0 {
+      guard ContinuousClock.now < last else {
+        _ = Foundation.kill(-group, SIGKILL)
+        return
+      }
+      Thread.sleep(forTimeInterval: 0.02)
     }
   }
 
   private func kill() {
-    shared.withLock { _ = Self.signal(SIGKILL, $0.state) }
-  }
-
-  private static func signal(_ signal: Int32, _ state: State) -> Bool {
-    guard case .running(let group) = state else { return false }
-    _ = Foundation.kill(-group, signal)
-    return true
+    shared.withLock { shared in
+      guard case .running(let group) = shared.state else { return }
+      _ = Foundation.kill(-group, SIGKILL)
+    }
   }
 
   private func start() throws {

@@ -67,6 +67,7 @@ struct CommandTests {
       (["--exec", "sleep 30 & echo 42"], "1", "42"),
       // Who writes to a pipe that nobody reads any more ends by that, as from a shell.
       (["--exec", "sh -c 'while :; do echo 7; done' | head -1"], "1", "7"),
+      (["--exec", "grep SigBlk /proc/self/status | cut -f 2"], "1", "0000000000000000"),
     ] {
       let worker = try RunningCommand(
         Programs.grenache,

@@ -47,7 +47,7 @@ final class RunningCommand: Sendable {
     let (errorsEnd, errorsContinuation) = AsyncStream.makeStream(of: Never.self)
     self.errorsEnd = errorsEnd
     self.process = Mutex(process)
-    try process.run()
+    try Self.start(process)
     Self.read(output) {
       continuation.yield($0)
     } end: {
@@ -59,6 +59,15 @@ final class RunningCommand: Sendable {
       errorText.end()
       errorsContinuation.finish()
     }
+  }
+
+  /// Tasks run on threads that block signals, and a process inherits that from the thread that starts it.
+  private static func start(_ process: Process) throws {
+    var (none, before) = (sigset_t(), sigset_t())
+    sigemptyset(&none)
+    pthread_sigmask(SIG_SETMASK, &none, &before)
+    defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
+    try process.run()
   }
 
   deinit {

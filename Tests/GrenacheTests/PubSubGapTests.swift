@@ -14,7 +14,7 @@ struct PubSubGapTests {
   init() throws { authority = try TestAuthority() }
 
   /// What a subscriber has heard: numbers of messages, and those that gaps name.
-  private func numbers(_ heard: [String]) -> (came: [UInt64], named: Set<UInt64>) {
+  private func numbers(_ heard: some Sequence<String>) -> (came: [UInt64], named: Set<UInt64>) {
     var came: [UInt64] = []
     var named: Set<UInt64> = []
     for text in heard {
@@ -60,7 +60,8 @@ struct PubSubGapTests {
     // With what comes last everything before is decided, by each policy.
     let last = sent
     let heard = await stalled.heard(until: { heard in
-      let (came, named) = self.numbers(heard)
+      // Behind what decides there is one at most; to read all of them each time takes long.
+      let (came, named) = self.numbers(heard.suffix(2))
       return (came.last ?? 0) >= last - 1 || named.contains(last - 1)
     })
     let (came, named) = numbers(heard)
