@@ -51,9 +51,11 @@ struct PeerStore: Sendable {
   ///
   /// - Returns: whether it is new, and the keys of the announcements that have made room.
   mutating func insertOwn(
-    _ peer: DHTAddress, for key: [UInt8], by caller: DHTCaller? = nil, now: Duration
+    _ peer: DHTAddress, for key: [UInt8], by caller: DHTCaller? = nil, now: Duration,
+    until expiry: Duration? = nil
   ) throws(Refusal) -> (isNew: Bool, displaced: [[UInt8]]) {
-    let entry = Entry(expiry: now + configuration.peerAgeMax, isOwn: true, caller: caller)
+    let entry = Entry(
+      expiry: expiry ?? now + configuration.peerAgeMax, isOwn: true, caller: caller)
     // Whoever keeps it alive has it counted: a fleet's worker may take over from another.
     if let caller, peers[key]?[peer]?.caller != caller {
       if hasMost(caller) { sweep(now: now) }
@@ -159,14 +161,14 @@ struct PeerStore: Sendable {
     peers[key]?.draw(max, at: now, using: &generator, as: shown) ?? []
   }
 
-  /// The announcements of a key and when they expire.
-  func announcements(of key: [UInt8]) -> [(peer: DHTAddress, expiry: Duration)] {
-    (peers[key]?.all ?? []).map { ($0.peer, $0.entry.expiry) }
+  /// The announcements of a key.
+  func announcements(of key: [UInt8]) -> [(peer: DHTAddress, entry: KeyAnnouncements.Entry)] {
+    peers[key]?.all ?? []
   }
 
-  /// Every announcement and when it expires.
-  var all: [(key: [UInt8], peer: DHTAddress, expiry: Duration)] {
-    peers.flatMap { key, known in known.all.map { (key, $0.peer, $0.entry.expiry) } }
+  /// Every announcement.
+  var all: [(key: [UInt8], peer: DHTAddress, entry: KeyAnnouncements.Entry)] {
+    peers.flatMap { key, known in known.all.map { (key, $0.peer, $0.entry) } }
   }
 
   /// Makes room, but once in a while only: what has expired since then waits.
