@@ -116,10 +116,14 @@ struct LookupState: Sendable {
 
 /// Lookups of a node.
 extension DHTNode {
-  /// Looks for the peers of `key`; tells what it finds with `peersFound`, and what is known already at
-  /// once, and ends with `lookupFinished`, which may bring others as well. Callers of the same key at the
-  /// same time share one lookup, and for a moment its result.
-  package mutating func lookUp(_ key: [UInt8], now: Duration) -> DHTRequestID {
+  /// Looks for the peers of `key`; tells what it finds with `peersFound` and ends with `lookupFinished`,
+  /// which may bring others as well. Callers of the same key at the same time share one lookup, and for a
+  /// moment its result.
+  ///
+  /// - Parameter tellsKnown: whether what is known already is told with `peersFound` at once.
+  package mutating func lookUp(
+    _ key: [UInt8], tellsKnown: Bool = false, now: Duration
+  ) -> DHTRequestID {
     let id = DHTRequestID(number: takeNumber())
     if let cached = results.result(for: key, now: now) {
       statistics.lookupsFromCache += 1
@@ -128,7 +132,7 @@ extension DHTNode {
     }
     let number = lookup(.peers(key: key))
     lookups[number]?.waiting.append(id)
-    tellKnown(number, key, to: id, now: now)
+    if tellsKnown { tellKnown(number, key, to: id, now: now) }
     advance(number, now: now)
     return id
   }

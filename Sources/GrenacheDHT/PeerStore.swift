@@ -119,14 +119,19 @@ struct PeerStore: Sendable {
     let isKeyFull = (peers[key]?.count ?? 0) >= configuration.peersPerKeyMax
     let needsKey = peers[key] == nil && peers.count >= configuration.keysMax
     var best: (rank: (Int, DHTAddress), key: [UInt8], peers: [DHTAddress])?
-    for (other, known) in peers where !isKeyFull || other == key {
-      if needsKey, known.all.contains(where: \.entry.isOwn) { continue }
+    func consider(_ other: [UInt8], _ known: KeyAnnouncements) {
+      if needsKey, known.all.contains(where: \.entry.isOwn) { return }
       for (peer, entry) in known.all where !entry.isOwn {
         let rank = (countByPrefix[peer.host.prefix], peer)
         if let best, best.rank > rank { continue }
         if let best, best.rank == rank, best.key.lexicographicallyPrecedes(other) { continue }
         best = (rank, other, [peer])
       }
+    }
+    if isKeyFull {
+      consider(key, peers[key] ?? KeyAnnouncements())
+    } else {
+      for (other, known) in peers { consider(other, known) }
     }
     guard let best else { return nil }
     return (best.key, needsKey ? peers[best.key]?.all.map(\.peer) ?? [] : best.peers)

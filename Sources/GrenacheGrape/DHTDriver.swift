@@ -109,7 +109,7 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     holding place: RequestsInFlight.Place? = nil, on loop: isolated EventLoop
   ) async -> DHTLookupResult? {
     let promise = LoopPromise<DHTLookupResult>()
-    let id = node.lookUp(key, now: now)
+    let id = node.lookUp(key, tellsKnown: found != nil, now: now)
     lookups[id] = promise
     listeners[id] = found
     places[id] = place

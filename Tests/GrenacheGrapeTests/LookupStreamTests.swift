@@ -281,7 +281,7 @@ struct LookupStreamTests {
         // The slow node has not answered yet.
         for await message in lines.messages where message == "a lookup was given up" { break }
       }
-      try await withGrape(among: nodes, configure: { $0.requestTimeout = .milliseconds(300) }) {
+      try await withGrape(among: nodes, configure: { $0.requestTimeout = .milliseconds(1_500) }) {
         grape, client in
         let late = try await LineStream(client, grape.api)
         _ = try await late.ask("{\"data\":\"svc\"}")

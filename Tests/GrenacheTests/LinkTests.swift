@@ -438,7 +438,7 @@ struct FoundWorkersTests {
     let (more, release) = AsyncStream.makeStream(of: Void.self)
     try await withGrape(more: more) { grape in
       let link = try await link([grape])
-      var late = link.workers(of: "rpc_test", within: .milliseconds(500)).makeAsyncIterator()
+      var late = link.workers(of: "rpc_test", within: .seconds(2)).makeAsyncIterator()
       #expect(try await late.next() == one)
       let error = await #expect(throws: GrenacheError.self) { try await late.next() }
       #expect(error?.code == .deadlineExceeded)
