@@ -106,7 +106,10 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
   private func lookUpAndTell(
     _ key: [UInt8], _ sawChange: Bool, on loop: isolated EventLoop
   ) async {
-    let found = PeersFound { peers in self.tellFirst(peers, key, on: loop) }
+    var found: PeersFound?
+    if keys[key]?.told == nil {
+      found = PeersFound { peers in self.tellFirst(peers, key, on: loop) }
+    }
     let result = await driver.lookUp(key, by: .now() + .seconds(2), found: found, on: loop)
     guard !isStopped else { return }
     schedule.ended(key)
