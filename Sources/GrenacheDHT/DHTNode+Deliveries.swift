@@ -177,9 +177,9 @@ extension DHTNode {
   /// Makes room for a tenth of the tables, so that not every lookup of a new key has to look for the
   /// oldest one.
   private mutating func forgetOldTokens() {
-    let places = tokenTables.map { ItemOrder.Place(expiry: $0.value.expiry, target: $0.key) }
+    let places = tokenTables.map { ExpiryOrder.Place(expiry: $0.value.expiry, key: $0.key) }
     for oldest in places.sorted().prefix(max(1, configuration.tokenTablesMax / 10)) {
-      tokenTables[oldest.target] = nil
+      tokenTables[oldest.key] = nil
     }
   }
 

@@ -13,12 +13,12 @@ struct ItemStore: Sendable {
   }
 
   private var entries: [[UInt8]: Entry] = [:]
-  private var countByHost = LargestOwner()
+  private var countByHost = LargestOwner<DHTHost>()
   private var countByCaller = CountByOwner<DHTCaller>()
   /// All of them, and those of each host and caller that has any, as they expire.
-  private var order = ItemOrder()
-  private var orderByHost: [DHTHost: ItemOrder] = [:]
-  private var orderByCaller: [DHTCaller: ItemOrder] = [:]
+  private var order = ExpiryOrder()
+  private var orderByHost: [DHTHost: ExpiryOrder] = [:]
+  private var orderByCaller: [DHTCaller: ExpiryOrder] = [:]
   /// Those that are put again.
   private var ownCount = 0
   private let configuration: DHTConfiguration
@@ -98,8 +98,8 @@ struct ItemStore: Sendable {
   mutating func removeExpired(now: Duration) -> [[UInt8]] {
     var expired: [[UInt8]] = []
     while let first = first(), first.expiry <= now {
-      remove(first.target)
-      expired.append(first.target)
+      remove(first.key)
+      expired.append(first.key)
     }
     return expired
   }
@@ -120,17 +120,17 @@ struct ItemStore: Sendable {
     if entry.republishAt != nil { ownCount += 1 }
     countByHost.add(entry.owner)
     countByCaller.add(entry.caller)
-    let place = ItemOrder.Place(expiry: entry.expiry, target: target)
+    let place = ExpiryOrder.Place(expiry: entry.expiry, key: target)
     order.add(place, among: entries.count) { [entries] in Self.stands($0, in: entries) }
     if let owner = entry.owner {
       let count = countByHost.counts[owner]
-      orderByHost[owner, default: ItemOrder()].add(place, among: count) { [entries] in
+      orderByHost[owner, default: ExpiryOrder()].add(place, among: count) { [entries] in
         Self.stands($0, in: entries) { $0.owner == owner }
       }
     }
     if let caller = entry.caller {
       let count = countByCaller[caller]
-      orderByCaller[caller, default: ItemOrder()].add(place, among: count) { [entries] in
+      orderByCaller[caller, default: ExpiryOrder()].add(place, among: count) { [entries] in
         Self.stands($0, in: entries) { $0.caller == caller }
       }
     }
@@ -156,23 +156,23 @@ struct ItemStore: Sendable {
       })
   }
 
-  private mutating func evict(_ place: ItemOrder.Place?) -> [[UInt8]] {
+  private mutating func evict(_ place: ExpiryOrder.Place?) -> [[UInt8]] {
     guard let place else { return [] }
-    remove(place.target)
-    return [place.target]
+    remove(place.key)
+    return [place.key]
   }
 
   /// The one that expires first.
-  private mutating func first() -> ItemOrder.Place? {
+  private mutating func first() -> ExpiryOrder.Place? {
     order.first { [entries] in Self.stands($0, in: entries) }
   }
 
   /// Whether a value is at that place, and is one of those.
   private static func stands(
-    _ place: ItemOrder.Place, in entries: [[UInt8]: Entry],
+    _ place: ExpiryOrder.Place, in entries: [[UInt8]: Entry],
     _ isOne: (Entry) -> Bool = { _ in true }
   ) -> Bool {
-    guard let entry = entries[place.target], entry.expiry == place.expiry else { return false }
+    guard let entry = entries[place.key], entry.expiry == place.expiry else { return false }
     return isOne(entry)
   }
 }

@@ -11,14 +11,20 @@ struct KeyAnnouncements: Sendable {
 
   private(set) var all: [(peer: DHTAddress, entry: Entry)] = []
   private var places: [DHTAddress: Int] = [:]
+  /// How many of them this node's own callers have made.
+  private var ownCount = 0
 
+  /// Whether there are some, and all are strangers'.
+  var areStrangers: Bool { !all.isEmpty && ownCount == 0 }
   var count: Int { all.count }
 
   subscript(peer: DHTAddress) -> Entry? { places[peer].map { all[$0].entry } }
 
   /// Keeps an announcement, in place of that of the same peer if there is one.
   mutating func set(_ peer: DHTAddress, _ entry: Entry) {
+    if entry.isOwn { ownCount += 1 }
     if let place = places[peer] {
+      if all[place].entry.isOwn { ownCount -= 1 }
       all[place].entry = entry
     } else {
       places[peer] = all.count
@@ -29,6 +35,7 @@ struct KeyAnnouncements: Sendable {
   mutating func remove(_ peer: DHTAddress) -> Entry? {
     guard let place = places.removeValue(forKey: peer) else { return nil }
     let entry = all[place].entry
+    if entry.isOwn { ownCount -= 1 }
     // The last one takes its place.
     all.swapAt(place, all.count - 1)
     all.removeLast()

@@ -17,7 +17,11 @@ struct PeerStore: Sendable {
   private var nextSweep = Duration.zero
   /// What strangers have announced, by their addresses and networks.
   private var countByHost = CountByOwner<DHTHost>()
-  private var countByPrefix = CountByOwner<UInt64>()
+  private var countByPrefix = LargestOwner<UInt64>()
+  /// The same as they expire.
+  private var orderByPrefix: [UInt64: ExpiryOrder] = [:]
+  /// Keys that nobody but strangers has announced.
+  private var strangerKeyCount = 0
   /// What this node's own callers have announced.
   private var countByCaller = CountByOwner<DHTCaller>()
   private(set) var count = 0
@@ -38,7 +42,7 @@ struct PeerStore: Sendable {
     if let known = peers[key]?[peer] {
       var renewed = known
       renewed.expiry = expiry
-      peers[key]?.set(peer, renewed)
+      set(peer, key, renewed)
       return known.expiry <= now
     }
     if refusal(of: peer, key) != nil { sweep(now: now) }
@@ -82,12 +86,43 @@ struct PeerStore: Sendable {
   }
 
   private mutating func add(_ peer: DHTAddress, _ key: [UInt8], _ entry: Entry) {
-    peers[key, default: KeyAnnouncements()].set(peer, entry)
     count += 1
     countByCaller.add(entry.caller)
+    if !entry.isOwn {
+      countByHost.add(peer.host)
+      countByPrefix.add(peer.host.prefix)
+    }
+    set(peer, key, entry)
+  }
+
+  /// Keeps what is counted already.
+  private mutating func set(_ peer: DHTAddress, _ key: [UInt8], _ entry: Entry) {
+    change(key) { $0.set(peer, entry) }
     guard !entry.isOwn else { return }
-    countByHost.add(peer.host)
-    countByPrefix.add(peer.host.prefix)
+    let prefix = peer.host.prefix
+    let place = ExpiryOrder.Place(expiry: entry.expiry, key: key, peer: peer)
+    orderByPrefix[prefix, default: ExpiryOrder()].add(
+      place, among: countByPrefix.counts[prefix]
+    ) { [peers] in Self.stands($0, in: peers) }
+  }
+
+  /// Changes the announcements of a key, which goes with the last of them.
+  private mutating func change<Result>(
+    _ key: [UInt8], _ body: (inout KeyAnnouncements) -> Result
+  ) -> Result {
+    if peers[key]?.areStrangers == true { strangerKeyCount -= 1 }
+    let result = body(&peers[key, default: KeyAnnouncements()])
+    if peers[key]?.count == 0 { peers[key] = nil }
+    if peers[key]?.areStrangers == true { strangerKeyCount += 1 }
+    return result
+  }
+
+  /// Whether that is still a stranger's announcement.
+  private static func stands(
+    _ place: ExpiryOrder.Place, in peers: [[UInt8]: KeyAnnouncements]
+  ) -> Bool {
+    guard let peer = place.peer, let entry = peers[place.key]?[peer] else { return false }
+    return !entry.isOwn && entry.expiry == place.expiry
   }
 
   private func refusal(of peer: DHTAddress, _ key: [UInt8]) -> Refusal? {
@@ -99,7 +134,7 @@ struct PeerStore: Sendable {
       return .addressLimit
     }
     if configuration.limitsPrefix(of: host),
-      countByPrefix[host.prefix] >= configuration.peersPerPrefixMax
+      countByPrefix.counts[host.prefix] >= configuration.peersPerPrefixMax
     {
       return .addressLimit
     }
@@ -112,35 +147,48 @@ struct PeerStore: Sendable {
       && (peers[key] != nil || peers.count < configuration.keysMax)
   }
 
+  // MARK: Making room
+
   /// What makes room for an announcement of this node's own callers: strangers' of the key if that is
   /// full, a key that only strangers have announced if there are too many, or any of strangers'; that
-  /// of the network which has most.
-  private func displaceable(for key: [UInt8]) -> (key: [UInt8], peers: [DHTAddress])? {
-    let isKeyFull = (peers[key]?.count ?? 0) >= configuration.peersPerKeyMax
-    let needsKey = peers[key] == nil && peers.count >= configuration.keysMax
-    var best: (rank: (Int, DHTAddress), key: [UInt8], peers: [DHTAddress])?
-    func consider(_ other: [UInt8], _ known: KeyAnnouncements) {
-      if needsKey, known.all.contains(where: \.entry.isOwn) { return }
-      for (peer, entry) in known.all where !entry.isOwn {
-        let rank = (countByPrefix[peer.host.prefix], peer)
-        if let best, best.rank > rank { continue }
-        if let best, best.rank == rank, best.key.lexicographicallyPrecedes(other) { continue }
-        best = (rank, other, [peer])
-      }
+  /// of the network which has most, and of its the one that would expire first.
+  private mutating func displaceable(
+    for key: [UInt8]
+  ) -> (key: [UInt8], peers: [DHTAddress])? {
+    if let known = peers[key], known.count >= configuration.peersPerKeyMax {
+      return stranger(of: known).map { (key, [$0]) }
     }
-    if isKeyFull {
-      consider(key, peers[key] ?? KeyAnnouncements())
-    } else {
-      for (other, known) in peers { consider(other, known) }
+    guard let largest = countByPrefix.largest() else { return nil }
+    guard peers[key] == nil, peers.count >= configuration.keysMax else {
+      let first = orderByPrefix[largest]?.first { [peers] in Self.stands($0, in: peers) }
+      return first.flatMap { first in first.peer.map { (first.key, [$0]) } }
     }
-    guard let best else { return nil }
-    return (best.key, needsKey ? peers[best.key]?.all.map(\.peer) ?? [] : best.peers)
+    guard let key = strangerKey(of: largest) else { return nil }
+    return (key, peers[key]?.all.map(\.peer) ?? [])
+  }
+
+  /// The stranger among those of a key whose network has most.
+  private func stranger(of known: KeyAnnouncements) -> DHTAddress? {
+    known.all.filter { !$0.entry.isOwn }.map(\.peer).max { left, right in
+      (countByPrefix.counts[left.host.prefix], left)
+        < (countByPrefix.counts[right.host.prefix], right)
+    }
+  }
+
+  /// A key that only strangers have announced, that network if possible.
+  private func strangerKey(of network: UInt64) -> [UInt8]? {
+    guard strangerKeyCount > 0 else { return nil }
+    let places = (orderByPrefix[network]?.all ?? []).filter { place in
+      Self.stands(place, in: peers) && peers[place.key]?.areStrangers == true
+    }
+    if let first = places.min() { return first.key }
+    return peers.lazy.filter { $0.value.areStrangers }.map(\.key)
+      .min { $0.lexicographicallyPrecedes($1) }
   }
 
   /// Forgets an announcement; returns whether there was one.
   mutating func remove(_ peer: DHTAddress, for key: [UInt8]) -> Bool {
-    guard let entry = peers[key]?.remove(peer) else { return false }
-    if peers[key]?.count == 0 { peers[key] = nil }
+    guard peers[key] != nil, let entry = change(key, { $0.remove(peer) }) else { return false }
     forget(peer.host, entry)
     return true
   }
@@ -151,6 +199,7 @@ struct PeerStore: Sendable {
     guard !entry.isOwn else { return }
     countByHost.remove(host)
     countByPrefix.remove(host.prefix)
+    if countByPrefix.counts[host.prefix] == 0 { orderByPrefix[host.prefix] = nil }
   }
 
   /// The peers of `key` that have not expired, in an order that does not depend on hashing.
@@ -191,11 +240,7 @@ struct PeerStore: Sendable {
       let expired = known.all.filter { $0.entry.expiry <= now }
       guard !expired.isEmpty else { continue }
       keys.append(key)
-      for (peer, entry) in expired {
-        _ = peers[key]?.remove(peer)
-        forget(peer.host, entry)
-      }
-      if peers[key]?.count == 0 { peers[key] = nil }
+      for (peer, _) in expired { _ = remove(peer, for: key) }
     }
     return keys
   }

@@ -24,21 +24,21 @@ struct OrderTests {
   @Test("values renewed again and again: places that are out of date are dropped, none is lost")
   func renewed() {
     var generator = SeededGenerator(seed: 2)
-    var order = ItemOrder()
+    var order = ExpiryOrder()
     var expiries: [[UInt8]: Duration] = [:]
-    func isCurrent(_ place: ItemOrder.Place) -> Bool { expiries[place.target] == place.expiry }
+    func isCurrent(_ place: ExpiryOrder.Place) -> Bool { expiries[place.key] == place.expiry }
     for step in 0..<10_000 {
       let target = [UInt8.random(in: 0..<100, using: &generator)]
       // Some are renewed to the very same time, as what is kept alive is.
       let expiry = Duration.seconds(target[0] < 50 ? 1_000_000 : step)
       expiries[target] = expiry
-      order.add(.init(expiry: expiry, target: target), among: expiries.count, isCurrent: isCurrent)
+      order.add(.init(expiry: expiry, key: target), among: expiries.count, isCurrent: isCurrent)
       #expect(order.count <= 2 * expiries.count + 33)
     }
     var taken: [[UInt8]] = []
     while let first = order.first(isCurrent: isCurrent) {
-      taken.append(first.target)
-      expiries[first.target] = nil
+      taken.append(first.key)
+      expiries[first.key] = nil
     }
     #expect(taken.count == 100 && Set(taken).count == 100)
     #expect(taken.suffix(50) == (0..<50).map { [$0] })
@@ -47,7 +47,7 @@ struct OrderTests {
   @Test("who has most, whoever comes and goes, is who a look at all of them finds")
   func largest() {
     var generator = SeededGenerator(seed: 3)
-    var owners = LargestOwner()
+    var owners = LargestOwner<DHTHost>()
     var counts: [UInt32: Int] = [:]
     for _ in 0..<10_000 {
       let ip = UInt32.random(in: 1...30, using: &generator)
@@ -118,6 +118,58 @@ struct OrderTests {
       if plain.values.count >= 40 { plain.makeRoom() }
       plain.values[target] = .init(owner: owner, caller: caller, expiry: expiry)
       #expect(Set(store.all.map(\.target)) == Set(plain.values.keys))
+    }
+  }
+
+  @Test("P30 this node's own announcements displace those of the largest network, never each other")
+  func displaced() throws {
+    var generator = SeededGenerator(seed: 6)
+    var configuration = DHTConfiguration()
+    configuration.peersMax = 40
+    configuration.keysMax = 12
+    configuration.peersPerKeyMax = 6
+    var store = PeerStore(configuration)
+    var own: Set<[UInt8]> = []
+    func strangers() -> [(key: [UInt8], network: UInt64)] {
+      store.all.filter { !$0.entry.isOwn }.map { ($0.key, $0.peer.host.prefix) }
+    }
+    for step in 0..<20_000 {
+      let now = Duration.milliseconds(step * 20)
+      let key = [UInt8.random(in: 0..<20, using: &generator)]
+      let network = UInt32.random(in: 1...4, using: &generator) << 8
+      let port = UInt16.random(in: 1...20, using: &generator)
+      let peer = DHTAddress(ip: 0x0808_0000 + network, port: port)
+      guard Int.random(in: 0..<10, using: &generator) == 0 else {
+        _ = try? store.insert(peer, for: key, now: now)
+        continue
+      }
+      store.removeExpired(now: now)
+      own.formIntersection(Set(store.all.filter(\.entry.isOwn).map(\.key)))
+      let before = strangers()
+      let counts = Dictionary(grouping: before) { $0.network }.mapValues(\.count)
+      let (isNewKey, keys) = (!store.all.contains { $0.key == key }, store.keyCount)
+      let mine = DHTAddress(ip: 0x0101_0101, port: port)
+      let displaced: [[UInt8]]
+      do throws(PeerStore.Refusal) {
+        displaced = try store.insertOwn(mine, for: key, now: now).displaced
+      } catch {
+        // All that could go is this node's own.
+        #expect(own.count == 12 || before.isEmpty || store.peers(of: key, now: now).count == 6)
+        continue
+      }
+      own.insert(key)
+      for gone in displaced {
+        if isNewKey, keys == 12 {
+          #expect(!own.contains(gone) || gone == key, "a key of strangers alone")
+        } else if !displaced.isEmpty, gone != key {
+          let networks = Set(before.filter { $0.key == gone }.map(\.network))
+          #expect(networks.contains { counts[$0] == counts.values.max() })
+        }
+      }
+      #expect(own.isSubset(of: Set(store.all.filter(\.entry.isOwn).map(\.key))))
+      #expect(store.count <= 40 && store.keyCount <= 12 && store.count == store.all.count)
+      // Now and then one goes.
+      if step % 3 == 0 { _ = store.remove(mine, for: key) }
     }
   }
 
