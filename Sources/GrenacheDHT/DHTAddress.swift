@@ -86,7 +86,7 @@ package struct DHTAddress: Hashable, Comparable, Sendable, CustomStringConvertib
 }
 
 /// An IP address: what limits are counted by.
-package struct DHTHost: Hashable, Sendable, CustomStringConvertible {
+package struct DHTHost: Hashable, Comparable, Sendable, CustomStringConvertible {
   package let high: UInt64
   package let low: UInt64
 
@@ -96,6 +96,10 @@ package struct DHTHost: Hashable, Sendable, CustomStringConvertible {
   package init(high: UInt64, low: UInt64) {
     self.high = high
     self.low = low
+  }
+
+  package static func < (left: DHTHost, right: DHTHost) -> Bool {
+    (left.high, left.low) < (right.high, right.low)
   }
 
   /// An IPv4 address, its first byte highest.
