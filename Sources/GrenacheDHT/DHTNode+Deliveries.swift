@@ -169,10 +169,18 @@ extension DHTNode {
       return
     }
     if tokenTables.count >= configuration.tokenTablesMax, tokenTables[key] == nil {
-      let oldest = tokenTables.min { $0.value.expiry < $1.value.expiry }
-      if let oldest { tokenTables[oldest.key] = nil }
+      forgetOldTokens()
     }
     tokenTables[key] = TokenTable(tokens: tokens, expiry: now + configuration.tokenAge)
+  }
+
+  /// Makes room for a tenth of the tables, so that not every lookup of a new key has to look for the
+  /// oldest one.
+  private mutating func forgetOldTokens() {
+    let places = tokenTables.map { ItemOrder.Place(expiry: $0.value.expiry, target: $0.key) }
+    for oldest in places.sorted().prefix(max(1, configuration.tokenTablesMax / 10)) {
+      tokenTables[oldest.target] = nil
+    }
   }
 
   /// Sends it to every node whose token is known.
