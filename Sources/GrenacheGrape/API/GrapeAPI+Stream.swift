@@ -157,7 +157,7 @@ extension HTTPFields {
   /// Whether the body may have more bytes than that, or has: its length may not be told beforehand
   /// (RFC 9112 §6.3).
   fileprivate func mayExceed(_ max: Int, isCertain: Bool = false) -> Bool {
-    if let length = self["Content-Length"] { return (Int(length) ?? .max) > max }
+    if let length = self["Content-Length"] { return Int(length).map { $0 > max } ?? !isCertain }
     return !isCertain && self["Transfer-Encoding"] != nil
   }
 }

@@ -295,11 +295,12 @@ actor GrapeStore {
     }
   }
 
-  /// Writes down what is left, when nothing more will come.
+  /// Writes down what is left, when nothing more will come, and closes the file.
   func finish(from source: Source) async {
     await writeOnce(from: source, isLast: true)
     // A damaged file has been replaced.
     if failures > 0 { await writeOnce(from: source, isLast: true) }
+    connection = nil
   }
 
   /// How long is waited before the next attempt: what is full or broken is not helped by haste, and each
