@@ -34,6 +34,8 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var negativeCacheAge = Duration.milliseconds(250)
   /// Results that are remembered (default 5,000).
   package var lookupCacheMax = 5_000
+  /// What they may take, about, in bytes (default 32 MiB: few services have a thousand peers).
+  package var lookupCacheBytesMax = 32 << 20
 
   // MARK: What is stored
 

@@ -120,12 +120,14 @@ extension DHTNode {
   /// which may bring others as well. Callers of the same key at the same time share one lookup, and for a
   /// moment its result.
   ///
-  /// - Parameter tellsKnown: whether what is known already is told with `peersFound` at once.
+  /// - Parameters:
+  ///   - tellsKnown: whether what is known already is told with `peersFound` at once.
+  ///   - usesCache: whether the result of an earlier lookup will do.
   package mutating func lookUp(
-    _ key: [UInt8], tellsKnown: Bool = false, now: Duration
+    _ key: [UInt8], tellsKnown: Bool = false, usesCache: Bool = true, now: Duration
   ) -> DHTRequestID {
     let id = DHTRequestID(number: takeNumber())
-    if let cached = results.result(for: key, now: now) {
+    if usesCache, let cached = results.result(for: key, now: now) {
       statistics.lookupsFromCache += 1
       perform(.lookupFinished(id, cached))
       return id

@@ -64,6 +64,15 @@ extension DHTNode {
     }
   }
 
+  /// Begins with these nodes from now on; at once, if nobody is known.
+  package mutating func setBootstrap(_ addresses: [DHTAddress], now: Duration) {
+    guard Set(addresses) != Set(configuration.bootstrap) else { return }
+    configuration.bootstrap = addresses
+    guard tables.count == 0 else { return }
+    maintenance.bootstrapPause = Maintenance.bootstrapPauseMin
+    maintenance.nextBootstrap = now
+  }
+
   /// Looks for the own neighbourhood, beginning at the bootstrap nodes and at those that were known
   /// once; again, with growing pauses, for as long as nobody is known.
   private mutating func bootstrap(now: Duration) {

@@ -121,22 +121,19 @@ extension DHTNode {
       let room = allowance - Self.answerOverheadBytes
       max = min(max, Swift.max(1, room / (family.compactBytes + 3)))
     }
+    // The same service may be here under a loopback address and under one that others see.
+    var seen: Set<DHTAddress> = []
     let peers = store.draw(max, of: key, now: now, using: &generator) { peer in
-      peer.family == family ? visible(peer, to: context.source) : nil
+      guard let shown = visible(peer, to: context.source), shown.family == family,
+        seen.insert(shown).inserted
+      else { return nil }
+      return shown
     }
     if peers.isEmpty {
       addNodes(near: NodeID(prefixOf: key), to: &response, context)
     } else {
       response.peers = peers
     }
-  }
-
-  /// Where `peer` is for somebody else: what is on this machine's loopback is, for those who are not, at
-  /// the address that others have told us (BEP 42), or nowhere.
-  private func visible(_ peer: DHTAddress, to source: DHTAddress) -> DHTAddress? {
-    guard peer.host.isLoopback, !source.host.isLoopback else { return peer }
-    guard let host = external[peer.family]?.host else { return nil }
-    return DHTAddress(host: host, port: peer.port)
   }
 
   /// The value, if there is room for it, and nodes.

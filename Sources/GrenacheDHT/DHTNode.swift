@@ -7,7 +7,7 @@
 /// Keys are the raw bytes of service names, of any length, or info-hashes of 20 bytes.
 package struct DHTNode: Sendable {
   package internal(set) var ids: DHTNodeIDs
-  package let configuration: DHTConfiguration
+  package internal(set) var configuration: DHTConfiguration
   package internal(set) var statistics = DHTStatistics()
 
   let cryptography: DHTCryptography
@@ -19,6 +19,8 @@ package struct DHTNode: Sendable {
   var roundTrips = RoundTripEstimator()
   var transactions: Transactions
   var external: [DHTFamily: ExternalAddress] = [:]
+  /// The addresses of this host's network interfaces, as far as the driver has told.
+  var interfaces: [DHTHost] = []
 
   var lookups: [UInt64: LookupState] = [:]
   /// Lookups under way by what they look for, so that callers of the same share one.

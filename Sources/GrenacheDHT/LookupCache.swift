@@ -4,6 +4,7 @@ struct LookupCache: Sendable {
   static let sweepInterval = Duration.milliseconds(100)
 
   private var results: [[UInt8]: (result: DHTLookupResult, expiry: Duration)] = [:]
+  private(set) var bytes = 0
   private var nextSweep = Duration.zero
 
   func result(for key: [UInt8], now: Duration) -> DHTLookupResult? {
@@ -19,21 +20,36 @@ struct LookupCache: Sendable {
     let age =
       result.peers.isEmpty ? configuration.negativeCacheAge : configuration.lookupCacheAge
     guard age > .zero else { return }
-    if results.count >= configuration.lookupCacheMax, results[key] == nil {
+    change(key)
+    let needed = Self.bytes(of: result, key)
+    func isFull() -> Bool {
+      results.count >= configuration.lookupCacheMax
+        || bytes + needed > configuration.lookupCacheBytesMax
+    }
+    if isFull() {
       guard now >= nextSweep else { return }
       nextSweep = now + Self.sweepInterval
       removeExpired(now: now)
-      guard results.count < configuration.lookupCacheMax else { return }
+      guard !isFull() else { return }
     }
+    bytes += needed
     results[key] = (result, now + age)
   }
 
   /// Something about a key has changed.
   mutating func change(_ key: [UInt8]) {
-    results[key] = nil
+    guard let old = results.removeValue(forKey: key) else { return }
+    bytes -= Self.bytes(of: old.result, key)
   }
 
   mutating func removeExpired(now: Duration) {
-    if !results.isEmpty { results = results.filter { $0.value.expiry > now } }
+    guard !results.isEmpty else { return }
+    results = results.filter { $0.value.expiry > now }
+    bytes = results.reduce(0) { $0 + Self.bytes(of: $1.value.result, $1.key) }
+  }
+
+  private static func bytes(of result: DHTLookupResult, _ key: [UInt8]) -> Int {
+    key.count + result.peers.count * MemoryLayout<DHTAddress>.stride
+      + result.nodes.count * MemoryLayout<DHTContact>.stride
   }
 }

@@ -12,7 +12,7 @@ protocol DHTDriverObserver: AnyObject {
 /// Gives a `DHTNode` what it lacks: sockets, the time and randomness. Confined to its loop.
 final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   let localAddress: SocketAddress
-  private var node: DHTNode
+  var node: DHTNode
   private let socket: DatagramSocket
   /// The socket of the network of IPv6, if the node is part of it.
   private let socket6: DatagramSocket?
@@ -26,6 +26,9 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   /// What counts requests until the node is done with them, whether or not somebody still waits.
   private var places: [DHTRequestID: RequestsInFlight.Place] = [:]
   private lazy var timer = TargetTimer(self)
+  private var isStopped = false
+  /// When the addresses of this host were looked up last.
+  var interfacesSeenAt: MonotonicTime?
   weak var observer: (any DHTDriverObserver)?
   /// Values that were stored, and that went, since they were last written down.
   private var storedItems: Set<[UInt8]> = []
@@ -88,11 +91,13 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   func start(on loop: isolated EventLoop) throws(SystemCallError) {
     try socket.start(self, on: loop)
     try socket6?.start(self, on: loop)
+    lookAtInterfaces()
     node.timerFired(now: now, using: &generator)
     perform(on: loop)
   }
 
   func stop(on loop: isolated EventLoop) {
+    isStopped = true
     loop.core.cancel(timer)
     socket.stop(on: loop)
     socket6?.stop(on: loop)
@@ -103,13 +108,15 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
 
   /// Looks for the peers of `key`; `nil` when there is no answer by `deadline`.
   ///
-  /// - Parameter found: hears of peers as they are found, and of all of them before this returns a result.
+  /// - Parameters:
+  ///   - found: hears of peers as they are found, and of all of them before this returns a result.
+  ///   - usesCache: whether what was found a moment ago will do.
   func lookUp(
-    _ key: [UInt8], by deadline: MonotonicTime, found: PeersFound? = nil,
+    _ key: [UInt8], by deadline: MonotonicTime, found: PeersFound? = nil, usesCache: Bool = true,
     holding place: RequestsInFlight.Place? = nil, on loop: isolated EventLoop
   ) async -> DHTLookupResult? {
     let promise = LoopPromise<DHTLookupResult>()
-    let id = node.lookUp(key, tellsKnown: found != nil, now: now)
+    let id = node.lookUp(key, tellsKnown: found != nil, usesCache: usesCache, now: now)
     lookups[id] = promise
     listeners[id] = found
     places[id] = place
@@ -275,13 +282,17 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   }
 
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    lookAtInterfaces()
     node.timerFired(now: now, using: &generator)
     perform(on: loop)
   }
 
-  private var now: Duration { MonotonicTime.now() - started }
+  var now: Duration { MonotonicTime.now() - started }
 
-  private func perform(on loop: isolated EventLoop) {
+  /// Does what the node wants done. Whoever comes after the end waits until his time is over: a timer
+  /// that was armed again would keep the driver for ever.
+  func perform(on loop: isolated EventLoop) {
+    guard !isStopped else { return }
     while let action = node.nextAction() {
       switch action {
       case .send(let datagram, let address):

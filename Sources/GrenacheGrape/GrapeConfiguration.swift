@@ -8,7 +8,7 @@ public struct GrapeConfiguration: Sendable {
   /// The certificates of the API; `nil` only through `insecurePlaintext`.
   public var tls: TLSConfiguration?
   /// The address that the API listens on (default: all, IPv4 and IPv6; with `insecurePlaintext`, IPv4's
-  /// loopback), and, unless it is a wildcard, under which this grape keeps what is announced to it.
+  /// loopback).
   public var host: String?
   /// The port of the API; 0 lets the kernel choose.
   public var apiPort: UInt16
@@ -25,7 +25,8 @@ public struct GrapeConfiguration: Sendable {
   /// Confirms that with `insecurePlaintext` API and DHT may be on other addresses than loopback, where
   /// everybody who reaches them may announce anything (default: no; such an address is refused then).
   public var allowsInsecurePlaintextOnTheNetwork = false
-  /// Other grapes' DHT addresses to begin with.
+  /// Other grapes' DHT addresses to begin with. The grape does not wait for names to be found, and looks
+  /// for them again while one is missing or nobody is known, and every five minutes.
   public var bootstrap: [Endpoint]
   /// How long an announcement is kept (default 120 s).
   public var peerAge = Duration.seconds(120)
@@ -77,7 +78,8 @@ public struct GrapeConfiguration: Sendable {
   /// queries under way as there may be. Nobody has more of them than are left for others.
   public var requestsMax = 512
   /// Who may announce and look up what (default: announce what one's certificate names, look up
-  /// anything); `nil` only through `insecurePlaintext`, where anybody may do anything.
+  /// anything); `nil` only through `insecurePlaintext`, where anybody may do anything: a grape with
+  /// certificates and without a policy does not run.
   public var access: AccessControl? = AccessControl()
   /// What is not said here of how the DHT behaves.
   var dht = DHTConfiguration()

@@ -22,15 +22,24 @@ public final class GrapeNode: Service {
   private let configuration: GrapeConfiguration
   private let group: EventLoopGroup?
   private let logger: Logger
+  private let bootstrap: BootstrapNames
 
   /// A grape that listens once it runs.
-  public init(
+  public convenience init(
     _ configuration: GrapeConfiguration, group: EventLoopGroup? = nil,
     logger: Logger = Logger(label: "grenache.grape")
+  ) {
+    self.init(configuration, resolve: BootstrapNames.system, group: group, logger: logger)
+  }
+
+  init(
+    _ configuration: GrapeConfiguration, resolve: @escaping BootstrapNames.Resolve,
+    group: EventLoopGroup? = nil, logger: Logger
   ) {
     self.configuration = configuration
     self.group = group
     self.logger = logger
+    bootstrap = BootstrapNames(configuration.bootstrap, resolve: resolve, logger: logger)
   }
 
   /// Runs until the task is cancelled or a graceful shutdown begins.
@@ -39,7 +48,13 @@ public final class GrapeNode: Service {
   }
 
   /// The same, telling `started` where the grape listens.
+  ///
+  /// - Throws: `GrapeError` for a configuration with which a grape cannot, or may not, run.
   public func run(started: @Sendable (Addresses) async -> Void) async throws {
+    guard configuration.tls == nil || configuration.access != nil else {
+      throw GrapeError(
+        "no access policy: over TLS it has to say who may announce; AccessControl() does")
+    }
     let context = try configuration.tls.map { try TLSContext($0) }
     if let context {
       context.logInsecureOptions(role: "grape", logger)
@@ -49,7 +64,7 @@ public final class GrapeNode: Service {
     }
     let places = try await listeningPlaces()
     let group = try group ?? EventLoopGroup.shared()
-    let store = try configuration.stateFolder.map { try GrapeStore(folder: $0, logger: logger) }
+    let store = try await openStore()
     let driver = try await makeDriver(
       keepsMemory: store != nil, remembering: try await store?.load(), on: group.next())
     let dht = await driver.loop.run { loop in driver.get(on: loop).localAddress }
@@ -60,7 +75,7 @@ public final class GrapeNode: Service {
     var apis: [HTTPServer] = []
     do {
       for address in places {
-        let api = makeAPI(driver, answers, requests, dhtPort: dht.port, at: address)
+        let api = makeAPI(driver, answers, requests, dhtPort: dht.port)
         apis.append(try await makeServer(api, watches, context, at: address, group))
       }
     } catch {
@@ -73,10 +88,34 @@ public final class GrapeNode: Service {
       await started(
         Addresses(api: first.localAddress, apis: apis.map(\.localAddress), dht: dht))
     }
-    await runUntilShutdown(context, store, driver)
+    let memory = Self.memory(of: driver)
+    await runUntilShutdown(context, store, memory, driver)
     logger.info("shutting down")
-    for api in apis { await api.shutDown(within: .seconds(2)) }
+    await withTaskGroup { group in
+      for api in apis { group.addTask { await api.shutDown(within: .seconds(2)) } }
+    }
+    // What was acknowledged meanwhile is written, too: a fleet that stops together withdraws now.
+    await store?.finish(from: memory)
     await Self.stop(driver, watches, on: driver.loop)
+  }
+
+  /// How long a state folder is waited for that somebody else still uses, as when a grape takes over
+  /// from one that is about to end.
+  private static let stateFolderWait = Duration.seconds(1)
+
+  private func openStore() async throws -> GrapeStore? {
+    guard let folder = configuration.stateFolder else { return nil }
+    let end = MonotonicTime.now() + Self.stateFolderWait
+    while true {
+      do {
+        return try GrapeStore(folder: folder, logger: logger)
+      } catch let error as StateFolder.InUse {
+        guard end > .now() else {
+          throw GrapeError("the state folder \(error.path) is in use by another grape")
+        }
+        try await Task.sleep(for: .milliseconds(50))
+      }
+    }
   }
 
   /// Where the API listens.
@@ -111,26 +150,28 @@ public final class GrapeNode: Service {
       metadata: ["api": "\(listening)", "dht": "\(dht)", "tls": "\(context != nil)"])
   }
 
-  /// Keeps certificates and policy fresh and writes the state down meanwhile, and once more at the end.
+  private static func memory(of driver: LoopBound<DHTDriver>) -> GrapeStore.Source {
+    GrapeStore.Source(
+      take: { isLast in
+        await driver.loop.run { driver.get(on: $0).takeMemory(isLast: isLast) }
+      },
+      giveBack: { memory in
+        await driver.loop.run { driver.get(on: $0).giveBack(memory) }
+      })
+  }
+
+  /// Keeps certificates, policy and bootstrap nodes fresh and writes the state down meanwhile.
   private func runUntilShutdown(
-    _ context: TLSContext?, _ store: GrapeStore?, _ driver: LoopBound<DHTDriver>
+    _ context: TLSContext?, _ store: GrapeStore?, _ memory: GrapeStore.Source,
+    _ driver: LoopBound<DHTDriver>
   ) async {
     let certificates = context.map { context in
       FileReloader(context, role: "grape", logger: logger, report: configuration.tlsReloaded)
     }
     let access = configuration.access.flatMap { FileReloader($0, role: "grape", logger: logger) }
-    await withTaskGroup { [logger] group in
-      if let store {
-        group.addTask {
-          await store.run(
-            taking: { isLast in
-              await driver.loop.run { driver.get(on: $0).takeMemory(isLast: isLast) }
-            },
-            givingBack: { memory in
-              await driver.loop.run { driver.get(on: $0).giveBack(memory) }
-            }, logger: logger)
-        }
-      }
+    await withTaskGroup { [bootstrap] group in
+      if let store { group.addTask { await store.run(from: memory) } }
+      group.addTask { await bootstrap.run(driver) }
       await FileReloader.runUntilShutdown([certificates, access].compactMap(\.self))
       group.cancelAll()
     }
@@ -166,7 +207,7 @@ public final class GrapeNode: Service {
       return address
     }
     var settings = dhtConfiguration
-    settings.bootstrap = await resolveBootstrap()
+    settings.bootstrap = bootstrap.addresses
     let dht = settings
     do {
       return try await loop.run { loop throws(SystemCallError) in
@@ -200,29 +241,12 @@ public final class GrapeNode: Service {
     return dht
   }
 
-  /// The bootstrap nodes' addresses; a name that cannot be resolved is logged and left out.
-  private func resolveBootstrap() async -> [DHTAddress] {
-    var addresses: [DHTAddress] = []
-    for endpoint in configuration.bootstrap {
-      do throws(ResolutionError) {
-        let found = try await Resolver.resolve(
-          endpoint.host, port: endpoint.port, within: .seconds(2))
-        addresses += found.map { DHTAddress($0) }
-      } catch {
-        logger.warning("bootstrap node left out", metadata: ["reason": "\(error)"])
-      }
-    }
-    return addresses
-  }
-
   private func makeAPI(
     _ driver: LoopBound<DHTDriver>, _ answers: LookupAnswers, _ requests: RequestsInFlight,
-    dhtPort: UInt16, at address: SocketAddress
+    dhtPort: UInt16
   ) -> GrapeAPI {
-    let isWildcard = address.ip == "::" || address.ip == "0.0.0.0"
-    return GrapeAPI(
-      driver: driver, configuration: configuration, dhtPort: dhtPort,
-      ownHost: isWildcard ? nil : address.unmapped.host, answers: answers,
+    GrapeAPI(
+      driver: driver, configuration: configuration, dhtPort: dhtPort, answers: answers,
       requests: requests, logger: logger)
   }
 
@@ -231,8 +255,8 @@ public final class GrapeNode: Service {
     at address: SocketAddress, _ group: EventLoopGroup
   ) async throws -> HTTPServer {
     var server = HTTPServerConfiguration()
-    // One byte past the limit is read, so that the answer can be the API's own.
-    server.http.bodyBytesMax = configuration.payloadBytesMax + 1
+    // What is larger is taken as a stream, so that the answer can be the API's own.
+    server.http.bodyBytesMax = configuration.payloadBytesMax
     server.idleTimeout = .seconds(5)
     server.webSocket.messageBytesMax = configuration.payloadBytesMax
     return try await HTTPServer(

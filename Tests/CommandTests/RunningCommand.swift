@@ -12,7 +12,9 @@ enum Programs {
   static let openssl = "/usr/bin/openssl"
   static let python = "\(GeneratedCertificates.packageRoot)/.venv/bin/python"
   static let interop = "\(GeneratedCertificates.packageRoot)/Tests/Interop"
-  static var hasPython: Bool { FileManager.default.isExecutableFile(atPath: python) }
+  static var hasPython: Bool {
+    Interoperation.isRequired || FileManager.default.isExecutableFile(atPath: python)
+  }
 }
 
 /// What a program that has ended leaves.

@@ -354,13 +354,16 @@ struct GrapeCrashTests {
     let client = try await KeptClient(try authority.worker("svc"), grape.api)
     _ = try await client.post("{\"data\":[\"svc\",1]}", "/announce")
     _ = try await client.post("{\"data\":[\"other\",1]}", "/announce")
+    // An address that the certificate does not bear is a denial as well.
+    let foreign = try await client.post("{\"data\":[\"svc\",1,\"10.9.8.7\"]}", "/announce")
+    #expect(foreign.status == 403)
     _ = try await client.post("{\"data\":\"svc\"}", "/lookup")
     _ = try await client.post("garbage", "/lookup")
     for _ in 0..<2 {
       let page = try PrometheusPage(try await client.post("", "/metrics").body)
       #expect(page.kinds.count >= 10)
-      #expect(page.values["grenache_grape_announces_total"] == 1)
-      #expect(page.values["grenache_denials_total|right=announce"] == 1)
+      #expect(page.values["grenache_grape_announces_total"] == 2)
+      #expect(page.values["grenache_denials_total|right=announce"] == 2)
       #expect(page.values["grenache_grape_refused_requests_total"] == 1)
       #expect(page.values["grenache_dht_announcements"] == 1)
       #expect(page.values["grenache_dht_peer_lookups_total"] == 1)

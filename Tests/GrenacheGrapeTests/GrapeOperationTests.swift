@@ -180,91 +180,8 @@ struct GrapeOperationTests {
   }
 }
 
-@Suite("Watching a grape's services")
-struct WatchTests {
-  private func key(_ number: Int) -> [UInt8] { Array("key \(number)".utf8) }
-
-  @Test("1,000 keys are looked up in turn, never more than 64 at once, and none is forgotten")
-  func turns() {
-    var schedule = WatchSchedule()
-    for number in 0..<1_000 { schedule.add(key(number)) }
-    var now = MonotonicTime.now()
-    var seen: [[UInt8]: Int] = [:]
-    for _ in 0..<100 {
-      let started = schedule.start(at: now)
-      #expect(started.count <= 64 && schedule.lookupsUnderWay <= 64)
-      for one in started {
-        seen[one.key, default: 0] += 1
-        schedule.ended(one.key)
-      }
-      now = now + WatchSchedule.tick
-    }
-    #expect(seen.count == 1_000)
-    #expect((seen.values.max() ?? 99) - (seen.values.min() ?? 0) <= 1)
-  }
-
-  @Test("a key that changes all the time is looked up four times a second")
-  func toggled() {
-    var schedule = WatchSchedule()
-    schedule.add(key(1))
-    let start = MonotonicTime.now()
-    var count = 0
-    for step in 0..<1_000 {
-      schedule.changed(key(1))
-      for one in schedule.start(at: start + .milliseconds(step)) {
-        count += 1
-        #expect(one.hasChanged)
-        schedule.ended(one.key)
-      }
-    }
-    #expect(count == 4)
-    var quiet = WatchSchedule()
-    quiet.add(key(1))
-    #expect(quiet.start(at: start).count == 1)
-    quiet.changed(key(1))
-    #expect(quiet.start(at: start + .seconds(1)).isEmpty, "one at a time")
-    quiet.ended(key(1))
-    #expect(quiet.start(at: start + .seconds(1)).first?.hasChanged == true)
-    quiet.remove(key(1))
-    quiet.ended(key(1))
-    #expect(quiet.isEmpty && quiet.lookupsUnderWay == 0)
-  }
-
-  @Test("P26 who may not look up any more is told no more")
-  func policy() async throws {
-    let authority = try TestAuthority()
-    let client = try authority.worker("svc")
-    let access = AccessControl(.byCertificate)
-    try await withGrape(tls: try authority.host(), configure: { $0.access = access }) { grape in
-      let watcher = try await Watcher.open(grape.api, as: client)
-      try await watcher.send("{\"data\":\"svc\"}")
-      #expect(try await watcher.next() == "{\"key\":\"svc\",\"peers\":[]}")
-      access.policy = AccessPolicy([
-        .init("some", allow: [.announce], on: .patterns(["svc"]), to: [.anyone])
-      ])
-      _ = try await post("{\"data\":[\"svc\",1]}", "/announce", to: grape.api, as: client)
-      #expect(try await watcher.next() == "{\"error\":\"ERR_GRAPE_NOT_PERMITTED\"}")
-      await watcher.close()
-    }
-  }
-
-  @Test("a key's changes do not keep the lookups of others from being remembered")
-  func counters() {
-    let answers = LookupAnswers()
-    var kept = 0
-    for number in 0..<100 {
-      let (_, changes) = answers.peers(of: key(number))
-      answers.change(Array("other".utf8))
-      answers.keep(["p"], of: key(number), since: changes)
-      if answers.peers(of: key(number)).peers == ["p"] { kept += 1 }
-    }
-    #expect(kept >= 90)
-    let (_, changes) = answers.peers(of: key(0))
-    answers.change(key(0))
-    answers.keep(["q"], of: key(0), since: changes)
-    #expect(answers.peers(of: key(0)).peers == nil)
-  }
-
+@Suite("A driver of the DHT")
+struct DHTDriverTests {
   @Test("P30 without a state folder nothing is collected for it", arguments: [true, false])
   func collected(_ keepsMemory: Bool) async throws {
     let loop = try EventLoopGroup.shared().next()
@@ -285,5 +202,24 @@ struct WatchTests {
         by: .now() + .seconds(5), on: loop)
     }
     return driver.takeMemory(isLast: true).items.count
+  }
+
+  @Test("who asks after the end is not answered, and keeps nothing alive")
+  func stopped() async throws {
+    let isGone = try await Self.isGone(on: try EventLoopGroup.shared().next())
+    #expect(isGone)
+  }
+
+  private static func isGone(on loop: isolated EventLoop) async throws -> Bool {
+    weak var left: DHTDriver?
+    do {
+      let driver = try DHTDriver(DHTConfiguration(), bindingTo: .loopback(port: 0))
+      try driver.start(on: loop)
+      driver.stop(on: loop)
+      let result = await driver.lookUp([1], by: .now() + .milliseconds(20), on: loop)
+      #expect(result == nil)
+      left = driver
+    }
+    return left == nil
   }
 }

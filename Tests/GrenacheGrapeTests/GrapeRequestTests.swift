@@ -212,6 +212,34 @@ struct GrapeValueTests {
           .put(DHTItem(value: Array("1:x".utf8), signature: signature), compareAndSwap: 2)))
   }
 
+  @Test(
+    "seq and cas are whole numbers of 64 bits: none is rounded on its way",
+    arguments: [
+      ("9007199254740993", 9_007_199_254_740_993), ("9223372036854775807", Int64.max),
+      ("-9223372036854775808", Int64.min), ("9223372036854775808", nil), ("4005.0", 4_005),
+      ("4005.5", nil), ("1e3", 1_000), ("1e300", nil), ("0", 0), ("true", nil), ("-1", -1),
+    ] as [(String, Int64?)])
+  func wholeNumbers(_ text: String, _ expected: Int64?) {
+    let data = "\"v\":\"x\",\"k\":\"\(Self.k)\",\"sig\":\"\(Self.sig)\""
+    let bySequence = parse("/put", "{\(data),\"seq\":\(text)}")
+    let bySwap = parse("/put", "{\(data),\"seq\":1,\"cas\":\(text)}")
+    guard let expected else {
+      #expect(bySequence == .failure(.error("opts.seq not an integer")))
+      #expect(bySwap == .failure(.error("opts.cas must be an integer if provided")))
+      return
+    }
+    if case .success(.put(let item, _)) = bySequence {
+      #expect(item.signature?.sequence == expected)
+    } else {
+      Issue.record("\(bySequence)")
+    }
+    if case .success(.put(_, let swap)) = bySwap {
+      #expect(swap == expected)
+    } else {
+      Issue.record("\(bySwap)")
+    }
+  }
+
   @Test("a value that others could not read is not put")
   func unreadable() {
     func nested(_ depth: Int) -> String {

@@ -35,7 +35,23 @@ func withGrape<Result: Sendable>(
   configuration.host = "127.0.0.1"
   configuration.dhtHost = "127.0.0.1"
   configure(&configuration)
-  let grape = GrapeNode(configuration, logger: logger)
+  return try await withRunning(GrapeNode(configuration, logger: logger), body)
+}
+
+/// Runs a grape in the clear while `body` runs.
+func withPlaintextGrape<Result: Sendable>(
+  configure: @Sendable (inout GrapeConfiguration) -> Void = { _ in },
+  _ body: @escaping @Sendable (GrapeNode.Addresses) async throws -> Result
+) async throws -> Result {
+  var configuration = GrapeConfiguration.insecurePlaintext(apiPort: 0, dhtPort: 0)
+  configure(&configuration)
+  return try await withRunning(GrapeNode(configuration, logger: quietLogger), body)
+}
+
+/// Runs a grape while `body` runs.
+func withRunning<Result: Sendable>(
+  _ grape: GrapeNode, _ body: @escaping @Sendable (GrapeNode.Addresses) async throws -> Result
+) async throws -> Result {
   let (started, continuation) = AsyncStream.makeStream(of: GrapeNode.Addresses.self)
   return try await withThrowingTaskGroup(of: Result?.self) { group in
     group.addTask {

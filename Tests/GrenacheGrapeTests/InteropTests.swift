@@ -12,7 +12,10 @@ private enum Python {
   static let path = "\(GeneratedCertificates.packageRoot)/.venv/bin/python"
   static let scripts = "\(GeneratedCertificates.packageRoot)/Tests/Interop"
   static let exists = FileManager.default.isExecutableFile(atPath: path)
-  static let hasLibtorrent = exists && run("import libtorrent")
+  /// Whether tests run that need it, and those that need libtorrent.
+  static let isExpected = Interoperation.isRequired || exists
+  static let isLibtorrentExpected =
+    Interoperation.isRequired || exists && run("import libtorrent")
 
   private static func run(_ code: String) -> Bool {
     let process = Process()
@@ -84,8 +87,18 @@ struct InteropTests {
   init() throws { authority = try TestAuthority() }
 
   @Test(
+    "tests with others' programs are required where a variable says so",
+    arguments: [
+      ([:], false), (["REQUIRE_INTEROP": ""], false), (["REQUIRE_INTEROP": "0"], false),
+      (["REQUIRE_INTEROP": "1"], true),
+    ] as [([String: String], Bool)])
+  func required(_ environment: [String: String], _ isRequired: Bool) {
+    #expect(Interoperation.isRequired(in: environment) == isRequired)
+  }
+
+  @Test(
     "a script that speaks KRPC itself: tokens, errors 203 to 207, 301, 302, and what is no message",
-    .enabled(if: Python.exists))
+    .enabled(if: Python.isExpected))
   func krpc() async throws {
     let client = try authority.client()
     try await withGrape(tls: try authority.host()) { grape in
@@ -108,7 +121,7 @@ struct InteropTests {
 
   @Test(
     "201 for an address that stores too much, 202 for a store that is full",
-    .enabled(if: Python.exists))
+    .enabled(if: Python.isExpected))
   func krpcLimits() async throws {
     let configure: @Sendable (inout GrapeConfiguration) -> Void = {
       $0.servicesMax = 20
@@ -123,7 +136,7 @@ struct InteropTests {
 
   @Test(
     "libtorrent bootstraps from a grape; announcements and values go both ways",
-    .enabled(if: Python.hasLibtorrent))
+    .enabled(if: Python.isLibtorrentExpected))
   func libtorrent() async throws {
     let key = "aaaaaaaaaaaaaaaaaaaa"
     let hex = String(repeating: "61", count: 20)

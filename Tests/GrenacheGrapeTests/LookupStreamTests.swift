@@ -44,13 +44,14 @@ private struct LookingDriver: Sendable {
   /// Begins a lookup; what it finds meanwhile, and what in all.
   func lookUp(
     within timeout: Duration = .seconds(30)
-  ) throws -> (batches: AsyncStream<[String]>.Iterator, result: Task<DHTLookupResult?, Never>) {
+  ) throws -> (batches: AsyncStream<[String]>.Iterator, result: Task<GrapeLookup?, Never>) {
     let (batches, continuation) = AsyncStream.makeStream(of: [String].self)
     let place = try requests.enter(.address(DHTHost(ip: 0x0a00_0001)))
     let driver = driver
     let task = Task {
       await GrapeAPI.lookUp(
-        svc, within: timeout, place, driver, telling: continuation, on: driver.loop)
+        svc, for: .loopback, within: timeout, place, driver, telling: continuation,
+        on: driver.loop)
     }
     return (batches.makeAsyncIterator(), task)
   }
@@ -74,12 +75,12 @@ struct PeersFoundTests {
       for var lookup in [one, two] {
         #expect(await lookup.batches.next() == [second.description])
         #expect(await lookup.batches.next() == nil)
-        #expect(await Set(lookup.result.value?.peers ?? []) == [first, second])
+        #expect(await Set(lookup.result.value?.result.peers ?? []) == [first, second])
       }
       var three = try driver.lookUp()
       let known = await three.batches.next() ?? []
       #expect(Set(known) == [first.description, second.description])
-      #expect(await three.result.value?.isCached == true)
+      #expect(await three.result.value?.result.isCached == true)
       await driver.stop()
     }
   }
@@ -96,7 +97,7 @@ struct PeersFoundTests {
       #expect(await lookup.batches.next() == [first.description])
       await nodes.slow.release()
       #expect(await lookup.batches.next() == nil)
-      #expect(await lookup.result.value?.peers.count == 3)
+      #expect(await lookup.result.value?.result.peers.count == 3)
       await driver.stop()
     }
   }

@@ -38,21 +38,30 @@ extension GrapeAPI {
   static func lookUp(
     _ key: [UInt8], within timeout: Duration, _ place: RequestsInFlight.Place,
     _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
-  ) async -> DHTLookupResult? {
-    await driver.get(on: loop).lookUp(key, by: .now() + timeout, holding: place, on: loop)
+  ) async -> GrapeLookup? {
+    let driver = driver.get(on: loop)
+    let result = await driver.lookUp(key, by: .now() + timeout, holding: place, on: loop)
+    return result.map { driver.found($0, of: key) }
   }
 
-  /// The same, telling `found` of peers meanwhile; it is finished with the lookup.
+  /// The same, telling `found` of peers meanwhile, at addresses for somebody who sees this host as
+  /// `view`; it is finished with the lookup.
   static func lookUp(
-    _ key: [UInt8], within timeout: Duration, _ place: RequestsInFlight.Place,
+    _ key: [UInt8], for view: HostView, within timeout: Duration, _ place: RequestsInFlight.Place,
     _ driver: LoopBound<DHTDriver>, telling found: AsyncStream<[String]>.Continuation,
     on loop: isolated EventLoop
-  ) async -> DHTLookupResult? {
+  ) async -> GrapeLookup? {
     defer { found.finish() }
-    return await driver.get(on: loop).lookUp(
-      key, by: .now() + timeout,
-      found: PeersFound { peers in found.yield(peers.map(\.description)) }, holding: place,
-      on: loop)
+    let driver = driver.get(on: loop)
+    var sorter = driver.sorter(of: key)
+    let peersFound = PeersFound { peers in
+      let new = driver.sort(peers, with: &sorter)
+      let addresses = FoundPeers(new, driver.publicHosts, max: new.count).addresses(view)
+      if !addresses.isEmpty { found.yield(addresses) }
+    }
+    let result = await driver.lookUp(
+      key, by: .now() + timeout, found: peersFound, holding: place, on: loop)
+    return result.map { driver.found($0, of: key) }
   }
 
   static func put(

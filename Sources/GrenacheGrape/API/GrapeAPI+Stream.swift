@@ -10,19 +10,48 @@ extension GrapeAPI {
   /// What a caller accepts who wants them so, and what the answer is.
   static let lines = "application/x-ndjson"
 
-  /// Takes a lookup of somebody who wants its peers as they are found; `nil` for all else.
+  /// What of a body that is too large is read, so that the connection can be kept.
+  static let refusedBytesMax = 4 << 20
+
+  /// Takes a lookup of somebody who wants its peers as they are found, and a body that may turn out to be
+  /// too large; `nil` for all else.
   func streamHandler(for request: HTTPServerRequest) -> HTTPStreamHandler? {
-    guard request.target == "/lookup", request.fields.accept(Self.lines) else { return nil }
-    return { request, body, writer in await self.stream(request, body, writer) }
+    if request.target == "/lookup", request.fields.accept(Self.lines) {
+      return { request, body, writer in await self.stream(request, body, writer) }
+    }
+    guard request.fields.mayExceed(configuration.payloadBytesMax) else { return nil }
+    return { request, body, writer in await self.collect(request, body, writer) }
+  }
+
+  /// Answers a request whose body is not known to be small enough before it is here.
+  private func collect(
+    _ request: HTTPServerRequest, _ body: HTTPBody, _ writer: HTTPResponseWriter
+  ) async {
+    do throws(TransportError) {
+      guard let bytes = try await whole(body, of: request) else {
+        return _ = await writer.respond(tooLarge())
+      }
+      var request = request
+      request.body = bytes
+      _ = await writer.respond(await respond(to: request))
+    } catch {
+      await writer.abort()
+      logger.debug(
+        "a body has not come", metadata: ["by": "\(who(request))", "reason": "\(error)"])
+    }
+  }
+
+  private func tooLarge() -> HTTPServerResponse {
+    Self.refusals.increment()
+    return bare(413, "ERR_GRAPE_PAYLOAD_SIZE")
   }
 
   private func stream(
     _ request: HTTPServerRequest, _ body: HTTPBody, _ writer: HTTPResponseWriter
   ) async {
     do throws(TransportError) {
-      guard let bytes = try await whole(body) else {
-        Self.refusals.increment()
-        return _ = await writer.respond(bare(413, "ERR_GRAPE_PAYLOAD_SIZE"))
+      guard let bytes = try await whole(body, of: request) else {
+        return _ = await writer.respond(tooLarge())
       }
       switch GrapeRequest.parse(target: request.target, body: bytes) {
       case .success(let asked):
@@ -44,25 +73,36 @@ extension GrapeAPI {
     }
   }
 
-  /// The body of a request; `nil` for one that is too large.
-  private func whole(_ body: HTTPBody) async throws(TransportError) -> [UInt8]? {
+  /// The body of a request; `nil` for one that is too large, of which so much is read that few clients
+  /// lose their connection.
+  private func whole(
+    _ body: HTTPBody, of request: HTTPServerRequest
+  ) async throws(TransportError) -> [UInt8]? {
+    // Nobody waits for the end of what is not going to be read to its end.
+    if request.fields.mayExceed(Self.refusedBytesMax, isCertain: true) { return nil }
     var bytes: [UInt8] = []
+    var count = 0
     var parts = body.makeAsyncIterator()
     while let part = try await parts.next(isolation: #isolation) {
-      bytes += part
-      guard bytes.count <= configuration.payloadBytesMax else { return nil }
+      count += part.count
+      if count <= configuration.payloadBytesMax {
+        bytes += part
+      } else if count > Self.refusedBytesMax {
+        return nil
+      }
     }
-    return bytes
+    return count <= configuration.payloadBytesMax ? bytes : nil
   }
 
   private func stream(
     _ key: [UInt8], _ request: HTTPServerRequest, _ writer: HTTPResponseWriter
   ) async throws(TransportError) {
     let (known, changes) = answers.peers(of: key)
-    if let known {
+    let view = HostView(request)
+    if let known, !known.isPart {
       Self.cached.increment()
       try await start(writer)
-      return try await write(known, to: writer)
+      return try await write(known.addresses(view), to: writer)
     }
     let place: RequestsInFlight.Place
     do {
@@ -75,8 +115,8 @@ extension GrapeAPI {
     let (batches, continuation) = AsyncStream.makeStream(of: [String].self)
     // Ended with this function, whatever way out it takes: that is how a caller who goes cancels it.
     async let lookup = Self.lookUp(
-      key, within: configuration.requestTimeout, place, driver, telling: continuation,
-      on: driver.loop)
+      key, for: view, within: configuration.requestTimeout, place, driver,
+      telling: continuation, on: driver.loop)
     try await self.start(writer)
     for await peers in batches { try await write(peers, to: writer) }
     guard let found = await lookup else {
@@ -112,5 +152,12 @@ extension HTTPFields {
       }
     }
     return false
+  }
+
+  /// Whether the body may have more bytes than that, or has: its length may not be told beforehand
+  /// (RFC 9112 §6.3).
+  fileprivate func mayExceed(_ max: Int, isCertain: Bool = false) -> Bool {
+    if let length = self["Content-Length"] { return Int(length).map { $0 > max } ?? !isCertain }
+    return !isCertain && self["Transfer-Encoding"] != nil
   }
 }

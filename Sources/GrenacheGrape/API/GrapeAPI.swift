@@ -17,8 +17,6 @@ struct GrapeAPI: Sendable {
   let driver: LoopBound<DHTDriver>
   let configuration: GrapeConfiguration
   let dhtPort: UInt16
-  /// The address under which announcements are kept here; `nil` for that of the request's connection.
-  let ownHost: SocketAddress.Host?
   let answers: LookupAnswers
   let requests: RequestsInFlight
   let denials = DenialLog()
@@ -37,10 +35,6 @@ struct GrapeAPI: Sendable {
   static let refusals = Counter(label: "grenache_grape_refused_requests_total")
 
   func respond(to request: HTTPServerRequest) async -> HTTPServerResponse {
-    guard request.body.count <= configuration.payloadBytesMax else {
-      Self.refusals.increment()
-      return bare(413, "ERR_GRAPE_PAYLOAD_SIZE")
-    }
     if let page = await page(request) { return page }
     switch GrapeRequest.parse(target: request.target, body: request.body) {
     case .success(let asked):
@@ -102,37 +96,31 @@ struct GrapeAPI: Sendable {
     guard let access = configuration.access else { return true }
     let name = String(decoding: key, as: UTF8.self)
     if access.decide(right, on: name, by: request.identity).isAllowed { return true }
+    deny(right, name, request)
+    return false
+  }
+
+  private func deny(_ right: AccessPolicy.Right, _ name: String, _ request: HTTPServerRequest) {
     Counter(label: "grenache_denials_total", dimensions: [("right", right.rawValue)]).increment()
     denials.log(right, on: name, by: request.identity, at: request.remoteAddress, logger)
-    return false
+  }
+
+  /// What a caller is told who has named an address that is not his.
+  private func foreign(
+    _ key: [UInt8], _ address: SocketAddress?, _ request: HTTPServerRequest
+  ) -> HTTPServerResponse {
+    deny(.announce, "\(String(decoding: key, as: UTF8.self)) at \(address?.ip ?? "")", request)
+    return bare(403, Self.notPermitted)
   }
 
   // MARK: Services
 
-  /// Where an announced service is kept to be.
-  private enum Place {
-    /// On this grape's host, where other nodes see the announcement come from.
-    case here(DHTAddress)
-    /// Elsewhere: only this grape can know.
-    case elsewhere(DHTAddress)
-    /// The caller's certificate does not cover the address that it has named.
-    case refused
-  }
-
   private func place(
-    _ port: UInt16, _ address: SocketAddress?, _ request: HTTPServerRequest
-  ) -> Place {
-    let here = ownHost ?? request.localAddress?.unmapped.host ?? .ipv4(127, 0, 0, 1)
-    let caller = request.remoteAddress.unmapped
-    if let address, address.host != here, address.host != caller.host {
-      guard covers(request.identity, address) else { return .refused }
-      return .elsewhere(DHTAddress(SocketAddress(host: address.host, port: port)))
-    }
-    // Of a caller on this machine it does not matter which of its addresses the connection has.
-    if caller.isLoopback || caller.host == request.localAddress?.unmapped.host {
-      return .here(DHTAddress(SocketAddress(host: here, port: port)))
-    }
-    return .elsewhere(DHTAddress(SocketAddress(host: caller.host, port: port)))
+    _ port: UInt16, _ named: SocketAddress?, _ request: HTTPServerRequest
+  ) -> AnnouncedPlace {
+    AnnouncedPlace(
+      port: port, named: named, caller: request.remoteAddress, listener: request.localAddress
+    ) { covers(request.identity, $0) }
   }
 
   private func covers(_ identity: PeerIdentity?, _ address: SocketAddress) -> Bool {
@@ -153,7 +141,7 @@ struct GrapeAPI: Sendable {
     let outcome: DHTDeliveryOutcome?
     switch place(announced, address, request) {
     case .refused:
-      return bare(403, Self.notPermitted)
+      return foreign(key, address, request)
     case .here(let own):
       outcome = await Self.announce(
         key, announced, own, caller, within: configuration.requestTimeout, inFlight,
@@ -193,7 +181,7 @@ struct GrapeAPI: Sendable {
     let outcome: DHTDeliveryOutcome?
     switch place(announced, address, request) {
     case .refused:
-      return bare(403, Self.notPermitted)
+      return foreign(key, address, request)
     case .here(let own):
       outcome = await Self.withdraw(
         key, announced, own, within: configuration.requestTimeout, inFlight, driver,
@@ -218,7 +206,7 @@ struct GrapeAPI: Sendable {
     let (known, changes) = answers.peers(of: key)
     if let known {
       Self.cached.increment()
-      return list(known)
+      return list(known.addresses(HostView(request)))
     }
     return await counted(request) { place in
       let start = MonotonicTime.now()
@@ -228,29 +216,30 @@ struct GrapeAPI: Sendable {
     }
   }
 
-  /// Remembers what a lookup has found, for a moment; returns the peers.
+  /// Remembers what a lookup has found, for a moment; returns the first hundred peers, which are every
+  /// source's share.
   func keep(
-    _ found: DHTLookupResult?, of key: [UInt8], since changes: UInt64, from start: MonotonicTime,
+    _ found: GrapeLookup?, of key: [UInt8], since changes: UInt64, from start: MonotonicTime,
     _ request: HTTPServerRequest
   ) -> [String] {
-    let peers = (found?.peers ?? []).map(\.description)
-    if let found, !found.isIncomplete { answers.keep(peers, of: key, since: changes) }
+    let peers = found?.peers.addresses(HostView(request)) ?? []
+    if let found { answers.keep(found, of: key, since: changes) }
+    let result = found?.result
     let took = (MonotonicTime.now() - start).milliseconds
     // As many as anybody likes to ask for: not what a log holds by default.
     logger.debug(
       "looked up",
       metadata: [
         "service": "\(text(key))", "by": "\(who(request))", "found": "\(peers.count)",
-        "hops": "\(found?.hops ?? 0)",
-        "asked": "\((found?.nodes ?? []).prefix(8).map(\.address.description))",
+        "hops": "\(result?.hops ?? 0)",
+        "asked": "\((result?.nodes ?? []).prefix(8).map(\.address.description))",
         "ms": "\((took * 100).rounded() / 100)",
       ])
     return peers
   }
 
   private func list(_ peers: [String]) -> HTTPServerResponse {
-    // The first of them are every source's share.
-    HTTPServerResponse(.ok, body: Self.array(of: peers.prefix(Self.lookupResultsMax).shuffled()))
+    HTTPServerResponse(.ok, body: Self.array(of: peers.shuffled()))
   }
 
   /// Addresses as a JSON array.

@@ -193,6 +193,11 @@ enum GrapeRequest: Equatable {
 
   private static func number(_ value: Any) -> Int64? {
     guard let number = value as? NSNumber, !GrapeValue.isBoolean(number) else { return nil }
-    return Int64(exactly: number.doubleValue)
+    switch unsafe String(cString: number.objCType) {
+    // A double would round what is beyond 2⁵³.
+    case "d", "f": return Int64(exactly: number.doubleValue)
+    case "Q", "L": return Int64(exactly: number.uint64Value)
+    default: return number.int64Value
+    }
   }
 }

@@ -91,6 +91,7 @@ final class GrapeWatch: WebSocketHandler {
     GrapeWatches.Watcher(
       number: number,
       caller: GrapeCaller(request),
+      view: HostView(request),
       watch: LoopBound(self, on: loop))
   }
 

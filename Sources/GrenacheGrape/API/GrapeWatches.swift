@@ -15,13 +15,13 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
     let number: UInt64
     /// Whose it is, for the limit.
     let caller: GrapeCaller
+    /// How it sees this host.
+    let view: HostView
     let watch: LoopBound<GrapeWatch>
   }
   private struct Key {
     var watchers: [Watcher] = []
-    var told: Set<DHTAddress>?
-    /// Peers that the last lookup has missed.
-    var missed: Set<DHTAddress> = []
+    var peers: WatchedPeers
   }
 
   /// Keys that are watched at a grape, and by one caller; more are not.
@@ -52,11 +52,12 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
       Task { await Self.refuse(key, watcher, on: loop) }
       return
     }
-    keys[key, default: Key()].watchers.append(watcher)
+    keys[key, default: Key(peers: WatchedPeers(stored: driver.stored(key)))].watchers
+      .append(watcher)
     keysByWatcher[watcher.number, default: []].insert(key)
     countByCaller[watcher.caller, default: 0] += 1
-    schedule.add(key)
-    if let told = keys[key]?.told { send(key, told, to: [watcher], on: loop) }
+    schedule.add(key, for: watcher.caller)
+    if let told = keys[key]?.peers.told { send(key, told, to: [watcher], on: loop) }
     lookUpWhatIsDue(on: loop)
   }
 
@@ -66,9 +67,9 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
     let gone = some.map(watched.intersection) ?? watched
     for key in gone {
       keys[key]?.watchers.removeAll { $0.number == watcher.number }
-      guard keys[key]?.watchers.isEmpty == true else { continue }
-      keys[key] = nil
-      schedule.remove(key)
+      let others = keys[key]?.watchers ?? []
+      schedule.remove(key, others: others.map(\.caller))
+      if others.isEmpty { keys[key] = nil }
     }
     let left = watched.subtracting(gone)
     keysByWatcher[watcher.number] = left.isEmpty ? nil : left
@@ -80,6 +81,7 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
   func peersChanged(_ key: [UInt8], on loop: isolated EventLoop) {
     answers.change(key)
     guard keys[key] != nil else { return }
+    keys[key]?.peers.storeChanged(driver.stored(key))
     schedule.changed(key)
     lookUpWhatIsDue(on: loop)
   }
@@ -97,58 +99,65 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
 
   private func lookUpWhatIsDue(on loop: isolated EventLoop) {
     guard !isStopped, !schedule.isEmpty else { return }
-    for (key, hasChanged) in schedule.start(at: .now()) {
-      Task { await self.lookUpAndTell(key, hasChanged, on: loop) }
+    for key in schedule.start(at: .now()) {
+      Task { await self.lookUpAndTell(key, on: loop) }
     }
     if !timer.isArmed { loop.core.arm(timer, after: WatchSchedule.tick) }
   }
 
-  private func lookUpAndTell(
-    _ key: [UInt8], _ sawChange: Bool, on loop: isolated EventLoop
-  ) async {
+  private func lookUpAndTell(_ key: [UInt8], on loop: isolated EventLoop) async {
     var found: PeersFound?
-    if keys[key]?.told == nil {
+    if keys[key]?.peers.told == nil {
       found = PeersFound { peers in self.tellFirst(peers, key, on: loop) }
     }
-    let result = await driver.lookUp(key, by: .now() + .seconds(2), found: found, on: loop)
+    let result = await driver.lookUp(
+      key, by: .now() + .seconds(2), found: found, usesCache: false, on: loop)
     guard !isStopped else { return }
-    schedule.ended(key)
-    guard let result, keys[key] != nil else { return }
-    tell(result, key, sawChange, on: loop)
+    guard let result, keys[key] != nil else { return schedule.ended(key, .failed) }
+    var sorter = driver.sorter(of: key)
+    let peers = Set(driver.sort(result.peers, with: &sorter))
+    if keys[key]?.peers.found(peers, isIncomplete: result.isIncomplete) == true {
+      tell(key, on: loop)
+    }
+    guard let known = keys[key]?.peers else { return schedule.ended(key, .failed) }
+    schedule.ended(
+      key, known.isUncertain ? .uncertain : known.told?.isEmpty == false ? .found : .nobody)
   }
 
   /// Whoever has heard nothing yet of a key does not wait for the rest of them.
   private func tellFirst(_ peers: [DHTAddress], _ key: [UInt8], on loop: isolated EventLoop) {
-    guard !isStopped, let state = keys[key], state.told == nil else { return }
-    keys[key]?.told = Set(peers)
-    send(key, Set(peers), to: state.watchers, on: loop)
+    guard !isStopped, keys[key]?.peers.told == nil else { return }
+    var sorter = driver.sorter(of: key)
+    let found = Set(driver.sort(peers, with: &sorter))
+    if keys[key]?.peers.foundFirst(found) == true { tell(key, on: loop) }
   }
 
-  private func tell(
-    _ result: DHTLookupResult, _ key: [UInt8], _ sawChange: Bool, on loop: isolated EventLoop
-  ) {
-    guard let state = keys[key] else { return }
-    let told = state.told ?? []
-    let found = Set(result.peers)
-    var peers = told.union(found)
-    // What was not asked for everywhere is not gone.
-    if !result.isIncomplete {
-      let missed = told.subtracting(found)
-      peers.subtract(sawChange ? missed : missed.intersection(state.missed))
-      keys[key]?.missed = missed
-    }
-    guard peers != told || state.told == nil && !result.isIncomplete else { return }
-    keys[key]?.told = peers
-    send(key, peers, to: state.watchers, on: loop)
+  private func tell(_ key: [UInt8], on loop: isolated EventLoop) {
+    guard let state = keys[key], let told = state.peers.told else { return }
+    send(key, told, to: state.watchers, on: loop)
   }
 
   private func send(
-    _ key: [UInt8], _ peers: Set<DHTAddress>, to watchers: [Watcher], on loop: isolated EventLoop
+    _ key: [UInt8], _ peers: Set<FoundPeer>, to watchers: [Watcher], on loop: isolated EventLoop
   ) {
     let name = GrapeValue.quoted(String(decoding: key, as: UTF8.self))
-    let list = peers.sorted().map { "\"\($0)\"" }.joined(separator: ",")
-    let message = Array("{\"key\":\(name),\"peers\":[\(list)]}".utf8)
-    for watcher in watchers { Task { await Self.send(key, message, watcher, on: loop) } }
+    let hosts = driver.publicHosts
+    var messages: [HostView: [UInt8]] = [:]
+    for watcher in watchers {
+      let view = watcher.view
+      let message = messages[view] ?? Self.message(name, peers, view.host(hosts))
+      messages[view] = message
+      Task { await Self.send(key, message, watcher, on: loop) }
+    }
+  }
+
+  /// - Parameter host: where the watcher sees this host.
+  private static func message(
+    _ name: String, _ peers: Set<FoundPeer>, _ host: DHTHost?
+  ) -> [UInt8] {
+    let addresses = Set(peers.compactMap { $0.address(withThisHostAt: host) })
+    let list = addresses.sorted().map { "\"\($0)\"" }.joined(separator: ",")
+    return Array("{\"key\":\(name),\"peers\":[\(list)]}".utf8)
   }
 
   private static func send(

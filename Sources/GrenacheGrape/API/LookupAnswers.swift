@@ -1,3 +1,4 @@
+internal import GrenacheDHT
 internal import GrenacheIO
 internal import Synchronization
 
@@ -8,26 +9,42 @@ final class LookupAnswers: Sendable {
   static let negativeAge = Duration.milliseconds(250)
   /// Counters of changes.
   static let countersMax = 4_096
-  /// Keys that are remembered.
+  /// Keys that are remembered, and what they and their peers take, about.
   static let keysMax = 5_000
-  /// How often, when there are so many, it is looked for those that have expired.
-  static let sweepInterval = Duration.milliseconds(100)
+  static let bytesMax = 16 << 20
+  /// How often what has expired is dropped.
+  static let sweepInterval = Duration.milliseconds(250)
 
   private struct Entry {
-    let peers: [String]
+    let peers: FoundPeers
     let expiry: MonotonicTime
   }
   private struct State {
-    var entries: [[UInt8]: Entry] = [:]
+    private(set) var entries: [[UInt8]: Entry] = [:]
+    private(set) var bytes = 0
     var nextSweep = MonotonicTime(nanoseconds: 0)
     /// Goes up when a key changes, so that a lookup that began before is not kept. Keys share these by
     /// chance: whoever changes one again and again spoils few others.
     var changes = [UInt64](repeating: 0, count: LookupAnswers.countersMax)
+
+    mutating func set(_ entry: Entry?, of key: [UInt8]) {
+      if let old = entries[key] { bytes -= key.count + old.peers.bytes }
+      if let entry { bytes += key.count + entry.peers.bytes }
+      entries[key] = entry
+    }
+
+    mutating func removeExpired(at now: MonotonicTime) {
+      entries = entries.filter { $0.value.expiry > now }
+      bytes = entries.reduce(0) { $0 + $1.key.count + $1.value.peers.bytes }
+    }
   }
   private let state = Mutex(State())
 
+  /// What is kept, about.
+  var bytes: Int { state.withLock { $0.bytes } }
+
   /// What is known of a key, and what to give to `keep` with what is found otherwise.
-  func peers(of key: [UInt8]) -> (peers: [String]?, changes: UInt64) {
+  func peers(of key: [UInt8]) -> (peers: FoundPeers?, changes: UInt64) {
     let now = MonotonicTime.now()
     return state.withLock { state in
       guard let entry = state.entries[key], entry.expiry > now else {
@@ -37,18 +54,24 @@ final class LookupAnswers: Sendable {
     }
   }
 
-  func keep(_ peers: [String], of key: [UInt8], since changes: UInt64) {
+  /// Keeps what a lookup has found for a moment, unless something is missing, or the node remembered it
+  /// itself: it would be given for twice as long.
+  func keep(_ found: GrapeLookup, of key: [UInt8], since changes: UInt64) {
+    guard !found.result.isIncomplete, !found.result.isCached else { return }
     let now = MonotonicTime.now()
-    let age = peers.isEmpty ? Self.negativeAge : Self.age
+    let peers = found.peers
+    let entry = Entry(peers: peers, expiry: now + (peers.isEmpty ? Self.negativeAge : Self.age))
     state.withLock { state in
       guard state.changes[Self.counter(of: key)] == changes else { return }
-      if state.entries.count >= Self.keysMax, state.entries[key] == nil {
-        guard now >= state.nextSweep else { return }
+      if now >= state.nextSweep {
         state.nextSweep = now + Self.sweepInterval
-        state.entries = state.entries.filter { $0.value.expiry > now }
-        guard state.entries.count < Self.keysMax else { return }
+        state.removeExpired(at: now)
       }
-      state.entries[key] = Entry(peers: peers, expiry: now + age)
+      state.set(nil, of: key)
+      guard state.entries.count < Self.keysMax,
+        state.bytes + key.count + peers.bytes <= Self.bytesMax
+      else { return }
+      state.set(entry, of: key)
     }
   }
 
@@ -56,7 +79,7 @@ final class LookupAnswers: Sendable {
   func change(_ key: [UInt8]) {
     state.withLock { state in
       state.changes[Self.counter(of: key)] &+= 1
-      state.entries[key] = nil
+      state.set(nil, of: key)
     }
   }
 

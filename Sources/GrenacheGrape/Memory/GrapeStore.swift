@@ -7,10 +7,20 @@ internal import Logging
 ///
 /// The file is in write-ahead mode: whatever was committed is there after a crash of the process, and
 /// after a crash of the machine the file is whole, if perhaps some seconds old. A file that is no
-/// database, or a damaged one, is set aside under another name, and the grape begins anew.
+/// database, a damaged one or one with other tables, is set aside under another name, whenever that is
+/// noticed, and all is written anew.
 actor GrapeStore {
+  /// Where what is written comes from, and where it goes when it could not be.
+  struct Source: Sendable {
+    /// - Parameter isLast: nothing is left for later.
+    let take: @Sendable (_ isLast: Bool) async -> GrapeMemory
+    let giveBack: @Sendable (GrapeMemory) async -> Void
+  }
+
   /// How often what is new is written down.
   static let interval = Duration.milliseconds(100)
+  /// The longest pause after it could not be written.
+  static let pauseMax = Duration.seconds(30)
   /// How often announcements are written down for when they expire alone.
   static let renewalInterval = Duration.seconds(10)
   /// What the write-ahead log keeps of the disk after a burst: as many pages as SQLite writes back at
@@ -20,42 +30,40 @@ actor GrapeStore {
   /// that they were renewed may not have been written down yet.
   private static let sweepSeconds: Int64 = 20
 
-  private let connection: SQLiteConnection
+  private let folder: StateFolder
+  private let file: String
+  private let logger: Logger
+  /// `nil` while there is no file that could be used.
+  private var connection: SQLiteConnection?
   /// What was written down last; `nil` before the first time.
   private var lastContacts: Set<DHTContact>?
   private var sweptAt: Int64 = 0
+  /// Attempts to write that have failed, one after the other.
+  private var failures = 0
 
   /// Opens the file in `folder`, which is made if need be.
   ///
-  /// - Throws: `GrapeError` when the folder cannot be used at all.
-  init(folder: String, logger: Logger) throws {
+  /// - Throws: `StateFolder.InUse`, or `GrapeError` when the folder cannot be used at all.
+  init(folder path: String, logger: Logger) throws {
+    folder = try StateFolder(path)
+    file = "\(path)/grape.sqlite"
+    self.logger = logger
     do {
-      try FileManager.default.createDirectory(
-        atPath: folder, withIntermediateDirectories: true,
-        attributes: [.posixPermissions: 0o700])
-    } catch {
-      throw GrapeError("the state folder \(folder) cannot be made: \(error)")
-    }
-    let path = "\(folder)/grape.sqlite"
-    do {
-      connection = try Self.open(path)
-    } catch let error as SQLiteError where error.isCorruption {
-      let aside = Self.setAside(path)
-      logger.error(
-        "the state is damaged; it was set aside, and the grape begins anew",
-        metadata: ["file": "\(path)", "setAside": "\(aside)", "error": "\(error)"])
-      do {
-        connection = try Self.open(path)
-      } catch {
-        throw GrapeError("the state \(path) cannot be made anew: \(error)")
-      }
+      connection = try Self.open(file, in: folder)
+    } catch let error as SQLiteError where error.isDamage {
+      connection = try Self.makeAnew(file, in: folder, because: error, logger)
     } catch let error as SQLiteError {
-      throw GrapeError("the state \(path) cannot be opened: \(error)")
+      throw GrapeError("the state \(file) cannot be opened: \(error)")
     }
   }
 
-  private static func open(_ path: String) throws -> SQLiteConnection {
-    let connection = try SQLiteConnection(path: path)
+  private static func open(_ file: String, in folder: StateFolder) throws -> SQLiteConnection {
+    // The log and the shared memory get the mode of the file when they are made.
+    try folder.makePrivate(file)
+    for suffix in ["-wal", "-shm"] where FileManager.default.fileExists(atPath: file + suffix) {
+      try folder.makePrivate(file + suffix)
+    }
+    let connection = try SQLiteConnection(path: file)
     try connection.execute(
       """
       PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=2000;
@@ -65,23 +73,63 @@ actor GrapeStore {
     guard case .blob(let text)? = check.first?.first, text == Array("ok".utf8) else {
       throw SQLiteError(call: "quick_check", code: 11, reason: "the file is damaged")
     }
-    try GrapeSchema.upgrade(connection, path)
+    try GrapeSchema.upgrade(connection, file)
     return connection
   }
 
-  /// Moves the file and what belongs to it out of the way.
-  private static func setAside(_ path: String) -> String {
-    let aside = "\(path).damaged-\(WallClock.now().seconds)"
-    for suffix in ["", "-wal", "-shm"] {
-      try? FileManager.default.moveItem(atPath: path + suffix, toPath: aside + suffix)
+  /// Moves the file and what belongs to it out of the way, and opens a new one.
+  private static func makeAnew(
+    _ file: String, in folder: StateFolder, because error: any Error, _ logger: Logger
+  ) throws(GrapeError) -> SQLiteConnection {
+    var aside = "\(file).damaged-\(WallClock.now().seconds)"
+    if FileManager.default.fileExists(atPath: aside) {
+      aside += "-\(UInt32.random(in: 0...(.max)))"
     }
-    return aside
+    for suffix in ["", "-wal", "-shm"] {
+      try? FileManager.default.moveItem(atPath: file + suffix, toPath: aside + suffix)
+    }
+    logger.error(
+      "the state is damaged; it was set aside, and the grape begins anew",
+      metadata: ["file": "\(file)", "setAside": "\(aside)", "error": "\(error)"])
+    do {
+      return try open(file, in: folder)
+    } catch {
+      throw GrapeError("the state \(file) cannot be made anew: \(error)")
+    }
+  }
+
+  private func beginAnew(because error: any Error) throws(GrapeError) {
+    // Closed before that: SQLite removes the log by its name, which would be that of the new file.
+    connection = nil
+    connection = try Self.makeAnew(file, in: folder, because: error, logger)
+  }
+
+  private func open() throws -> SQLiteConnection {
+    if let connection { return connection }
+    let opened = try Self.open(file, in: folder)
+    connection = opened
+    return opened
   }
 
   // MARK: Reading
 
-  /// What was written down; what has expired since is left out. `nil` for a new file.
-  func load() throws -> GrapeMemory? {
+  /// What was written down; what has expired since is left out. `nil` for a new file, and for one that
+  /// cannot be read and was set aside.
+  ///
+  /// - Throws: `GrapeError`.
+  func load() throws(GrapeError) -> GrapeMemory? {
+    do {
+      return try read()
+    } catch let error as SQLiteError where error.isDamage {
+      try beginAnew(because: error)
+      return nil
+    } catch {
+      throw GrapeError("the state \(file) cannot be read: \(error)")
+    }
+  }
+
+  private func read() throws -> GrapeMemory? {
+    let connection = try open()
     let now = WallClock.now().seconds
     var ids: [Int64: NodeID] = [:]
     for row in try connection.rows("SELECT family, id FROM ids") {
@@ -153,18 +201,19 @@ actor GrapeStore {
   /// Writes down what has changed; returns how many rows that were, those that went included.
   @discardableResult
   func write(_ memory: GrapeMemory) throws -> Int {
+    let connection = try open()
     let now = WallClock.now().seconds
     let contacts = Set(memory.contacts)
     guard contacts != lastContacts || memory.hasNews else { return 0 }
     let before = connection.changeCount
     try connection.execute("BEGIN IMMEDIATE")
-    do {
-      if contacts != lastContacts { try write(memory.contacts, memory.ids) }
-      try writePeers(of: memory, now: now)
+    do throws(SQLiteError) {
+      if contacts != lastContacts { try Self.write(memory.contacts, memory.ids, to: connection) }
+      try writePeers(of: memory, now: now, to: connection)
       if memory.replacesItems { try connection.execute("DELETE FROM items") }
       try connection.run(
         "DELETE FROM items WHERE target = ?", memory.removedItems.map { [.blob($0)] })
-      try write(memory.items, now: now)
+      try Self.write(memory.items, now: now, to: connection)
       try connection.execute("COMMIT")
     } catch {
       try? connection.execute("ROLLBACK")
@@ -174,17 +223,21 @@ actor GrapeStore {
     return connection.changeCount - before
   }
 
-  private func write(_ contacts: [DHTContact], _ ids: DHTNodeIDs) throws {
+  private static func write(
+    _ contacts: [DHTContact], _ ids: DHTNodeIDs, to connection: SQLiteConnection
+  ) throws(SQLiteError) {
     try connection.run(
-      "INSERT OR REPLACE INTO ids VALUES (?, ?)",
+      "INSERT OR REPLACE INTO ids (family, id) VALUES (?, ?)",
       [[.integer(4), .blob(ids.ipv4.bytes)], [.integer(6), .blob(ids.ipv6.bytes)]])
     try connection.execute("DELETE FROM contacts")
     try connection.run(
-      "INSERT OR REPLACE INTO contacts VALUES (?, ?)",
+      "INSERT OR REPLACE INTO contacts (id, address) VALUES (?, ?)",
       contacts.map { [.blob($0.id.bytes), .blob($0.address.compact)] })
   }
 
-  private func writePeers(of memory: GrapeMemory, now: Int64) throws {
+  private func writePeers(
+    of memory: GrapeMemory, now: Int64, to connection: SQLiteConnection
+  ) throws(SQLiteError) {
     if memory.replacesPeers { try connection.execute("DELETE FROM peers") }
     try connection.run(
       "DELETE FROM peers WHERE key = ?", memory.changedKeys.map { [.blob($0)] })
@@ -205,7 +258,9 @@ actor GrapeStore {
       })
   }
 
-  private func write(_ items: [DHTNode.KeptItem], now: Int64) throws {
+  private static func write(
+    _ items: [DHTNode.KeptItem], now: Int64, to connection: SQLiteConnection
+  ) throws(SQLiteError) {
     guard !items.isEmpty else { return }
     try connection.run("DELETE FROM items WHERE expiry <= ?", [[.integer(now)]])
     try connection.run(
@@ -233,26 +288,44 @@ actor GrapeStore {
 
   // MARK: Behind
 
-  /// Writes down what `take` gives, again and again, until the task is cancelled, and once more then;
-  /// what could not be written is given back.
-  func run(
-    taking take: @Sendable (_ isLast: Bool) async -> GrapeMemory,
-    givingBack giveBack: @Sendable (GrapeMemory) async -> Void, logger: Logger
-  ) async {
-    var hasFailed = false
-    var isOver = false
-    while !isOver {
-      isOver = (try? await Task.sleep(for: Self.interval)) == nil
-      let memory = await take(isOver)
-      do {
-        try write(memory)
-        hasFailed = false
-      } catch {
-        await giveBack(memory)
-        // Told once, not ten times a second: a full disk is no reason to end.
-        if !hasFailed { logger.error("state not written", metadata: ["error": "\(error)"]) }
-        hasFailed = true
+  /// Writes down what `source` gives, again and again, until the task is cancelled.
+  func run(from source: Source) async {
+    while (try? await Task.sleep(for: Self.pause(after: failures))) != nil {
+      await writeOnce(from: source, isLast: false)
+    }
+  }
+
+  /// Writes down what is left, when nothing more will come, and closes the file.
+  func finish(from source: Source) async {
+    await writeOnce(from: source, isLast: true)
+    // A damaged file has been replaced.
+    if failures > 0 { await writeOnce(from: source, isLast: true) }
+    connection = nil
+  }
+
+  /// How long is waited before the next attempt: what is full or broken is not helped by haste, and each
+  /// attempt makes copies.
+  static func pause(after failures: Int) -> Duration {
+    min(pauseMax, interval * (1 << min(failures, 10)))
+  }
+
+  /// Writes down what is new; what could not be written is given back.
+  private func writeOnce(from source: Source, isLast: Bool) async {
+    var memory = await source.take(isLast)
+    do {
+      try write(memory)
+      failures = 0
+    } catch {
+      // Told once, not at each attempt: a full disk is no reason to end.
+      if failures == 0 { logger.error("state not written", metadata: ["error": "\(error)"]) }
+      failures += 1
+      if (error as? SQLiteError)?.isDamage == true {
+        try? beginAnew(because: error)
+        lastContacts = nil
+        memory.replacesPeers = true
+        memory.replacesItems = true
       }
+      await source.giveBack(memory)
     }
   }
 }

@@ -7,8 +7,12 @@ struct SQLiteError: Error, CustomStringConvertible {
   let reason: String
 
   var description: String { "\(call): \(reason) (SQLite \(code))" }
-  /// Whether the file is no database, or a damaged one.
-  var isCorruption: Bool { code & 0xff == SQLITE_CORRUPT || code & 0xff == SQLITE_NOTADB }
+  /// Whether the file is no database, a damaged one, or one with other tables: it is of no use. A full
+  /// disk, or another program that holds a lock, will pass.
+  var isDamage: Bool {
+    [SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_ERROR, SQLITE_CONSTRAINT, SQLITE_MISMATCH]
+      .contains(code & 0xff)
+  }
 }
 
 /// A value of a column.

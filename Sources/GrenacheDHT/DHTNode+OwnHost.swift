@@ -1,0 +1,42 @@
+/// Where this node's host is for others: what is stored here under a loopback address is on this host.
+extension DHTNode {
+  /// The addresses of this host's network interfaces are these now.
+  package mutating func setInterfaces(_ hosts: [DHTHost]) {
+    interfaces = hosts.filter { !$0.isLoopback && $0.isUnicast }
+  }
+
+  /// The address that the whole world has for this host: the one that others have told (BEP 42), or that
+  /// of an interface; `nil` when there is none, or none is known.
+  package func publicHost(_ family: DHTFamily) -> DHTHost? {
+    external[family]?.host
+      ?? interfaces.first { $0.family == family && !$0.isLocal }
+  }
+
+  /// Whether that is an address of this host: of an interface, or what others have told.
+  package func isOwn(_ host: DHTHost) -> Bool {
+    host.isLoopback || interfaces.contains(host) || external[host.family]?.host == host
+  }
+
+  /// This host's address for somebody elsewhere: in a private network the one that is nearest to his.
+  func ownHost(for asker: DHTHost) -> DHTHost? {
+    guard asker.isLocal else { return publicHost(asker.family) }
+    let near = interfaces.filter { $0.family == asker.family && $0.isLocal }
+    return near.max { $0.commonBits(with: asker) < $1.commonBits(with: asker) }
+      ?? publicHost(asker.family)
+  }
+
+  /// Where `peer` is for somebody else: what is on this host is at its own address for those who are not,
+  /// or nowhere.
+  func visible(_ peer: DHTAddress, to source: DHTAddress) -> DHTAddress? {
+    guard peer.host.isLoopback, !source.host.isLoopback else { return peer }
+    return ownHost(for: source.host).map { DHTAddress(host: $0, port: peer.port) }
+  }
+}
+
+extension DHTHost {
+  /// How many bits two addresses have in common before the first that differs.
+  fileprivate func commonBits(with other: DHTHost) -> Int {
+    let high = (high ^ other.high).leadingZeroBitCount
+    return high < 64 ? high : 64 + (low ^ other.low).leadingZeroBitCount
+  }
+}
