@@ -43,7 +43,12 @@ struct PubSubTests {
       PubMessage("one"), PubMessage(bytes: [0, 255], topic: "raw"),
       PubMessage("quote \" \u{e9}", topic: "text"),
     ]
-    for index in expected.indices { expected[index].number = UInt64(index + 1) }
+    guard case .message(let first, _) = heard.first else { throw CancellationError() }
+    #expect(first.run != nil)
+    for index in expected.indices {
+      expected[index].number = UInt64(index + 1)
+      expected[index].run = first.run
+    }
     #expect(heard == expected.map { .message($0, from: news.endpoint) })
     await news.stop()
     await grape.stop()
@@ -286,6 +291,7 @@ struct PubSubTests {
     @Sendable func message(_ number: UInt64) -> PubMessage {
       var message = PubMessage(String(repeating: "x", count: 1_000))
       message.number = number
+      message.run = "a"
       return message
     }
     // Three fill it by either limit: what comes then is missed.
@@ -295,18 +301,25 @@ struct PubSubTests {
         #expect(core.hasRoom == (number <= 3))
         core.add(.message(message(number), from: one), on: loop)
       }
-      for _ in 0..<1_000 { core.add(.gap(nil, from: two), on: loop) }
-      core.add(.gap(8...9, from: one), on: loop)
+      for _ in 0..<1_000 { core.add(.gap(nil, run: nil, from: two), on: loop) }
+      core.add(.gap(8...9, run: "a", from: one), on: loop)
+      // The same numbers of another run are others.
+      core.add(.gap(1...2, run: "b", from: one), on: loop)
+      core.add(.gap(11...12, run: "a", from: one), on: loop)
     }
     var heard: [SubscriptionEvent] = []
-    while heard.count < 5 {
+    while heard.count < 6 {
       guard let event = await Self.next(core, on: core.loop) else { break }
       heard.append(event)
     }
     let numbers = 1...3 as ClosedRange<UInt64>
     let taken = numbers.map { SubscriptionEvent.message(message($0), from: one) }
     #expect(Array(heard.prefix(3)) == taken)
-    #expect(Set(heard.suffix(2)) == [.gap(4...9, from: one), .gap(nil, from: two)])
+    #expect(
+      heard.suffix(3) == [
+        .gap(4...12, run: "a", from: one), .gap(nil, run: nil, from: two),
+        .gap(1...2, run: "b", from: one),
+      ])
     await link.loop.run { loop in #expect(core.get(on: loop).hasRoom) }
     await grape.stop()
   }
@@ -339,7 +352,7 @@ struct PubSubTests {
     let texts = heard.map { event in
       switch event {
       case .message(let message, _): message.text
-      case .gap(let numbers, _): numbers == nil ? "gap" : "numbers"
+      case .gap(let numbers, _, _): numbers == nil ? "gap" : "numbers"
       }
     }
     // Whoever goes in order has said everything.

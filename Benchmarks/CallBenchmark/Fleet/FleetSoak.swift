@@ -51,19 +51,19 @@ struct FleetSoak: AsyncParsableCommand {
     }
     let result = try await load.end(fleet)
     // Connections that have been closed linger for a moment.
-    for _ in 0..<100 where ProcessUsage().descriptors > before.descriptors {
+    for _ in 0..<100 where ProcessUsage().sockets > before.sockets {
       try await Task.sleep(for: .milliseconds(100))
     }
     print(String(format: "%.1f minutes; ", minutes) + chaos.summary)
     for failure in chaos.failures.prefix(5) { print("  \(failure)") }
     let after = ProcessUsage()
-    print("descriptors of this process: \(before.descriptors) before, \(after.descriptors) after")
+    print("sockets of this process: \(before.sockets) before, \(after.sockets) after")
     for (kind, count) in after.kinds where count > before.kinds[kind] ?? 0 {
       print("  \(kind): \(before.kinds[kind] ?? 0) before, \(count) after")
     }
     let isGood = [
       chaos.failures.isEmpty, result.report(published), watch.report(),
-      after.descriptors <= before.descriptors,
+      after.sockets <= before.sockets,
     ].allSatisfy(\.self)
     print(isGood ? "nothing lost, nothing leaked" : "FAILED")
     return isGood

@@ -83,10 +83,11 @@ final class MemberProcess: Sendable {
         let data = handle.availableData
         guard !data.isEmpty else { break }
         rest += data
-        while let newline = rest.firstIndex(of: 0x0a) {
-          line(String(decoding: rest[..<newline], as: UTF8.self))
-          rest = Data(rest[rest.index(after: newline)...])
+        guard let end = rest.lastIndex(of: 0x0a) else { continue }
+        for text in rest[..<end].split(separator: 0x0a) {
+          line(String(decoding: text, as: UTF8.self))
         }
+        rest = Data(rest[rest.index(after: end)...])
       }
       try? handle.close()
       end()
@@ -102,6 +103,7 @@ struct ProcessUsage: Sendable {
   var cpuSeconds: Double
   /// How many descriptors there are of each kind: of sockets, pipes and files by name.
   var kinds: [String: Int] = [:]
+  var sockets: Int { kinds["socket"] ?? 0 }
 
   /// - Parameter identifier: `nil` for this process.
   init(of identifier: Int32? = nil) {

@@ -1,7 +1,9 @@
+internal import GrenacheAccess
 internal import GrenacheFraming
 internal import GrenacheIO
 internal import GrenacheTLS
 internal import GrenacheTransport
+internal import Logging
 
 /// Who wants to hear of those who announce a key.
 protocol KeyObserver: AnyObject {
@@ -9,6 +11,8 @@ protocol KeyObserver: AnyObject {
   var lookupInterval: Duration { get }
   /// Who announces the key now.
   func announcersChanged(_ announcers: [Endpoint], on loop: isolated EventLoop)
+  /// Why nobody can say who announces it; `nil` once somebody can again.
+  func lookupFailed(_ error: GrenacheError?, on loop: isolated EventLoop)
 }
 
 /// Follows who announces one key, for any number of observers on one link: by `watch` where the grape
@@ -18,9 +22,9 @@ protocol KeyObserver: AnyObject {
 final class KeyFollower {
   /// How often a grape that offers no `watch` is asked for it again: grapes get upgraded.
   static let offerInterval = Duration.seconds(60)
-  /// The pause after a watch has ended, at first; it doubles with each that tells nothing, up to the
-  /// interval of lookups.
-  static let pauseMin = Duration.milliseconds(200)
+
+  /// What may fail again and again.
+  private enum Source { case lookup, watch }
 
   private let key: String
   /// Held until nobody follows the key any more, when the link gives this up.
@@ -28,6 +32,10 @@ final class KeyFollower {
   private var observers: [ObjectIdentifier: any KeyObserver] = [:]
   private var task: Task<Void, Never>?
   private var known: [Endpoint]?
+  private var failure: GrenacheError?
+  private var failures = RecurringFailures<Source>()
+  private var pace = FollowPace()
+  private var generator = FastGenerator()
   /// Whether a grape tells of changes at present.
   fileprivate(set) var isWatching = false
 
@@ -43,12 +51,19 @@ final class KeyFollower {
   func add(_ observer: any KeyObserver, on loop: isolated EventLoop) {
     observers[ObjectIdentifier(observer)] = observer
     if let known { observer.announcersChanged(known, on: loop) }
+    if let failure { observer.lookupFailed(failure, on: loop) }
     if task == nil { task = Task { await run(on: loop) } }
   }
 
   func remove(_ observer: any KeyObserver) {
     observers[ObjectIdentifier(observer)] = nil
     if observers.isEmpty { task?.cancel() }
+  }
+
+  /// The link is closed: nobody is told anything more.
+  func stop() {
+    observers = [:]
+    task?.cancel()
   }
 
   /// Takes over what a grape has said.
@@ -58,33 +73,65 @@ final class KeyFollower {
   }
 
   private func run(on loop: isolated EventLoop) async {
-    var failures = 0
     var nextOffer = loop.core.now
     while !Task.isCancelled, !observers.isEmpty {
       await lookUp(on: loop)
-      var pause = observers.values.map(\.lookupInterval).min() ?? .seconds(5)
-      if loop.core.now >= nextOffer, !Task.isCancelled {
-        switch await link.watch(key, for: self, on: loop) {
-        case .lost:
-          failures = 0
-          pause = min(Self.pauseMin, pause)
-        case .unreachable:
-          pause = min(Self.pauseMin * (1 << failures), pause)
-          failures = min(failures + 1, 10)
-        case .notOffered:
-          nextOffer = loop.core.now + Self.offerInterval
-        }
+      var end: KeyWatch.End?
+      let began = loop.core.now
+      if began >= nextOffer, !Task.isCancelled {
+        end = await watch(on: loop)
+        if end == .notOffered { nextOffer = loop.core.now + Self.offerInterval }
       }
-      try? await Task.sleep(for: pause * Double.random(in: 0.75...1.25))
+      let interval = observers.values.map(\.lookupInterval).min() ?? .seconds(5)
+      let pause = pace.pause(
+        after: end, lasting: loop.core.now - began, interval: interval, using: &generator)
+      try? await Task.sleep(for: pause)
     }
   }
 
   private func lookUp(on loop: isolated EventLoop) async {
     // Who has come is to be heard soon, not when what is known is old.
     link.expire(key, on: loop)
-    if let found = try? await link.lookup(key, by: .now() + .seconds(10), on: loop) {
+    do throws(GrenacheError) {
+      let found = try await link.lookup(key, by: .now() + .seconds(10), on: loop)
       tell(found, on: loop)
+      note(nil, on: loop)
+    } catch {
+      if error.code != .cancelled { note(error, on: loop) }
     }
+  }
+
+  private func watch(on loop: isolated EventLoop) async -> KeyWatch.End {
+    let (end, error) = await link.watch(key, for: self, on: loop)
+    // While lookups fail, too, that says it all.
+    guard let error, failure == nil, error.cause?.code != .cancelled else {
+      failures.ended(.watch)
+      return end
+    }
+    if failures.isNew(error.kind, of: .watch, at: loop.core.now) {
+      link.logger.warning(
+        "a grape cannot be watched: changes are found by lookups",
+        metadata: ["key": "\(key.quotedForLog())", "error": "\(error)"])
+    }
+    return end
+  }
+
+  private func note(_ error: GrenacheError?, on loop: isolated EventLoop) {
+    if let error {
+      if failures.isNew(error.kind, of: .lookup, at: loop.core.now) {
+        link.logger.warning(
+          "who announces a key cannot be looked up",
+          metadata: [
+            "key": "\(key.quotedForLog())", "error": "\(error)", "code": "\(error.code)",
+          ])
+      }
+    } else if failures.ended(.lookup) {
+      link.logger.info(
+        "who announces a key can be looked up again", metadata: ["key": "\(key.quotedForLog())"])
+    }
+    guard error?.kind != failure?.kind else { return }
+    failure = error
+    for observer in Array(observers.values) { observer.lookupFailed(error, on: loop) }
   }
 }
 
@@ -167,9 +214,10 @@ extension LinkCore {
   /// Has the first grape that offers it tell of each change of `key`, until the connection ends.
   func watch(
     _ key: String, for follower: KeyFollower, on loop: isolated EventLoop
-  ) async -> KeyWatch.End {
+  ) async -> (end: KeyWatch.End, error: GrenacheError?) {
     var end = KeyWatch.End.unreachable
-    for grape in grapesInOrder {
+    var failure: GrenacheError?
+    for grape in grapesInOrder(at: loop.core.now) {
       let watch = KeyWatch(key, for: follower)
       let limit = loop.core.now + configuration.attemptTimeout
       do throws(TransportError) {
@@ -177,13 +225,18 @@ extension LinkCore {
           to: Destination(grape, verification: .name(grape.host)), context: context,
           limits: WebSocketLimits(), options: KeyWatch.options, handler: watch, by: limit, on: loop)
         end = await watch.run(over: connection, answerDeadline: limit, on: loop)
-        if end == .lost { return end }
+        if end == .lost { return (end, nil) }
       } catch {
         // One that answers, but not with an upgrade, is an existing grape.
-        if error.stage == .upgrade, error.code != .timedOut { end = .notOffered }
+        if error.stage == .upgrade, error.code != .timedOut {
+          end = .notOffered
+        } else {
+          failure = GrenacheError(
+            .grapeUnreachable, "grape \(grape) cannot be watched", cause: error)
+        }
       }
-      if Task.isCancelled { return end }
+      if Task.isCancelled { return (end, nil) }
     }
-    return end
+    return (end, failure)
   }
 }

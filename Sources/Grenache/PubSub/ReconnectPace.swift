@@ -1,0 +1,34 @@
+internal import GrenacheIO
+
+/// How long a subscriber waits before it connects to a publisher again: drawn by chance, so that many
+/// subscribers do not come back at once.
+struct ReconnectPace {
+  /// A connection that lasts as long was a good one, whether something was said or not.
+  static let steadyTime = Duration.seconds(5)
+  /// A publisher that nobody announces any more is given up after as many failures in a row: what it
+  /// still says after a short absence need not be lost.
+  static let failuresMax = 2
+
+  private(set) var failures = 0
+
+  var isToGiveUp: Bool { failures >= Self.failuresMax }
+
+  mutating func connectFailed() { failures = min(failures + 1, 16) }
+
+  /// - Returns: whether it was worth connecting.
+  mutating func connectionEnded(hasHeard: Bool, after time: Duration) -> Bool {
+    guard hasHeard || time >= Self.steadyTime else {
+      connectFailed()
+      return false
+    }
+    failures = 0
+    return true
+  }
+
+  func pause(
+    from shortest: Duration, to longest: Duration, using generator: inout some RandomNumberGenerator
+  ) -> Duration {
+    let most = min(shortest * (1 << max(0, failures - 1)), longest)
+    return most * Double.random(in: 0.5...1, using: &generator)
+  }
+}
