@@ -21,7 +21,7 @@ final class FleetLoad: Sendable {
           "subscriber \(index): \(heard.messages) messages, \(heard.named) named by gaps, "
             + "\(heard.unknownGaps) gaps of unknown size, \(heard.doubled) doubled, "
             + "\(heard.lost.count) lost without a word; slowest found "
-            + "\(heard.slowestFind / .milliseconds(1)) ms after its first message")
+            + "\(Int(heard.slowestFind / .milliseconds(1))) ms after its first message")
         for lost in heard.lost.prefix(3) { print("  \(lost)") }
       }
       return failures.isEmpty

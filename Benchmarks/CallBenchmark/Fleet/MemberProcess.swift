@@ -103,7 +103,6 @@ struct ProcessUsage: Sendable {
   var cpuSeconds: Double
   /// How many descriptors there are of each kind: of sockets, pipes and files by name.
   var kinds: [String: Int] = [:]
-  var sockets: Int { kinds["socket"] ?? 0 }
 
   /// - Parameter identifier: `nil` for this process.
   init(of identifier: Int32? = nil) {
@@ -123,6 +122,25 @@ struct ProcessUsage: Sendable {
       let target =
         (try? FileManager.default.destinationOfSymbolicLink(atPath: "\(path)/fd/\(name)")) ?? "gone"
       kinds[String(target.prefix { $0 != ":" || target.hasPrefix("anon") }), default: 0] += 1
+    }
+  }
+
+  /// The TCP sockets of this process: those by which it is told how its children end are others.
+  static var tcpSockets: Int {
+    let folder = "/proc/self/fd"
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    let own = Set(
+      names.compactMap {
+        try? FileManager.default.destinationOfSymbolicLink(atPath: "\(folder)/\($0)")
+      })
+    return ["tcp", "tcp6"].reduce(0) { count, table in
+      let text = (try? String(contentsOfFile: "/proc/self/net/\(table)", encoding: .utf8)) ?? ""
+      // The tenth column is the socket's number.
+      return count
+        + text.split(separator: "\n").count { line in
+          let columns = line.split(separator: " ")
+          return columns.count > 9 && own.contains("socket:[\(columns[9])]")
+        }
     }
   }
 }
