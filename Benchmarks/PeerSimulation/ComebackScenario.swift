@@ -9,7 +9,6 @@ internal import GrenacheIO
 /// - No 10 ms hold more than a sixth of a thousand tries to connect, whatever the subscribers had in common:
 ///   the end of their connections, or the word that the publisher is there again.
 /// - While it is away nobody tries more often than once in half the longest pause, but for the first few.
-/// - Nobody gives up a publisher that is announced.
 package final class ComebackScenario {
   package static let count = 1_000
   /// The part of them that may try within 10 ms.
@@ -25,7 +24,7 @@ package final class ComebackScenario {
     case refusing
   }
   private struct Subscriber {
-    var schedule: ReconnectSchedule
+    var pace = ReconnectPace()
     var isBack = false
     var hasGivenUp = false
     var tries = 0
@@ -61,11 +60,7 @@ package final class ComebackScenario {
     lossPercent = timeline.random(0...5)
     // All of them take 3 s at most.
     handshake = timeline.milliseconds(1...3)
-    subscribers = Array(
-      repeating: Subscriber(
-        schedule: ReconnectSchedule(
-          delayMin: configuration.reconnectDelayMin, delayMax: configuration.reconnectDelayMax)),
-      count: Self.count)
+    subscribers = Array(repeating: Subscriber(), count: Self.count)
   }
 
   private var latency: Duration { timeline.milliseconds(1...10) }
@@ -105,11 +100,9 @@ package final class ComebackScenario {
       timeline.after(latency) { [self] in
         guard subscribers[index].hasGivenUp else { return }
         subscribers[index].hasGivenUp = false
-        let schedule = ReconnectSchedule(
-          delayMin: configuration.reconnectDelayMin, delayMax: configuration.reconnectDelayMax)
-        let pause = schedule.found(isNews: true, using: &timeline.generator)
-        subscribers[index].schedule = schedule
-        timeline.after(pause) { [self] in connect(index) }
+        subscribers[index].pace = ReconnectPace()
+        let share = Double.random(in: 0...1, using: &timeline.generator)
+        timeline.after(configuration.firstConnectDelayMax * share) { [self] in connect(index) }
       }
     }
   }
@@ -144,18 +137,27 @@ package final class ComebackScenario {
   }
 
   private func lost(_ index: Int, after time: Duration) {
-    let pause = subscribers[index].schedule.lost(after: time, using: &timeline.generator)
-    timeline.after(pause) { [self] in connect(index) }
+    if subscribers[index].pace.connectionEnded(hasHeard: false, after: time) {
+      rest(index)
+    } else {
+      restOrGiveUp(index)
+    }
   }
 
   private func failed(_ index: Int) {
-    let pause = subscribers[index].schedule.failed(
-      isAnnounced: isAnnounced, using: &timeline.generator)
-    guard let pause else {
-      if isAnnounced { faults.append("subscriber \(index) gives up what is announced") }
-      subscribers[index].hasGivenUp = true
-      return
-    }
+    subscribers[index].pace.connectFailed()
+    restOrGiveUp(index)
+  }
+
+  private func restOrGiveUp(_ index: Int) {
+    guard subscribers[index].pace.isToGiveUp, !isAnnounced else { return rest(index) }
+    subscribers[index].hasGivenUp = true
+  }
+
+  private func rest(_ index: Int) {
+    let pause = subscribers[index].pace.pause(
+      from: configuration.reconnectDelayMin, to: configuration.reconnectDelayMax,
+      using: &timeline.generator)
     timeline.after(pause) { [self] in connect(index) }
   }
 }

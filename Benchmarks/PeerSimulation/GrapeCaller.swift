@@ -8,22 +8,23 @@ final class GrapeCaller {
 
   let grapes: [SimulatedGrape]
   private let clock: NodeClock
-  private(set) var preferred = 0
+  private var preference = GrapePreference()
 
   init(_ grapes: [SimulatedGrape], _ clock: NodeClock) {
     self.grapes = grapes
     self.clock = clock
   }
 
-  /// The one that answered last first.
-  var inOrder: [SimulatedGrape] { Array(grapes[preferred...] + grapes[..<preferred]) }
+  /// The first of them is asked first.
+  var first: Int { preference.first(at: clock.now) }
+  var inOrder: [SimulatedGrape] { Array(grapes[first...] + grapes[..<first]) }
 
-  /// What the one that answered last has said is of no use.
-  func distrust() { preferred = GrapeRound.next(after: preferred, of: grapes.count) }
+  /// What the one that is asked first has said is of no use.
+  func distrust() { preference.distrust(of: grapes.count, at: clock.now) }
 
   func lookUp(_ done: @escaping (Result<[Endpoint], GrenacheError>) -> Void) {
     let round = GrapeRound(
-      of: grapes.count, from: preferred, attemptTimeout: Self.attemptTimeout)
+      of: grapes.count, from: first, attemptTimeout: Self.attemptTimeout)
     step(round, done)
   }
 
@@ -41,7 +42,7 @@ final class GrapeCaller {
         isOver = true
         switch answer {
         case .found(let endpoints):
-          preferred = index
+          preference.answered(index, at: clock.now)
           done(.success(endpoints))
         case .refused:
           done(.failure(GrenacheError(.grapeRefused, "it says no")))

@@ -47,6 +47,7 @@ final class SimulatedFollower {
     guard let grape = candidates.first else { return rest() }
     var hasTold = false
     var isOver = false
+    let began = clock.now
     var leave: () -> Void = {}
     let end: (FollowSchedule.WatchEnd) -> Void = { [self] end in
       guard !isOver else { return }
@@ -54,7 +55,8 @@ final class SimulatedFollower {
       leave()
       watched = nil
       if end == .lost { losses += 1 }
-      let goesOn = schedule.watchEnded(end, at: grape.endpoint, now: clock.now)
+      let goesOn = schedule.watchEnded(
+        end, at: grape.endpoint, lasting: clock.now - began, now: clock.now)
       if goesOn { watch(candidates.dropFirst()) } else { rest() }
     }
     leave = grape.watch { [self] word in

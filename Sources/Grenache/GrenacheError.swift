@@ -1,3 +1,4 @@
+internal import GrenacheAccess
 public import GrenacheTransport
 
 /// Why a lookup, an announcement or a call failed.
@@ -62,9 +63,14 @@ public struct GrenacheError: Error, Hashable, Sendable, CustomStringConvertible 
   /// Whether the same call may succeed later, and cannot have been carried out already.
   public var isRetryable: Bool { code.isRetryable }
 
-  /// The message and its cause.
+  /// The message and its cause on one line that may be logged or printed, whoever said what is in it:
+  /// characters that control terminals are written as `\u{…}`, and of the message 200 bytes are left.
   public var description: String {
+    let message = message.quotedForLog()
     guard let cause else { return message }
-    return "\(message): \(cause)"
+    // What TLS says of a certificate, and how to mend it, is longer.
+    return "\(message): \(cause.description.quotedForLog(bytesMax: Self.causeBytesMax))"
   }
+
+  private static let causeBytesMax = 2_000
 }

@@ -23,7 +23,7 @@ package final class DenialLog: Sendable {
     _ right: AccessPolicy.Right, on key: String, by peer: PeerIdentity?, at address: SocketAddress,
     now: MonotonicTime = .now(), _ logger: Logger
   ) {
-    let key = String(decoding: key.utf8.prefix(Self.keyBytesMax), as: UTF8.self).quotedForLog
+    let key = key.quotedForLog(bytesMax: Self.keyBytesMax)
     // A caller without a certificate has another port each time that it comes.
     let caller = peer?.displayName ?? address.unmapped.ip
     guard isNew("\(right.rawValue) \(caller) \(key)", now: now) else { return }
@@ -52,15 +52,21 @@ package final class DenialLog: Sendable {
 
 extension String {
   /// The text with what could end a line or move a cursor written as `\u{…}`.
-  package var quotedForLog: String {
+  package var quotedForLog: String { quotedForLog(bytesMax: .max) }
+
+  /// The same of a text that others have chosen the length of, too: so many bytes of it, and `…` for more.
+  package func quotedForLog(bytesMax: Int = 200) -> String {
     var result = ""
     for scalar in unicodeScalars {
-      switch scalar.properties.generalCategory {
-      case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate:
-        result += "\\u{\(String(scalar.value, radix: 16))}"
-      default:
-        result.unicodeScalars.append(scalar)
-      }
+      let part =
+        switch scalar.properties.generalCategory {
+        case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate:
+          "\\u{\(String(scalar.value, radix: 16))}"
+        default:
+          String(Character(scalar))
+        }
+      guard result.utf8.count + part.utf8.count <= bytesMax else { return result + "…" }
+      result += part
     }
     return result
   }

@@ -10,7 +10,10 @@ import ServiceLifecycle
 struct Sub: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Subscribe to all publishers of a key and print their messages until SIGTERM.",
-    discussion: "Messages that were missed are told on standard error, or as JSON.")
+    discussion: """
+      Messages that were missed are told on standard error, or as JSON; whom it cannot follow, and why, is \
+      logged.
+      """)
 
   @Argument(help: "The key.")
   var key: String
@@ -88,12 +91,14 @@ private struct Printer: Service {
       printLine(
         JSONLine.object([
           "message": message.text, "topic": message.topic ?? NSNull(),
-          "number": message.number ?? NSNull(), "publisher": "\(publisher)",
+          "number": message.number ?? NSNull(), "run": message.run ?? NSNull(),
+          "publisher": "\(publisher)",
         ]))
-    case .gap(let numbers, let publisher):
+    case .gap(let numbers, let run, let publisher):
       let text = numbers.map { "\($0.lowerBound) to \($0.upperBound)" } ?? "nobody knows which"
       if json {
-        printLine(JSONLine.object(["gap": text, "publisher": "\(publisher)"]))
+        printLine(
+          JSONLine.object(["gap": text, "run": run ?? NSNull(), "publisher": "\(publisher)"]))
       } else {
         printError("missed of \(publisher): \(text)")
       }

@@ -64,7 +64,8 @@ public func runCommand(
     printError("error: standard input: \(error)")
     throw ExitCode(CommandExit.data.rawValue)
   } catch {
-    printError("error: \(error)")
+    // It may hold what the other side has said.
+    printError("error: \("\(error)".quotedForLog(bytesMax: 2_000))")
     throw ExitCode(mapping(error).rawValue)
   }
 }

@@ -9,94 +9,6 @@ private func endpoints(_ count: Int) -> [Endpoint] {
   (0..<count).map { Endpoint(host: "10.0.0.1", port: UInt16($0 + 1)) }
 }
 
-@Suite("P37 When a subscriber connects again")
-struct ReconnectScheduleTests {
-  private let least = Duration.milliseconds(250)
-  private let most = Duration.seconds(3)
-  private func schedule() -> ReconnectSchedule {
-    ReconnectSchedule(delayMin: least, delayMax: most)
-  }
-
-  @Test("pauses lie between half and all of what doubles with each failure, up to the longest")
-  func growth() {
-    var generator = SeededGenerator(seed: 1)
-    var seen = [Set<Duration>](repeating: [], count: 8)
-    for _ in 0..<200 {
-      var schedule = schedule()
-      for (failures, ms) in [250, 500, 1_000, 2_000, 3_000, 3_000, 3_000, 3_000].enumerated() {
-        guard let pause = schedule.failed(isAnnounced: true, using: &generator) else {
-          Issue.record("what is announced is not given up")
-          return
-        }
-        #expect(pause >= .milliseconds(ms) / 2 && pause <= .milliseconds(ms))
-        seen[failures].insert(pause)
-      }
-    }
-    for pauses in seen {
-      #expect(pauses.count > 190)
-      // All of the range is drawn from, not a part of it.
-      let (first, last) = (pauses.min() ?? .zero, pauses.max() ?? .zero)
-      #expect(last - first > last / 2 * 0.9)
-    }
-  }
-
-  @Test("equal seeds give equal pauses, other seeds others")
-  func seeds() {
-    func pauses(_ seed: UInt64) -> [Duration?] {
-      var generator = SeededGenerator(seed: seed)
-      var schedule = schedule()
-      return (0..<10).map { _ in schedule.failed(isAnnounced: true, using: &generator) }
-    }
-    #expect(pauses(1) == pauses(1))
-    #expect(pauses(1) != pauses(2))
-  }
-
-  @Test("limits that make no sense end in the longest pause", arguments: [0, 1, 1 << 40])
-  func odd(_ milliseconds: Int) {
-    var generator = SeededGenerator(seed: 1)
-    var schedule = ReconnectSchedule(delayMin: .milliseconds(milliseconds), delayMax: most)
-    for _ in 0..<100 {
-      let pause = schedule.failed(isAnnounced: true, using: &generator)
-      #expect(pause ?? .seconds(9) <= most)
-    }
-  }
-
-  @Test("a connection that lasted makes the pauses short again; one that was soon closed does not")
-  func shortConnections() {
-    var generator = SeededGenerator(seed: 1)
-    var schedule = schedule()
-    for _ in 0..<6 { _ = schedule.lost(after: .milliseconds(1), using: &generator) }
-    let (long, short) = (
-      schedule.lost(after: most - .milliseconds(1), using: &generator),
-      schedule.lost(after: most, using: &generator)
-    )
-    #expect(long >= most / 2 && short <= least)
-  }
-
-  @Test("what nobody announces any more is tried twice again, then given up")
-  func givingUp() {
-    var generator = SeededGenerator(seed: 1)
-    var schedule = schedule()
-    for _ in 0..<2 {
-      _ = schedule.lost(after: .seconds(60), using: &generator)
-      let isTried = [false, true, false].map { isAnnounced in
-        schedule.failed(isAnnounced: isAnnounced, using: &generator) != nil
-      }
-      #expect(isTried == [true, true, false])
-    }
-  }
-
-  @Test("one that a grape has just told of is not connected to by everybody at once")
-  func news() {
-    var generator = SeededGenerator(seed: 1)
-    let schedule = schedule()
-    let first = schedule.found(isNews: false, using: &generator)
-    #expect(first == .zero)
-    let pauses = Set((0..<200).map { _ in schedule.found(isNews: true, using: &generator) })
-    #expect(pauses.count > 190 && pauses.allSatisfy { $0 <= least })
-  }
-}
-
 @Suite("P27 When a follower asks whom")
 struct FollowScheduleTests {
   private let grapes = endpoints(2)
@@ -112,22 +24,23 @@ struct FollowScheduleTests {
     }
     for ms in [200, 400, 800, 1_600, 3_200, 5_000, 5_000] as [Double] {
       for grape in grapes {
-        let goesOn = schedule.watchEnded(.unreachable, at: grape, now: now)
+        let goesOn = schedule.watchEnded(.unreachable, at: grape, lasting: .zero, now: now)
         #expect(goesOn && schedule.isWorthAsking(grape, at: now))
       }
       let time = rest()
       #expect((ms * 0.75...ms * 1.25).contains(time))
     }
-    let goesOn = schedule.watchEnded(.lost, at: grapes[0], now: now)
+    let goesOn = schedule.watchEnded(
+      .lost, at: grapes[0], lasting: FollowPace.steadyTime, now: now)
     // Then nobody is asked for a watch.
     let (short, long) = (rest(), rest())
-    #expect(!goesOn && short <= 250 && long >= 3_750)
+    #expect(!goesOn && short <= 2_000 && long >= 3_750)
   }
 
   @Test("a grape that offers none is asked again after a minute, and others meanwhile")
   func offers() {
     var schedule = FollowSchedule()
-    let goesOn = schedule.watchEnded(.notOffered, at: grapes[0], now: now)
+    let goesOn = schedule.watchEnded(.notOffered, at: grapes[0], lasting: .zero, now: now)
     #expect(goesOn)
     #expect(!schedule.isWorthAsking(grapes[0], at: now + .seconds(59)))
     #expect(schedule.isWorthAsking(grapes[0], at: now + .seconds(60)))
@@ -272,8 +185,15 @@ struct GrapeRoundTests {
 
   @Test("after an answer of no use another grape is asked first, if there is one")
   func next() {
-    #expect((0..<3).map { GrapeRound.next(after: $0, of: 3) } == [1, 2, 0])
-    #expect(GrapeRound.next(after: 0, of: 1) == 0)
+    var preference = GrapePreference()
+    let firsts = (0..<4).map { _ in
+      preference.distrust(of: 3, at: now)
+      return preference.first(at: now)
+    }
+    #expect(firsts == [1, 2, 0, 1])
+    var only = GrapePreference()
+    only.distrust(of: 1, at: now)
+    #expect(only.first(at: now) == 0)
   }
 }
 

@@ -145,7 +145,7 @@ struct SubLimitsTests {
     let core = await sub.link.loop.run { [link = sub.link, settings = sub.configuration] loop in
       LoopBound(SubCore("news", link: link, settings), on: loop)
     }
-    let publishers = (0...SubCore.missedMax).map {
+    let publishers = (0...SubscriptionBuffer.missedMax).map {
       Endpoint(host: "10.0.0.1", port: UInt16($0 + 1))
     }
     await core.loop.run { loop in
@@ -153,14 +153,18 @@ struct SubLimitsTests {
       core.add(.message(PubMessage("one"), from: publishers[0]), on: loop)
       // One after the other, and all of them once more: what is kept of one grows and counts once.
       for number in 1...2 as ClosedRange<UInt64> {
-        for publisher in publishers { core.add(.gap(number...number, from: publisher), on: loop) }
+        for publisher in publishers {
+          core.add(.gap(number...number, run: "a", from: publisher), on: loop)
+        }
       }
     }
     var heard: [SubscriptionEvent] = []
-    for _ in 0...SubCore.missedMax {
+    for _ in 0...SubscriptionBuffer.missedMax {
       heard.append(try #require(await Self.next(core, on: core.loop)))
     }
-    let told = publishers.prefix(SubCore.missedMax).map { SubscriptionEvent.gap(1...2, from: $0) }
+    let told = publishers.prefix(SubscriptionBuffer.missedMax).map {
+      SubscriptionEvent.gap(1...2, run: "a", from: $0)
+    }
     #expect(Set(heard.dropFirst()) == Set(told))
     await core.loop.run { loop in core.get(on: loop).stop(on: loop) }
     #expect(await Self.next(core, on: core.loop) == nil)
@@ -241,6 +245,7 @@ struct SubLimitsTests {
     @Sendable func message(_ number: UInt64) -> PubMessage {
       var message = PubMessage(String(repeating: "x", count: 1_000))
       message.number = number
+      message.run = "a"
       return message
     }
     // Three fill it by either limit: what comes then is missed.
@@ -250,18 +255,25 @@ struct SubLimitsTests {
         #expect(core.hasRoom == (number <= 3))
         core.add(.message(message(number), from: one), on: loop)
       }
-      for _ in 0..<1_000 { core.add(.gap(nil, from: two), on: loop) }
-      core.add(.gap(8...9, from: one), on: loop)
+      for _ in 0..<1_000 { core.add(.gap(nil, run: nil, from: two), on: loop) }
+      core.add(.gap(8...9, run: "a", from: one), on: loop)
+      // The same numbers of another run are others.
+      core.add(.gap(1...2, run: "b", from: one), on: loop)
+      core.add(.gap(11...12, run: "a", from: one), on: loop)
     }
     var heard: [SubscriptionEvent] = []
-    while heard.count < 5 {
+    while heard.count < 6 {
       guard let event = await Self.next(core, on: core.loop) else { break }
       heard.append(event)
     }
     let numbers = 1...3 as ClosedRange<UInt64>
     let taken = numbers.map { SubscriptionEvent.message(message($0), from: one) }
     #expect(Array(heard.prefix(3)) == taken)
-    #expect(Set(heard.suffix(2)) == [.gap(4...9, from: one), .gap(nil, from: two)])
+    #expect(
+      heard.suffix(3) == [
+        .gap(4...12, run: "a", from: one), .gap(nil, run: nil, from: two),
+        .gap(1...2, run: "b", from: one),
+      ])
     await link.loop.run { loop in #expect(core.get(on: loop).hasRoom) }
     await grape.stop()
   }

@@ -43,7 +43,12 @@ struct PubSubTests {
       PubMessage("one"), PubMessage(bytes: [0, 255], topic: "raw"),
       PubMessage("quote \" \u{e9}", topic: "text"),
     ]
-    for index in expected.indices { expected[index].number = UInt64(index + 1) }
+    guard case .message(let first, _) = heard.first else { throw CancellationError() }
+    #expect(first.run != nil)
+    for index in expected.indices {
+      expected[index].number = UInt64(index + 1)
+      expected[index].run = first.run
+    }
     #expect(heard == expected.map { .message($0, from: news.endpoint) })
     await news.stop()
     await grape.stop()
@@ -137,7 +142,7 @@ struct PubSubTests {
     let texts = heard.map { event in
       switch event {
       case .message(let message, _): message.text
-      case .gap(let numbers, _): numbers == nil ? "gap" : "numbers"
+      case .gap(let numbers, _, _): numbers == nil ? "gap" : "numbers"
       }
     }
     // Whoever goes in order has said everything.

@@ -47,6 +47,11 @@ final class Fleet: Sendable {
   /// Starts one more.
   @discardableResult
   func add(_ role: Member.Role, _ arguments: String...) async throws -> MemberProcess {
+    try await add(role, arguments)
+  }
+
+  @discardableResult
+  func add(_ role: Member.Role, _ arguments: [String]) async throws -> MemberProcess {
     let started = try await start(role, arguments)
     members.withLock { $0[role, default: []].append(started) }
     return started

@@ -20,7 +20,8 @@ final class FleetLoad: Sendable {
         print(
           "subscriber \(index): \(heard.messages) messages, \(heard.named) named by gaps, "
             + "\(heard.unknownGaps) gaps of unknown size, \(heard.doubled) doubled, "
-            + "\(heard.lost.count) lost without a word")
+            + "\(heard.lost.count) lost without a word; slowest found "
+            + "\(Int(heard.slowestFind / .milliseconds(1))) ms after its first message")
         for lost in heard.lost.prefix(3) { print("  \(lost)") }
       }
       return failures.isEmpty
@@ -49,7 +50,7 @@ final class FleetLoad: Sendable {
     }
     self.links = links
     self.subs = subs
-    heard = Mutex(subs.map { _ in HeardMessages(published) })
+    heard = Mutex(subs.indices.map { HeardMessages(published, isSlow: $0 == subs.count - 1) })
     let (calls, others) = (
       (0..<callers).map { _ in Task { await self.call() } },
       subs.indices.flatMap { index in
@@ -101,13 +102,20 @@ final class FleetLoad: Sendable {
     return all
   }
 
+  /// Each caller has one call under way and begins one each so often, by a schedule: one that is late since
+  /// the one before took long counts from when it was due, and is made up for.
+  static let callInterval = Duration.milliseconds(6)
+
   private func call() async -> Result {
     var result = Result()
     var number = 0
+    var due = ContinuousClock.now
     while !isOver.withLock({ $0 }) {
       number += 1
+      due += Self.callInterval
+      if due > .now { try? await Task.sleep(until: due, tolerance: .zero) }
       let payload = Array("\(number)".utf8)
-      let start = ContinuousClock.now
+      let start = due
       do {
         let reply = try await client.requestRaw(Member.service, payload, options: .idempotent)
         if reply.result != payload { result.failures.append("a wrong reply") }
@@ -115,7 +123,6 @@ final class FleetLoad: Sendable {
         result.failures.append("after \(ContinuousClock.now - start): \(error.code): \(error)")
       }
       result.latencies.add(ContinuousClock.now - start)
-      try? await Task.sleep(for: .milliseconds(5))
     }
     return result
   }

@@ -1,99 +1,146 @@
 import Grenache
 import GrenacheTransport
-import Synchronization
 
-/// What publishers have published, run by run, as they themselves have said.
-final class Published: Sendable {
-  private let counts = Mutex<[String: Int]>([:])
-
-  /// Takes a line of a publisher: the name of the run and a number.
-  func note(_ line: String) {
-    let parts = line.split(separator: " ")
-    guard parts.count == 2, let number = Int(parts[1]) else { return }
-    counts.withLock { $0[String(parts[0])] = number }
-  }
-
-  func last(of run: String) -> Int { counts.withLock { $0[run] ?? 0 } }
-
-  var all: Int { counts.withLock { $0.values.reduce(0, +) } }
-}
-
-/// What one subscriber has heard of each publisher, and what nobody has told it of.
+/// What one subscriber has heard of each run of each publisher, and what nobody has told it of.
 struct HeardMessages: Sendable {
-  private struct Source {
-    var run: String
-    var last: Int
-    var named: [ClosedRange<UInt64>] = []
-    /// Whether a gap of unknown size has ended what is known of the run.
-    var isBroken = false
+  /// One that was published for longer has to be heard.
+  static let publishedMin = Duration.seconds(10)
+  /// So soon after its first message, at the latest.
+  static let foundWithin = Duration.seconds(10)
+
+  private struct Run {
+    var heard = Numbers()
+    var named = Numbers()
+    /// From where on everything has to come, or be named.
+    var first: Int
+    var firstAt: ContinuousClock.Instant
+    /// Whether nobody knows what it said at last.
+    var isEndUnknown = false
+
+    /// What has neither come nor was named, up to a number.
+    func missing(upTo last: Int) -> [Int] {
+      guard first <= last else { return [] }
+      return (first...last).filter { !heard.contains($0) && !named.contains($0) }
+    }
+
+    var last: Int { max(heard.last ?? 0, named.last ?? 0) }
   }
-  private var sources: [Endpoint: Source] = [:]
+  private var runs: [String: Run] = [:]
+  /// Addresses at which a run has been heard: of the next one there everything is told.
+  private var known: Set<Endpoint> = []
   private let published: Published
+  /// Whether it takes its messages so slowly that when it hears of a run says nothing.
+  private let isSlow: Bool
   private(set) var messages = 0
   private(set) var doubled = 0
   /// Messages that a gap has named.
   private(set) var named = 0
   /// Gaps of unknown size.
   private(set) var unknownGaps = 0
-  /// Messages that are missing without a word.
+  /// Messages that are missing without a word, and runs.
   private(set) var lost: [String] = []
+  /// How long after its first message a run was heard of, of those that were there so long.
+  private(set) var slowestFind = Duration.zero
 
-  init(_ published: Published) { self.published = published }
+  init(_ published: Published, isSlow: Bool) {
+    self.published = published
+    self.isSlow = isSlow
+  }
 
-  mutating func hear(_ event: SubscriptionEvent) {
+  mutating func hear(_ event: SubscriptionEvent, at now: ContinuousClock.Instant = .now) {
     switch event {
-    case .gap(nil, let from):
-      unknownGaps += 1
-      sources[from]?.isBroken = true
-    case .gap(let numbers?, let from):
-      named += numbers.count
-      sources[from]?.named.append(numbers)
+    case .gap(let numbers, let run, let from):
+      guard let run else { return lost.append("a gap of no run at \(from)") }
+      guard let numbers else {
+        unknownGaps += 1
+        runs[run]?.isEndUnknown = true
+        return
+      }
+      let range = Int(numbers.lowerBound)...Int(numbers.upperBound)
+      named += range.count
+      begin(run, range.lowerBound, from, now)
+      runs[run]?.named.insert(range)
     case .message(let message, let from):
       let parts = message.text.split(separator: " ", maxSplits: 2)
       guard parts.count == 3, let number = Int(parts[1]) else { return }
-      hear(String(parts[0]), number, from)
+      messages += 1
+      let run = String(parts[0])
+      if message.run != run || message.number != UInt64(number) {
+        lost.append("\(run) \(number) came as \(message.run ?? "none") \(message.number ?? 0)")
+      }
+      begin(run, number, from, now)
+      if runs[run]?.heard.contains(number) == true { doubled += 1 }
+      runs[run]?.heard.insert(number...number)
     }
   }
 
-  private mutating func hear(_ run: String, _ number: Int, _ from: Endpoint) {
-    messages += 1
-    guard let known = sources[from], !known.isBroken else {
-      sources[from] = Source(run: run, last: number)
-      return
-    }
-    guard run == known.run else {
-      // The run before said everything, or named it.
-      checkMissing(known, upTo: published.last(of: known.run))
-      sources[from] = Source(run: run, last: number)
-      return
-    }
-    if number <= known.last { doubled += 1 }
-    if number > known.last + 1 { checkMissing(known, upTo: number - 1) }
-    sources[from]?.last = max(known.last, number)
-    sources[from]?.named = []
+  private mutating func begin(
+    _ run: String, _ number: Int, _ from: Endpoint, _ now: ContinuousClock.Instant
+  ) {
+    guard runs[run] == nil else { return }
+    // Behind another run at the same address nothing is left out.
+    runs[run] = Run(first: known.contains(from) ? 1 : number, firstAt: now)
+    known.insert(from)
   }
 
-  /// What has been published at the end has come, or is named.
+  /// What has been published has come, or is named, and every run was found.
   mutating func end() {
-    for source in sources.values where !source.isBroken {
-      checkMissing(source, upTo: published.last(of: source.run))
+    for (name, run) in runs {
+      let last = run.isEndUnknown ? run.last : published.last(of: name)
+      lost += run.missing(upTo: last).map { "\(name) \($0)" }
+    }
+    for (name, run) in published.runs where run.lastAt - run.began > Self.publishedMin {
+      guard let found = runs[name] else {
+        lost.append("\(name), of which \(run.last) messages were published, was never heard")
+        continue
+      }
+      let took = found.firstAt - run.began
+      guard !isSlow else { continue }
+      slowestFind = max(slowestFind, took)
+      if took > Self.foundWithin {
+        lost.append("\(name) was heard \(took) after its first message")
+      }
     }
   }
 
   /// Whether everything that was published has come, as far as is known.
   var hasCaughtUp: Bool {
-    sources.values.allSatisfy { source in
-      let last = published.last(of: source.run)
-      return source.isBroken || source.last >= last
-        || source.named.contains { $0.upperBound >= UInt64(last) }
+    runs.allSatisfy { name, run in run.isEndUnknown || run.last >= published.last(of: name) }
+  }
+}
+
+/// Numbers that mostly follow each other.
+private struct Numbers {
+  private var ranges: [ClosedRange<Int>] = []
+
+  var last: Int? { ranges.last?.upperBound }
+
+  func contains(_ number: Int) -> Bool {
+    var (low, high) = (0, ranges.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if ranges[middle].upperBound < number { low = middle + 1 } else { high = middle }
     }
+    return low < ranges.count && ranges[low].contains(number)
   }
 
-  private mutating func checkMissing(_ source: Source, upTo last: Int) {
-    guard last > source.last else { return }
-    for number in (source.last + 1)...last
-    where !source.named.contains(where: { $0.contains(UInt64(number)) }) {
-      lost.append("\(source.run) \(number)")
+  mutating func insert(_ numbers: ClosedRange<Int>) {
+    if let last = ranges.last, numbers.lowerBound > last.upperBound {
+      if numbers.lowerBound == last.upperBound + 1 {
+        ranges[ranges.count - 1] = last.lowerBound...numbers.upperBound
+      } else {
+        ranges.append(numbers)
+      }
+      return
     }
+    // Out of order, which is rare: all ranges that it touches become one.
+    let touched = ranges.filter {
+      $0.lowerBound <= numbers.upperBound + 1 && numbers.lowerBound <= $0.upperBound + 1
+    }
+    ranges.removeAll { touched.contains($0) }
+    let lower = min(numbers.lowerBound, touched.first?.lowerBound ?? .max)
+    let upper = max(numbers.upperBound, touched.last?.upperBound ?? .min)
+    ranges.append(lower...upper)
+    ranges.sort { $0.lowerBound < $1.lowerBound }
   }
 }

@@ -26,6 +26,8 @@ struct Member: AsyncParsableCommand {
   @Option var messageBytes = 4_096
   /// Milliseconds that a worker takes for a call.
   @Option var work = 0
+  /// Whether a worker says which call it carries out.
+  @Flag var tellsCalls = false
 
   static let service = "soak"
   static let key = "ticks"
@@ -74,8 +76,9 @@ struct Member: AsyncParsableCommand {
   private func worker() async throws -> any Service {
     var configuration = PeerRPCServerConfiguration(port: port, tls: .directory(certificates))
     configuration.host = "127.0.0.1"
-    let work = work
+    let (work, tellsCalls) = (work, tellsCalls)
     let echo = RPCService(raw: Self.service) { request in
+      if tellsCalls { Self.say("call \(String(decoding: request.payload, as: UTF8.self))") }
       if work > 0 { try await Task.sleep(for: .milliseconds(work)) }
       return request.payload
     }
@@ -89,7 +92,7 @@ struct Member: AsyncParsableCommand {
     return Running { try await server.run { Self.say("ready \($0.port) 0") } }
   }
 
-  /// Publishes texts that begin with a name of this run and the message's number, and says each number
+  /// Publishes texts that begin with the name of this run and the message's number, and says each number
   /// once the message is published.
   private func publisher() async throws -> any Service {
     var configuration = PeerPubConfiguration(port: port, tls: .directory(certificates))
@@ -97,7 +100,7 @@ struct Member: AsyncParsableCommand {
     configuration.drainDeadline = .seconds(20)
     let pub = try await PeerPub(
       Self.key, configuration, link: grapes.isEmpty ? nil : try await link(), logger: quiet)
-    let run = String(UUID().uuidString.prefix(8))
+    let run = await pub.runs.first ?? ""
     let padding = String(repeating: "x", count: messageBytes)
     let pace = pace
     return Running {

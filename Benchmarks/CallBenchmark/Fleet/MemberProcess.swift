@@ -83,10 +83,11 @@ final class MemberProcess: Sendable {
         let data = handle.availableData
         guard !data.isEmpty else { break }
         rest += data
-        while let newline = rest.firstIndex(of: 0x0a) {
-          line(String(decoding: rest[..<newline], as: UTF8.self))
-          rest = Data(rest[rest.index(after: newline)...])
+        guard let end = rest.lastIndex(of: 0x0a) else { continue }
+        for text in rest[..<end].split(separator: 0x0a) {
+          line(String(decoding: text, as: UTF8.self))
         }
+        rest = Data(rest[rest.index(after: end)...])
       }
       try? handle.close()
       end()
@@ -121,6 +122,25 @@ struct ProcessUsage: Sendable {
       let target =
         (try? FileManager.default.destinationOfSymbolicLink(atPath: "\(path)/fd/\(name)")) ?? "gone"
       kinds[String(target.prefix { $0 != ":" || target.hasPrefix("anon") }), default: 0] += 1
+    }
+  }
+
+  /// The TCP sockets of this process: those by which it is told how its children end are others.
+  static var tcpSockets: Int {
+    let folder = "/proc/self/fd"
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    let own = Set(
+      names.compactMap {
+        try? FileManager.default.destinationOfSymbolicLink(atPath: "\(folder)/\($0)")
+      })
+    return ["tcp", "tcp6"].reduce(0) { count, table in
+      let text = (try? String(contentsOfFile: "/proc/self/net/\(table)", encoding: .utf8)) ?? ""
+      // The tenth column is the socket's number.
+      return count
+        + text.split(separator: "\n").count { line in
+          let columns = line.split(separator: " ")
+          return columns.count > 9 && own.contains("socket:[\(columns[9])]")
+        }
     }
   }
 }

@@ -7,7 +7,7 @@ enum Deaths {
   /// P28: one of three workers is killed.
   static func killedWorker() async throws -> Bool {
     try await withFleet { fleet, client in
-      let (latencies, failures) = try await load(client, .idempotent) {
+      let (latencies, failures, _) = try await load(client, .idempotent) {
         try await Task.sleep(for: .seconds(1))
         await fleet.member(.worker, 1)?.kill()
         try await Task.sleep(for: .seconds(2))
@@ -23,9 +23,10 @@ enum Deaths {
 
   /// P39: each worker in turn is asked to end, and started again.
   static func rollingRestart() async throws -> Bool {
-    try await withFleet { fleet, client in
+    let carriedOut = CarriedOut()
+    return try await withFleet(line: carriedOut.note, "--tells-calls") { fleet, client in
       let statuses = Shared<[Int32]>([])
-      let (latencies, failures) = try await load(client, RPCCallOptions()) {
+      let (latencies, failures, answered) = try await load(client, RPCCallOptions()) {
         for index in 0..<3 {
           try await Task.sleep(for: .seconds(1))
           let status = await fleet.member(.worker, index)?.terminate() ?? -1
@@ -35,11 +36,12 @@ enum Deaths {
         try await Task.sleep(for: .seconds(1))
       }
       let ended = statuses.withLock { $0 }
+      let twice = try await carriedOut.twice(whenThereAre: answered)
       Promises.show(
-        "P39 rolling restart: \(latencies.count) calls, none sent twice, \(failures.count) lost; "
-          + "exit \(ended); \(latencies.summary)")
+        "P39 rolling restart: \(latencies.count) calls, \(twice) carried out twice, "
+          + "\(failures.count) lost; exit \(ended); \(latencies.summary)")
       for failure in failures.prefix(3) { Promises.show("  \(failure)") }
-      return failures.isEmpty && ended == [0, 0, 0]
+      return failures.isEmpty && twice == 0 && ended == [0, 0, 0]
     }
   }
 
@@ -87,12 +89,13 @@ enum Deaths {
   }
 
   private static func withFleet(
-    _ body: (Fleet, PeerRPCClient) async throws -> Bool
+    line: @escaping @Sendable (String) -> Void = { _ in }, _ arguments: String...,
+    body: (Fleet, PeerRPCClient) async throws -> Bool
   ) async throws -> Bool {
-    let fleet = try Fleet()
+    let fleet = try Fleet(line: line)
     do {
       try await fleet.add(.grape)
-      for _ in 0..<3 { try await fleet.add(.worker, "--work", "1") }
+      for _ in 0..<3 { try await fleet.add(.worker, ["--work", "1"] + arguments) }
       let link = try await fleet.link()
       while try await link.lookup(Member.service).count < 3 {
         try await Task.sleep(for: .milliseconds(100))
@@ -108,19 +111,28 @@ enum Deaths {
     }
   }
 
-  /// Keeps 24 callers busy while `body` runs.
+  /// Keeps 24 callers busy while `body` runs, with numbers as payloads.
+  ///
+  /// - Returns: how long calls took, what failed, and how many were answered.
   private static func load(
     _ client: PeerRPCClient, _ options: RPCCallOptions, during body: () async throws -> Void
-  ) async throws -> (Latencies, [String]) {
+  ) async throws -> (Latencies, [String], answered: Int) {
     let isOver = Shared(false)
+    let numbers = Shared(0)
     let tasks = (0..<24).map { _ in
       Task {
         var latencies = Latencies()
         var failures: [String] = []
         while !isOver.withLock({ $0 }) {
+          let number = numbers.withLock { number in
+            number += 1
+            return number
+          }
           let start = ContinuousClock.now
           do throws(GrenacheError) {
-            _ = try await client.requestRaw(Member.service, [0x31], options: options)
+            let payload = Array("\(number)".utf8)
+            let reply = try await client.requestRaw(Member.service, payload, options: options)
+            if reply.result != payload { failures.append("a wrong reply") }
           } catch {
             failures.append("\(error.code): \(error)")
           }
@@ -138,6 +150,29 @@ enum Deaths {
       latencies.add(times)
       failures += errors
     }
-    return (latencies, failures)
+    return (latencies, failures, latencies.count - failures.count)
+  }
+}
+
+/// Which calls workers have carried out, as they themselves have said.
+private final class CarriedOut: Sendable {
+  private let counts = Shared<[String: Int]>([:])
+
+  func note(_ line: String) {
+    guard line.hasPrefix("call ") else { return }
+    counts.withLock { $0[line, default: 0] += 1 }
+  }
+
+  /// How many calls were carried out more than once, once as many have been told as were answered.
+  func twice(whenThereAre answered: Int) async throws -> Int {
+    let deadline = ContinuousClock.now + .seconds(10)
+    while counts.withLock({ $0.count }) < answered {
+      guard ContinuousClock.now < deadline else {
+        Promises.show("  of \(answered) calls \(counts.withLock { $0.count }) were told")
+        return -1
+      }
+      try await Task.sleep(for: .milliseconds(50))
+    }
+    return counts.withLock { $0.values.count { $0 > 1 } }
   }
 }

@@ -8,9 +8,6 @@ package import GrenacheTransport
 package struct FollowSchedule {
   /// How often a grape that offers no `watch` is asked for it again: grapes get upgraded.
   package static let offerInterval = Duration.seconds(60)
-  /// The rest after a watch has ended, at first; it doubles with each that tells nothing, up to the
-  /// interval of lookups.
-  package static let restMin = Duration.milliseconds(200)
 
   /// How a watch ended.
   package enum WatchEnd: Hashable, Sendable {
@@ -25,9 +22,10 @@ package struct FollowSchedule {
   /// When grapes that offer no `watch` are asked again. One that is gone for a moment is not among them,
   /// whatever the others offer.
   private var nextOffers: [Endpoint: MonotonicTime] = [:]
-  private var failures = 0
-  private var wasLost = false
-  private var wasUnreachable = false
+  private var pace = FollowPace()
+  /// How the watches since the last rest have ended, and how long the one lasted that told something.
+  private var end: WatchEnd?
+  private var lasted = Duration.zero
 
   package init() {}
 
@@ -36,16 +34,17 @@ package struct FollowSchedule {
     nextOffers[grape].map { $0 <= now } ?? true
   }
 
+  /// - Parameter time: how long the watch lasted.
   /// - Returns: whether the next grape is to be asked for a watch, without a rest.
   package mutating func watchEnded(
-    _ end: WatchEnd, at grape: Endpoint, now: MonotonicTime
+    _ end: WatchEnd, at grape: Endpoint, lasting time: Duration, now: MonotonicTime
   ) -> Bool {
     switch end {
     case .lost:
-      wasLost = true
+      (self.end, lasted) = (.lost, time)
       return false
     case .unreachable:
-      wasUnreachable = true
+      self.end = .unreachable
       return true
     case .notOffered:
       nextOffers[grape] = now + Self.offerInterval
@@ -53,20 +52,11 @@ package struct FollowSchedule {
     }
   }
 
-  /// The rest before the next lookup, a quarter longer or shorter by chance.
+  /// The rest before the next lookup, drawn by chance.
   package mutating func rest(
     lookupInterval: Duration, using generator: inout some RandomNumberGenerator
   ) -> Duration {
-    var rest = lookupInterval
-    if wasLost {
-      failures = 0
-      rest = min(Self.restMin, rest)
-    } else if wasUnreachable {
-      rest = min(Self.restMin * (1 << failures), rest)
-      failures = min(failures + 1, 10)
-    }
-    wasLost = false
-    wasUnreachable = false
-    return rest * Double.random(in: 0.75...1.25, using: &generator)
+    defer { end = nil }
+    return pace.pause(after: end, lasting: lasted, interval: lookupInterval, using: &generator)
   }
 }

@@ -1,4 +1,5 @@
 internal import Foundation
+internal import GrenacheAccess
 internal import GrenacheFraming
 internal import GrenacheIO
 internal import GrenacheTransport
@@ -52,7 +53,7 @@ enum GrapeMessages {
 
   static func putAnswer(_ answer: [UInt8]) throws(GrenacheError) -> PutAnswer {
     guard let text = decode(String.self, answer) else { throw refusal(answer) }
-    if text == "No nodes to query" { return .nobodyElse }
+    if knowsNoOther(answer) { return .nobodyElse }
     guard let target = ItemTarget(text) else { throw refusal(answer) }
     return .stored(target)
   }
@@ -103,10 +104,18 @@ enum GrapeMessages {
 
   /// The count that an announcement answers with; a text is the grape's error.
   static func storedCount(in answer: [UInt8]) throws(GrenacheError) -> Int {
-    if let count = decode(Int.self, answer) { return count }
-    // A grape that knows no other: it keeps the announcement itself, if it is one of ours.
-    if decode(String.self, answer) == "No nodes to query" { return 0 }
-    throw refusal(answer)
+    guard let count = decode(Int.self, answer) else { throw refusal(answer) }
+    return count
+  }
+
+  /// Whether the grape knows no other one.
+  static func knowsNoOther(_ answer: [UInt8]) -> Bool {
+    decode(String.self, answer) == "No nodes to query"
+  }
+
+  /// Whether an announcement has failed for what the grape knows of others: another grape may know more.
+  static func cannotAnnounce(_ answer: [UInt8]) -> Bool {
+    knowsNoOther(answer) || decode(String.self, answer) == "All queries failed"
   }
 
   /// Whether the answer is an error of the grape: a text.
@@ -114,7 +123,7 @@ enum GrapeMessages {
 
   static func refusal(_ answer: [UInt8]) -> GrenacheError {
     if let text = decode(String.self, answer) {
-      return GrenacheError(.grapeRefused, "the grape answered \(text)")
+      return GrenacheError(.grapeRefused, "the grape answered \(text.quotedForLog())")
     }
     return GrenacheError(.grapeRefused, "the grape's answer cannot be understood")
   }

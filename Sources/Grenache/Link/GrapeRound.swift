@@ -21,7 +21,7 @@ package struct GrapeRound {
 
   /// - Parameters:
   ///   - count: how many grapes there are.
-  ///   - first: which is asked first: the one that answered last.
+  ///   - first: which is asked first.
   ///   - attemptTimeout: how long one may take.
   ///   - deadline: when all of it has to be over.
   package init(
@@ -31,12 +31,6 @@ package struct GrapeRound {
     self.first = first
     self.attemptTimeout = attemptTimeout
     self.deadline = deadline
-  }
-
-  /// Whom to ask first after what the grape of index `first` has said has been of no use: another one may
-  /// know better.
-  package static func next(after first: Int, of count: Int) -> Int {
-    count > 1 ? (first + 1) % count : 0
   }
 
   package mutating func next(at now: MonotonicTime) -> Step {

@@ -1,7 +1,9 @@
+internal import GrenacheAccess
 internal import GrenacheFraming
 internal import GrenacheIO
 internal import GrenacheTLS
 internal import GrenacheTransport
+internal import Logging
 
 /// Who wants to hear of those who announce a key.
 protocol KeyObserver: AnyObject {
@@ -9,6 +11,8 @@ protocol KeyObserver: AnyObject {
   var lookupInterval: Duration { get }
   /// Who announces the key now.
   func announcersChanged(_ announcers: [Endpoint], on loop: isolated EventLoop)
+  /// Why nobody can say who announces it; `nil` once somebody can again.
+  func lookupFailed(_ error: GrenacheError?, on loop: isolated EventLoop)
 }
 
 /// Follows who announces one key, for any number of observers on one link: by `watch` where the grape
@@ -16,6 +20,9 @@ protocol KeyObserver: AnyObject {
 ///
 ///     looking up → watching ↺ (the connection is lost: looking up, after a pause drawn by chance)
 final class KeyFollower {
+  /// What may fail again and again.
+  private enum Source { case lookup, watch }
+
   private let key: String
   /// Held until nobody follows the key any more, when the link gives this up.
   private let link: LinkCore
@@ -23,6 +30,8 @@ final class KeyFollower {
   private var task: Task<Void, Never>?
   private var known: [Endpoint]?
   fileprivate var schedule = FollowSchedule()
+  private var failure: GrenacheError?
+  private var failures = RecurringFailures<Source>()
   private var generator = FastGenerator()
   /// Whether a grape tells of changes at present.
   fileprivate(set) var isWatching = false
@@ -39,12 +48,19 @@ final class KeyFollower {
   func add(_ observer: any KeyObserver, on loop: isolated EventLoop) {
     observers[ObjectIdentifier(observer)] = observer
     if let known { observer.announcersChanged(known, on: loop) }
+    if let failure { observer.lookupFailed(failure, on: loop) }
     if task == nil { task = Task { await run(on: loop) } }
   }
 
   func remove(_ observer: any KeyObserver) {
     observers[ObjectIdentifier(observer)] = nil
     if observers.isEmpty { task?.cancel() }
+  }
+
+  /// The link is closed: nobody is told anything more.
+  func stop() {
+    observers = [:]
+    task?.cancel()
   }
 
   /// Takes over what a grape has said.
@@ -56,7 +72,7 @@ final class KeyFollower {
   private func run(on loop: isolated EventLoop) async {
     while !Task.isCancelled, !observers.isEmpty {
       await lookUp(on: loop)
-      if !Task.isCancelled { await link.watch(key, for: self, on: loop) }
+      if !Task.isCancelled { await watch(on: loop) }
       let interval = observers.values.map(\.lookupInterval).min() ?? .seconds(5)
       try? await Task.sleep(for: schedule.rest(lookupInterval: interval, using: &generator))
     }
@@ -65,9 +81,45 @@ final class KeyFollower {
   private func lookUp(on loop: isolated EventLoop) async {
     // Who has come is to be heard soon, not when what is known is old.
     link.expire(key, on: loop)
-    if let found = try? await link.lookup(key, by: .now() + .seconds(10), on: loop) {
+    do throws(GrenacheError) {
+      let found = try await link.lookup(key, by: .now() + .seconds(10), on: loop)
       tell(found, on: loop)
+      note(nil, on: loop)
+    } catch {
+      if error.code != .cancelled { note(error, on: loop) }
     }
+  }
+
+  private func watch(on loop: isolated EventLoop) async {
+    let error = await link.watch(key, for: self, on: loop)
+    // While lookups fail, too, that says it all.
+    guard let error, failure == nil, error.cause?.code != .cancelled else {
+      failures.ended(.watch)
+      return
+    }
+    if failures.isNew(error.kind, of: .watch, at: loop.core.now) {
+      link.logger.warning(
+        "a grape cannot be watched: changes are found by lookups",
+        metadata: ["key": "\(key.quotedForLog())", "error": "\(error)"])
+    }
+  }
+
+  private func note(_ error: GrenacheError?, on loop: isolated EventLoop) {
+    if let error {
+      if failures.isNew(error.kind, of: .lookup, at: loop.core.now) {
+        link.logger.warning(
+          "who announces a key cannot be looked up",
+          metadata: [
+            "key": "\(key.quotedForLog())", "error": "\(error)", "code": "\(error.code)",
+          ])
+      }
+    } else if failures.ended(.lookup) {
+      link.logger.info(
+        "who announces a key can be looked up again", metadata: ["key": "\(key.quotedForLog())"])
+    }
+    guard error?.kind != failure?.kind else { return }
+    failure = error
+    for observer in Array(observers.values) { observer.lookupFailed(error, on: loop) }
   }
 }
 
@@ -145,28 +197,41 @@ final class KeyWatch: WebSocketHandler {
 
 extension LinkCore {
   /// Has the first grape that offers it tell of each change of `key`, until the connection ends.
-  func watch(_ key: String, for follower: KeyFollower, on loop: isolated EventLoop) async {
-    for grape in grapesInOrder
+  ///
+  /// - Returns: why none could be watched, where that is an error.
+  func watch(
+    _ key: String, for follower: KeyFollower, on loop: isolated EventLoop
+  ) async -> GrenacheError? {
+    var failure: GrenacheError?
+    for grape in grapesInOrder(at: loop.core.now)
     where follower.schedule.isWorthAsking(grape, at: loop.core.now) {
-      let end = await watch(key, at: grape, for: follower, on: loop)
-      let goesOn = follower.schedule.watchEnded(end, at: grape, now: .now())
-      if !goesOn || Task.isCancelled { return }
+      let began = loop.core.now
+      let (end, error) = await watch(key, at: grape, for: follower, on: loop)
+      failure = error ?? failure
+      let goesOn = follower.schedule.watchEnded(
+        end, at: grape, lasting: loop.core.now - began, now: loop.core.now)
+      if !goesOn || Task.isCancelled { return nil }
     }
+    return failure
   }
 
   private func watch(
     _ key: String, at grape: Endpoint, for follower: KeyFollower, on loop: isolated EventLoop
-  ) async -> FollowSchedule.WatchEnd {
+  ) async -> (FollowSchedule.WatchEnd, GrenacheError?) {
     let watch = KeyWatch(key, for: follower)
-    let limit = MonotonicTime.now() + configuration.attemptTimeout
+    let limit = loop.core.now + configuration.attemptTimeout
     do throws(TransportError) {
       let connection = try await WebSocketClient.connect(
         to: Destination(grape, verification: .name(grape.host)), context: context,
         limits: WebSocketLimits(), options: KeyWatch.options, handler: watch, by: limit, on: loop)
-      return await watch.run(over: connection, answerDeadline: limit, on: loop)
+      return (await watch.run(over: connection, answerDeadline: limit, on: loop), nil)
     } catch {
       // One that answers, but not with an upgrade, is an existing grape.
-      return error.stage == .upgrade && error.code != .timedOut ? .notOffered : .unreachable
+      if error.stage == .upgrade, error.code != .timedOut { return (.notOffered, nil) }
+      return (
+        .unreachable,
+        GrenacheError(.grapeUnreachable, "grape \(grape) cannot be watched", cause: error)
+      )
     }
   }
 }

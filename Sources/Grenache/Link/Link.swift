@@ -104,7 +104,7 @@ public final class Link: Service {
     }
   }
 
-  /// Closes the connections to the grapes.
+  /// Closes the connections to the grapes. Whoever subscribes over this link hears of no more publishers.
   public func close() async {
     let core = core
     await core.loop.run { loop in core.get(on: loop).close(on: loop) }

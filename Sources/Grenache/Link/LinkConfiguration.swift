@@ -3,7 +3,8 @@ public import GrenacheTransport
 
 /// How a link reaches its grapes, and its limits.
 public struct LinkConfiguration: Sendable {
-  /// The grapes to ask, in order of preference; the next one is asked when one fails.
+  /// The grapes to ask, in order of preference; the next one is asked when one fails, and asked first for
+  /// a minute from then on.
   public var grapes: [Endpoint]
   /// The certificates; `nil` talks to grapes and workers in the clear (see `insecurePlaintext`).
   public var tls: TLSConfiguration?

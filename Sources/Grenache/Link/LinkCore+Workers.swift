@@ -32,7 +32,7 @@ extension LinkCore {
     if let known = cache.endpoints(of: service, at: .now()) { return known.forEach(tell) }
     var found = Found(max: configuration.workersMax, tell)
     var failure = GrenacheError(.grapeUnreachable, "no grape answered")
-    for grape in grapesInOrder {
+    for grape in grapesInOrder(at: .now()) {
       let limit = min(.now() + configuration.attemptTimeout, deadline)
       switch await lookUp(service, at: grape, by: limit, &found, on: loop) {
       case .answered:

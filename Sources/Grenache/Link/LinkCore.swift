@@ -1,3 +1,4 @@
+internal import GrenacheAccess
 internal import GrenacheFraming
 package import GrenacheIO
 internal import GrenacheTLS
@@ -9,15 +10,19 @@ package final class LinkCore {
   let configuration: LinkConfiguration
   let context: TLSContext?
   let client: HTTPClient
-  private let logger: Logger
+  let logger: Logger
   private let isPlaintext: Bool
   private(set) var cache: LookupCache
   /// Who waits for the lookup of a service that is under way.
   private var waiting: [String: [LoopPromise<Result<[Endpoint], GrenacheError>>]] = [:]
   /// Keys that somebody follows.
   private var followers: [String: KeyFollower] = [:]
-  /// The grape that answered last is asked first.
-  private var preferredGrape = 0
+  private var preference = GrapePreference()
+  /// What loads the certificates again, for everybody who subscribes over the link.
+  private var reloading: Task<Void, Never>?
+  private var reloadingUsers = 0
+  /// Services of which more workers were found than are taken.
+  private var crowded = RecurringFailures<String>()
 
   init(_ configuration: LinkConfiguration, context: TLSContext?, logger: Logger) {
     self.configuration = configuration
@@ -83,7 +88,7 @@ package final class LinkCore {
     _ service: String, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> [Endpoint] {
     expire(service, on: loop)
-    preferredGrape = GrapeRound.next(after: preferredGrape, of: configuration.grapes.count)
+    preference.distrust(of: configuration.grapes.count, at: loop.core.now)
     return try await lookupOrKnown(service, by: deadline, on: loop)
   }
 
@@ -109,6 +114,7 @@ package final class LinkCore {
       let endpoints = try await ask("/lookup", body, on: loop) { answer throws(GrenacheError) in
         try GrapeMessages.endpoints(in: answer, max: workersMax)
       }
+      if endpoints.count >= workersMax { noteCrowd(service, on: loop) }
       cache.store(endpoints, of: service, at: .now())
       result = .success(endpoints)
     } catch {
@@ -120,6 +126,16 @@ package final class LinkCore {
   /// Keeps what was looked up without `lookup`.
   func keep(_ endpoints: [Endpoint], of service: String) {
     cache.store(endpoints, of: service, at: .now())
+  }
+
+  /// As many are found as are taken: others may have been left out.
+  func noteCrowd(_ service: String, on loop: isolated EventLoop) {
+    guard crowded.isNew("crowded", of: service, at: loop.core.now) else { return }
+    logger.warning(
+      "as many are found as are taken; others are left out",
+      metadata: [
+        "service": "\(service.quotedForLog())", "workersMax": "\(configuration.workersMax)",
+      ])
   }
 
   // MARK: Following
@@ -146,8 +162,18 @@ package final class LinkCore {
     _ service: String, port: UInt16, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> Int {
     let body = GrapeMessages.announce(service, port: port, rid: UUIDText.random())
-    return try await ask(
-      "/announce", body, by: deadline, on: loop, read: GrapeMessages.storedCount)
+    var isAlone = false
+    do throws(GrenacheError) {
+      return try await ask("/announce", body, by: deadline, on: loop) {
+        answer throws(GrenacheError) in
+        if GrapeMessages.knowsNoOther(answer) { isAlone = true }
+        return try GrapeMessages.storedCount(in: answer)
+      }
+    } catch {
+      // A grape that knows no other keeps the announcement itself, if it is one of ours.
+      guard isAlone, error.code != .cancelled else { throw error }
+      return 0
+    }
   }
 
   func withdraw(
@@ -158,21 +184,42 @@ package final class LinkCore {
       "/withdraw", body, by: deadline, on: loop, read: GrapeMessages.isWithdrawn)
   }
 
+  // MARK: Certificates
+
+  /// Has the certificates loaded again when their files change, until as many do not want it any more.
+  func beginReloading(_ reloader: FileReloader?) {
+    reloadingUsers += 1
+    guard reloading == nil, let reloader else { return }
+    reloading = Task { await reloader.run() }
+  }
+
+  func endReloading() {
+    reloadingUsers -= 1
+    guard reloadingUsers == 0 else { return }
+    reloading?.cancel()
+    reloading = nil
+  }
+
   func close(on loop: isolated EventLoop) {
+    for follower in followers.values { follower.stop() }
+    followers = [:]
     client.close(on: loop)
   }
 
   // MARK: Grapes
 
-  /// The grapes, the one that answered last first.
-  var grapesInOrder: [Endpoint] {
+  /// The grapes in the order in which they are asked.
+  func grapesInOrder(at now: MonotonicTime) -> [Endpoint] {
     let grapes = configuration.grapes
-    return Array(grapes[preferredGrape...] + grapes[..<preferredGrape])
+    let first = preference.first(at: now)
+    return Array(grapes[first...] + grapes[..<first])
   }
 
   /// Asks this grape first from now on, for it has answered.
   func prefer(_ grape: Endpoint) {
-    if let index = configuration.grapes.firstIndex(of: grape) { preferredGrape = index }
+    if let index = configuration.grapes.firstIndex(of: grape) {
+      preference.answered(index, at: .now())
+    }
   }
 
   /// How it went to ask one grape.
@@ -195,8 +242,8 @@ package final class LinkCore {
   ) async throws(GrenacheError) -> Answer {
     let grapes = configuration.grapes
     var round = GrapeRound(
-      of: grapes.count, from: preferredGrape, attemptTimeout: configuration.attemptTimeout,
-      deadline: deadline)
+      of: grapes.count, from: preference.first(at: .now()),
+      attemptTimeout: configuration.attemptTimeout, deadline: deadline)
     while true {
       switch round.next(at: .now()) {
       case .fail(let error):
@@ -206,7 +253,7 @@ package final class LinkCore {
           grapes[index], path, body, isRepeatable: isRepeatable, by: limit, on: loop, read: read)
         switch outcome {
         case .answered(let answer):
-          preferredGrape = index
+          preference.answered(index, at: .now())
           return answer
         case .refused(let error):
           throw error
@@ -254,7 +301,9 @@ package final class LinkCore {
       return .answered(try read(response.body))
     } catch {
       // An error of the grape's own is an answer; what is no answer at all says nothing of the others.
-      let isAnswer = GrapeMessages.isError(response.body) || !isRepeatable
+      let isElsewhereBetter = path == "/announce" && GrapeMessages.cannotAnnounce(response.body)
+      let isAnswer =
+        GrapeMessages.isError(response.body) && !isElsewhereBetter || !isRepeatable
       return isAnswer ? .refused(error) : .failed(error)
     }
   }
@@ -276,7 +325,7 @@ package final class LinkCore {
   ) -> Attempt<Answer> {
     let text = String(decoding: body.prefix(200), as: UTF8.self)
     let error = GrenacheError(
-      refusal(status, of: path), "grape \(grape) answered \(status): \(text)")
+      refusal(status, of: path), "grape \(grape) answered \(status): \(text.quotedForLog())")
     return status >= 500 && isRepeatable ? .failed(error) : .refused(error)
   }
 

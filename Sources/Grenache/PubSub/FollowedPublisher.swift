@@ -4,35 +4,60 @@ internal import GrenacheIO
 internal import GrenacheTLS
 internal import GrenacheTransport
 
-/// One publisher as a subscriber knows it, confined to the subscriber's loop: connected, or waiting to
-/// connect again.
+/// One publisher as a subscriber knows it, confined to the subscriber's loop: connected at one of its
+/// addresses, or waiting to connect again.
+///
+///     resting → connecting → connected ↺ (resting) → stopped
+///                                └→ handed over: another one follows the same run at another address
 final class FollowedPublisher: WebSocketHandler {
-  private let endpoint: Endpoint
+  /// Bytes that the name of a run may have.
+  static let runBytesMax = 255
+
+  /// The address that is connected, or tried next.
+  private(set) var endpoint: Endpoint
+  /// Its other ones, as far as they are known, in the order in which they are tried then.
+  private(set) var otherEndpoints: [Endpoint] = []
+  /// Where the subscriber is in what it says.
+  private(set) var place: PublisherPlace
   /// Its connection may outlive everybody else's use of the subscriber: until `stop`, both hold each other.
   private let core: SubCore
   private var connection: WebSocketConnection?
   private var task: Task<Void, Never>?
   private var isStopped = false
   private var isExtended = false
+  /// Whether this connection counts: it has been opened, and has not closed.
+  private var isOpened = false
+  /// Whether the publisher has said anything on this connection.
+  private var hasHeard = false
+  /// Whether the connection was given up for another one, that asks for what it has missed.
+  private var isMoving = false
+  /// Whether it was left since it may not publish any more.
+  private var isDenied = false
+  /// Whether somebody else tells what is missing of the run before.
+  private var isRelieved = false
   /// Kept until the connection has closed.
-  private var closing: LoopPromise<Void>?
-  private var cursor: PublisherCursor
-  /// Whether what was said meanwhile is missing and nobody can say what it was.
-  private var mayMiss = false
+  private var closing: LoopPromise<WebSocketClosure>?
+  private var resting: LoopPromise<Void>?
+  private var pace = ReconnectPace()
+  private var generator = FastGenerator()
   /// The version of the policy that the connection has been admitted by.
   private var accessVersion = 0
 
-  init(_ endpoint: Endpoint, core: SubCore) {
+  /// - Parameter isRelieved: whether what is missing of the run that the place names is told by another one.
+  init(_ endpoint: Endpoint, at place: PublisherPlace, isRelieved: Bool = false, core: SubCore) {
     self.endpoint = endpoint
+    self.place = place
+    self.isRelieved = isRelieved
     self.core = core
-    cursor = PublisherCursor(hasTopics: core.configuration.topics != nil)
   }
 
   var isConnected: Bool { connection?.isOpen == true }
 
-  /// - Parameter isNews: whether it has been announced just now.
-  func start(isNews: Bool, on loop: isolated EventLoop) {
-    task = Task { await run(isNews: isNews, on: loop) }
+  var endpoints: [Endpoint] { [endpoint] + otherEndpoints }
+
+  /// Begins to follow it, after a pause.
+  func start(after pause: Duration, on loop: isolated EventLoop) {
+    task = Task { await run(after: pause, on: loop) }
   }
 
   func stop(on loop: isolated EventLoop) {
@@ -49,63 +74,140 @@ final class FollowedPublisher: WebSocketHandler {
     connection?.resumeReading(on: loop)
   }
 
-  private func run(isNews: Bool, on loop: isolated EventLoop) async {
-    var generator = FastGenerator()
-    var schedule = ReconnectSchedule(
-      delayMin: core.configuration.reconnectDelayMin,
-      delayMax: core.configuration.reconnectDelayMax)
-    if isNews {
-      try? await Task.sleep(for: schedule.found(isNews: isNews, using: &generator))
-    }
-    while !isStopped {
-      let closing = LoopPromise<Void>()
-      self.closing = closing
-      connection = nil
-      let pause: Duration
-      if await connect(on: loop) {
-        let start = MonotonicTime.now()
-        _ = await closing.wait(until: MonotonicTime(nanoseconds: .max / 2), on: loop)
-        pause = schedule.lost(after: .now() - start, using: &generator)
-      } else {
-        let isAnnounced = core.isAnnounced(endpoint)
-        guard let next = schedule.failed(isAnnounced: isAnnounced, using: &generator) else {
-          return giveUp(on: loop)
-        }
-        pause = next
-      }
-      guard !isStopped else { return }
-      try? await Task.sleep(for: pause)
-    }
+  // MARK: Addresses
+
+  /// Whether it is connected and has said on this connection that it is a run of that publisher.
+  func isFollowing(_ run: String, _ identity: PeerIdentity?) -> Bool {
+    isConnected && hasHeard && place.isSamePublisher(as: run, identity)
   }
 
-  private func giveUp(on loop: isolated EventLoop) {
-    isStopped = true
-    core.remove(endpoint, on: loop)
-    // What it said at last, nobody will ever say.
-    if mayMiss || !cursor.isComplete { add(.gap(nil, from: endpoint), on: loop) }
+  func add(_ others: [Endpoint]) {
+    otherEndpoints += others.filter { !endpoints.contains($0) }
   }
 
-  private func connect(on loop: isolated EventLoop) async -> Bool {
-    let settings = core.configuration
-    // Nobody vouches for what a lookup has found: who answers it could name an address of their own.
-    let address = settings.acceptsPublishersByAddress ? endpoint.host : nil
-    let verification = settings.verification ?? .service(core.key, address: address)
-    accessVersion = settings.access?.version ?? 0
-    guard settings.access == nil || core.link.context != nil,
-      let made = try? await WebSocketClient.connect(
-        to: Destination(endpoint, verification: admission(verification)),
-        context: core.link.context,
-        limits: settings.webSocket,
-        options: WebSocketOptions(subprotocols: PubWire.offeredSubprotocols), handler: self,
-        by: loop.core.now + settings.connectTimeout, on: loop)
-    else { return false }
-    guard !isStopped else {
-      made.close(.normal, on: loop)
-      return false
-    }
-    if connection == nil { opened(made, on: loop) }
+  /// Forgets the addresses that `isGone`, while it needs no others.
+  ///
+  /// - Returns: those.
+  func forgetAddresses(where isGone: (Endpoint) -> Bool) -> [Endpoint] {
+    guard isConnected else { return [] }
+    defer { otherEndpoints.removeAll(where: isGone) }
+    return otherEndpoints.filter(isGone)
+  }
+
+  /// - Returns: whether there was another address.
+  private func turnToNextAddress() -> Bool {
+    guard !otherEndpoints.isEmpty else { return false }
+    otherEndpoints.append(endpoint)
+    endpoint = otherEndpoints.removeFirst()
     return true
   }
+
+  // MARK: Connecting
+
+  private func run(after pause: Duration, on loop: isolated EventLoop) async {
+    await rest(for: pause, on: loop)
+    while !isStopped {
+      let isGood = await live(on: loop)
+      guard !isStopped else { return }
+      if isMoving { continue }
+      if !isGood {
+        if pace.isToGiveUp, !core.isAnnounced(endpoint) {
+          guard leaveAddress(on: loop) else { return }
+        } else {
+          _ = turnToNextAddress()
+        }
+      }
+      let settings = core.configuration
+      await rest(
+        for: pace.pause(
+          from: settings.reconnectDelayMin, to: settings.reconnectDelayMax, using: &generator),
+        on: loop)
+    }
+  }
+
+  private func rest(for pause: Duration, on loop: isolated EventLoop) async {
+    guard pause > .zero, !isStopped else { return }
+    let resting = LoopPromise<Void>()
+    self.resting = resting
+    _ = await resting.wait(until: loop.core.now + pause, on: loop)
+    self.resting = nil
+  }
+
+  /// Connects, and waits until that has ended.
+  ///
+  /// - Returns: whether it was worth connecting.
+  private func live(on loop: isolated EventLoop) async -> Bool {
+    let closing = LoopPromise<WebSocketClosure>()
+    self.closing = closing
+    connection = nil
+    isOpened = false
+    hasHeard = false
+    isMoving = false
+    isDenied = false
+    let began = loop.core.now
+    if let error = await connect(on: loop) {
+      pace.connectFailed()
+      if !isStopped { core.failed(endpoint, error, on: loop) }
+      return false
+    }
+    let far = MonotonicTime(nanoseconds: .max / 2)
+    let outcome = await closing.wait(until: far, on: loop)
+    let isGood = pace.connectionEnded(hasHeard: hasHeard, after: loop.core.now - began)
+    if case .value(let closure) = outcome, !isStopped, !isMoving, !isDenied,
+      !isGood || closure.code == .policyViolation || closure.error?.tls != nil
+    {
+      core.failed(
+        endpoint, GrenacheError(following: endpoint, of: core.key, endedBy: closure), on: loop)
+    }
+    return isGood
+  }
+
+  /// Gives the address up, and the publisher with the last one.
+  ///
+  /// - Returns: whether there is another address.
+  private func leaveAddress(on loop: isolated EventLoop) -> Bool {
+    let left = endpoint
+    if turnToNextAddress() {
+      otherEndpoints.removeLast()
+      core.forget(left)
+      return true
+    }
+    isStopped = true
+    // What it said at last, nobody will ever say.
+    if place.mayMiss || !place.cursor.isComplete {
+      add(.gap(nil, run: place.cursor.epoch, from: endpoint), on: loop)
+      place.isEndTold = true
+    }
+    core.giveUp(self, on: loop)
+    return false
+  }
+
+  /// - Returns: what was in the way.
+  private func connect(on loop: isolated EventLoop) async -> GrenacheError? {
+    let settings = core.configuration
+    let target = endpoint
+    // Nobody vouches for what a lookup has found: who answers it could name an address of their own.
+    let address = settings.acceptsPublishersByAddress ? target.host : nil
+    let verification = settings.verification ?? .service(core.key, address: address)
+    accessVersion = settings.access?.version ?? 0
+    guard settings.access == nil || core.link.context != nil else {
+      return GrenacheError(.notPermitted, "without TLS nobody has the right to publish")
+    }
+    do throws(TransportError) {
+      let made = try await WebSocketClient.connect(
+        to: Destination(target, verification: admission(verification)),
+        context: core.link.context, limits: settings.webSocket,
+        options: WebSocketOptions(subprotocols: PubWire.offeredSubprotocols), handler: self,
+        by: loop.core.now + settings.connectTimeout, on: loop)
+      if isStopped { made.close(.normal, on: loop) }
+      if connection == nil, made.isOpen { opened(made, on: loop) }
+      return nil
+    } catch {
+      return GrenacheError(following: target, of: core.key, error)
+    }
+  }
+
+  // MARK: Who may publish
 
   /// Who may be there and may publish: whoever may not gets no byte.
   private func admission(_ verification: PeerVerification) -> PeerVerification {
@@ -132,28 +234,33 @@ final class FollowedPublisher: WebSocketHandler {
     }
     accessVersion = access.version
     if access.decide(.publish, on: core.key, by: connection.identity).isAllowed { return true }
+    // What is in the way is told when it is connected to again.
+    isDenied = true
     connection.close(.policyViolation, reason: "not permitted", on: loop)
     return false
   }
 
+  // MARK: From the WebSocket
+
   private func opened(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
     self.connection = connection
+    isOpened = true
     // It may have been admitted by a policy that has changed since.
     guard isAdmitted(connection, on: loop) else { return }
     isExtended = connection.subprotocol == PubWire.subprotocol
+    core.connected(at: endpoints)
+    if place.mayMiss || (!isExtended && place.cursor.epoch != nil) {
+      // What was missed meanwhile, nobody knows.
+      add(.gap(nil, run: place.cursor.epoch, from: endpoint), on: loop)
+      place = PublisherPlace(hasTopics: core.configuration.topics != nil)
+    }
     if isExtended {
       let subscribe = PubWire.Subscribe(
-        topics: core.configuration.topics, after: cursor.after, epoch: cursor.epoch)
+        topics: core.configuration.topics, after: place.cursor.after, epoch: place.cursor.epoch)
       connection.send(.text, PubWire.subscribe(subscribe).span, on: loop)
-    } else if mayMiss {
-      // What was missed meanwhile, nobody knows.
-      mayMiss = false
-      add(.gap(nil, from: endpoint), on: loop)
     }
     if !core.hasRoom { connection.pauseReading(on: loop) }
   }
-
-  // MARK: From the WebSocket
 
   func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {
     if self.connection == nil, !isStopped, connection.isOpen { opened(connection, on: loop) }
@@ -166,6 +273,7 @@ final class FollowedPublisher: WebSocketHandler {
     guard !isStopped, connection.isOpen, isAdmitted(connection, on: loop) else { return }
     if self.connection == nil { opened(connection, on: loop) }
     guard isExtended else {
+      noteHeard()
       let message = kind == .text ? PubMessage(payload.string()) : PubMessage(bytes: payload.copy())
       return add(.message(message, from: endpoint), on: loop)
     }
@@ -173,40 +281,119 @@ final class FollowedPublisher: WebSocketHandler {
       guard let control = PubWire.control(from: payload.copy()) else { return }
       return heard(control, on: loop)
     }
-    guard let message = PubWire.message(kind, payload), let number = message.number else { return }
-    let (isNew, gap) = cursor.received(number)
-    note(gap, on: loop)
-    if isNew { add(.message(message, from: endpoint), on: loop) }
+    guard hasHeard, var message = PubWire.message(kind, payload), let number = message.number
+    else { return }
+    let (isNew, gap) = place.cursor.received(number)
+    tell(gap, of: place.cursor.epoch, on: loop)
+    guard isNew else { return }
+    message.run = place.cursor.epoch
+    add(.message(message, from: endpoint), on: loop)
   }
 
   func closed(
     _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
   ) {
     if self.connection === connection { self.connection = nil }
-    if isExtended {
-      // With 1001 a publisher goes away that has said everything (`docs/wire-extensions.md`).
-      cursor.closed(inOrder: closure.code == .goingAway && closure.error == nil)
-    } else {
-      mayMiss = true
+    if isOpened {
+      isOpened = false
+      if isExtended {
+        // With 1001 a publisher goes away that has said everything (`docs/wire-extensions.md`).
+        place.cursor.closed(inOrder: closure.code == .goingAway && closure.error == nil)
+      } else {
+        place.mayMiss = true
+      }
     }
-    closing?.fulfil((), on: loop)
+    closing?.fulfil(closure, on: loop)
+  }
+
+  private func noteHeard() {
+    guard !hasHeard else { return }
+    hasHeard = true
+    core.heard(endpoint)
   }
 
   private func heard(_ control: PubWire.Control, on loop: isolated EventLoop) {
-    if let gap = control.gap, gap.from <= gap.to { note(cursor.lost(gap.from...gap.to), on: loop) }
-    guard let epoch = control.epoch else { return }
-    note(cursor.opened(epoch: epoch, next: control.next ?? 1), on: loop)
-  }
-
-  private func note(_ gap: PublisherCursor.Gap?, on loop: isolated EventLoop) {
-    switch gap {
-    case .numbers(let numbers): add(.gap(numbers, from: endpoint), on: loop)
-    case .unknown: add(.gap(nil, from: endpoint), on: loop)
-    case nil: break
+    if let gap = control.gap, gap.from <= gap.to, hasHeard {
+      tell(place.cursor.lost(gap.from...gap.to), of: place.cursor.epoch, on: loop)
     }
+    guard let run = control.epoch else { return }
+    guard run.utf8.count <= Self.runBytesMax else {
+      connection?.close(.policyViolation, reason: "too long a name of the run", on: loop)
+      return
+    }
+    begin(run, next: control.next ?? 1, on: loop)
   }
 
   private func add(_ event: SubscriptionEvent, on loop: isolated EventLoop) {
     core.add(event, on: loop)
+  }
+
+  private func tell(
+    _ gap: PublisherCursor.Gap?, of run: String?, on loop: isolated EventLoop
+  ) {
+    switch gap {
+    case .numbers(let numbers): add(.gap(numbers, run: run, from: endpoint), on: loop)
+    case .unknown: add(.gap(nil, run: run, from: endpoint), on: loop)
+    case nil: break
+    }
+  }
+
+  // MARK: Runs
+
+  /// The publisher has said which run this is, and which number comes next.
+  private func begin(_ run: String, next: UInt64, on loop: isolated EventLoop) {
+    let identity = connection?.identity
+    if let other = core.follower(of: run, identity, besides: self) {
+      return handOver(to: other, run, on: loop)
+    }
+    noteHeard()
+    if place.cursor.epoch != run, let known = core.takePlace(in: run, identity, for: self, on: loop)
+    {
+      if !place.cursor.isComplete, !place.isEndTold {
+        tell(.unknown, of: place.cursor.epoch, on: loop)
+      }
+      place = known
+      isRelieved = false
+      // What was said meanwhile has not been asked for.
+      if place.cursor.epoch == run, let last = place.cursor.after, next - min(next, 1) > last {
+        isMoving = true
+        connection?.close(.normal, on: loop)
+        return
+      }
+    }
+    place.identity = identity
+    let before = place
+    open(run, next: next, on: loop)
+    isRelieved = false
+    // The addresses were those of the run before: whether they are this one's, each has to say.
+    if before.cursor.epoch != nil, !before.isSamePublisher(as: run, identity) {
+      core.release(otherEndpoints, at: before, on: loop)
+      otherEndpoints = []
+    }
+  }
+
+  /// Moves on to a run, and tells what is missing before what comes of it.
+  private func open(_ run: String, next: UInt64, on loop: isolated EventLoop) {
+    let before = place.cursor.epoch
+    let gap = place.cursor.opened(epoch: run, next: next)
+    if before == nil { place.firstNumber = max(next, 1) }
+    guard before != nil, before != run else {
+      place.isEndTold = false
+      return
+    }
+    place.firstNumber = 1
+    defer { place.isEndTold = false }
+    guard !isRelieved else { return }
+    guard gap == .unknown else { return tell(gap, of: run, on: loop) }
+    if !place.isEndTold { tell(.unknown, of: before, on: loop) }
+    if next > 1 { tell(.numbers(1...next - 1), of: run, on: loop) }
+  }
+
+  /// This is another address of a publisher that is followed already.
+  private func handOver(to other: FollowedPublisher, _ run: String, on loop: isolated EventLoop) {
+    // The other one knows of no run before.
+    open(run, next: other.place.firstNumber, on: loop)
+    core.merge(self, into: other)
+    stop(on: loop)
   }
 }

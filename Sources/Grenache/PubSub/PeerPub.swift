@@ -161,6 +161,17 @@ public final class PeerPub: Service {
     }
   }
 
+  /// The names of its runs as subscribers hear them, one for each loop.
+  package var runs: [String] {
+    get async {
+      var names: [String] = []
+      for shard in shards {
+        names.append(await shard.loop.run { loop in shard.get(on: loop).epoch })
+      }
+      return names
+    }
+  }
+
   /// The bytes that are held for the subscriber that is furthest behind.
   package var heldBytesMax: Int {
     get async {

@@ -18,8 +18,16 @@ public struct PeerSubConfiguration: Sendable {
   /// The mean time between two lookups of the publishers, each 25 % sooner or later, where the grape
   /// does not tell of changes by itself (default 5 s).
   public var lookupInterval = Duration.seconds(5)
-  /// Publishers that are followed at once (default 100).
+  /// Addresses of publishers that are followed at once (default 100); more are left out, with a line in the
+  /// log.
   public var publishersMax = 100
+  /// Publishers that are gone of which is remembered where they were, the last so many (default 1,000). One
+  /// that comes back later than that is a new one: what it says before it is found is not named.
+  public var absentPublishersMax = 1_000
+  /// The longest pause before connecting to a publisher of which a grape tells later on, drawn by chance:
+  /// all subscribers hear of it at the same moment (default 500 ms). Those that are there when following
+  /// begins are connected to at once.
+  public var firstConnectDelayMax = Duration.milliseconds(500)
   /// How long connecting to one may take (default 10 s, as long as a publisher lets connections wait
   /// for their handshake: who gives up sooner begins at the end of the line again).
   public var connectTimeout = Duration.seconds(10)
@@ -39,6 +47,9 @@ public struct PeerSubConfiguration: Sendable {
   /// Who of those may publish: their identity must have the right `publish` on the key (default: all of
   /// them). After a change who may not publish any more is left at once; without TLS nobody has a right.
   public var access: AccessControl?
+  /// Told when something is in the way: a first time, and when it is something else; of one publisher once
+  /// in ten seconds at most. The same is logged as a warning.
+  public var failed: (@Sendable (SubscriptionFailure) -> Void)?
 
   /// The defaults.
   public init() {}
@@ -46,10 +57,12 @@ public struct PeerSubConfiguration: Sendable {
 
 /// What a subscriber hears.
 public enum SubscriptionEvent: Hashable, Sendable {
-  /// A message.
+  /// A message, and the address that it came from: one of its publisher's.
   case message(PubMessage, from: Endpoint)
-  /// Messages of this publisher are missing: those with these numbers, or nobody knows how many.
-  case gap(ClosedRange<UInt64>?, from: Endpoint)
+  /// Messages are missing: those with these numbers of that run (see `PubMessage.run`), or nobody knows how
+  /// many. Without numbers it is what a run said at last, and what runs behind it have said that nobody has
+  /// heard; without a run it is what a publisher has said that numbers nothing.
+  case gap(ClosedRange<UInt64>?, run: String?, from: Endpoint)
 }
 
 /// Subscribes to all publishers of a key: finds them through a link, follows them as they come and go, and
@@ -60,6 +73,10 @@ public enum SubscriptionEvent: Hashable, Sendable {
 ///     for await event in sub {
 ///       if case .message(let message, _) = event { print(message.text) }
 ///     }
+///
+/// A publisher that grapes know by several addresses is followed at one of them; another one is tried when
+/// that fails. Whom it cannot follow, and why, it logs as a warning on its link's logger; `failures` and
+/// `PeerSubConfiguration.failed` tell the program.
 ///
 /// At most `bufferMax` events, of `bufferBytesMax` bytes, wait; a subscriber that is too slow for that
 /// meets its publishers' limits, who tell it what it has lost, if they are of this package.
@@ -97,8 +114,11 @@ public final class PeerSub: AsyncSequence, Service {
     }
   }
 
-  /// Follows the publishers until the task is cancelled or a graceful shutdown begins; then the sequence
-  /// ends behind what has come.
+  /// Follows the publishers, and loads the link's certificates again when their files change, until the
+  /// task is cancelled or a graceful shutdown begins; then the sequence ends behind what has come.
+  ///
+  /// It may be run again, and goes on where it was: with another iterator, since an iterator that has ended
+  /// has ended for good.
   public func run() async {
     let core = core
     await core.loop.run { loop in core.get(on: loop).follow(on: loop) }
@@ -117,6 +137,14 @@ public final class PeerSub: AsyncSequence, Service {
     }
   }
 
+  /// What is in the way at present: publishers that cannot be followed, and why nobody can say who they are.
+  public var failures: [SubscriptionFailure] {
+    get async {
+      let core = core
+      return await core.loop.run { loop in core.get(on: loop).currentFailures }
+    }
+  }
+
   /// Whether a grape tells of changes by itself at present.
   package var isWatching: Bool {
     get async {
@@ -125,16 +153,22 @@ public final class PeerSub: AsyncSequence, Service {
     }
   }
 
-  /// Takes events, one reader at a time.
+  /// Takes events; where several readers do, each event goes to one of them.
   public struct AsyncIterator: AsyncIteratorProtocol, Sendable {
     fileprivate let core: LoopBound<SubCore>
+    private var isOver = false
+
+    fileprivate init(core: LoopBound<SubCore>) { self.core = core }
 
     /// The next event; `nil` once following has ended and what had come was taken, or the task was
     /// cancelled.
     public mutating func next(
       isolation actor: isolated (any Actor)? = #isolation
     ) async -> SubscriptionEvent? {
-      await PeerSub.next(core, on: core.loop)
+      if isOver { return nil }
+      let event = await PeerSub.next(core, on: core.loop)
+      isOver = event == nil
+      return event
     }
   }
 

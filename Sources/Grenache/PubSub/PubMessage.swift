@@ -14,6 +14,9 @@ public struct PubMessage: Hashable, Sendable {
   public var topic: String?
   /// Its number in this run of its publisher, from 1 on; `nil` from publishers that do not count.
   public internal(set) var number: UInt64?
+  /// The name of that run, which is the same at each address of the publisher and changes when it starts
+  /// again and counts anew; `nil` from publishers that do not count.
+  public internal(set) var run: String?
 
   /// Bytes that a topic may have.
   public static let topicBytesMax = 255

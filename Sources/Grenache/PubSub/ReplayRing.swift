@@ -1,8 +1,10 @@
+package import DequeModule
+
 /// The last messages of a publisher, for subscribers that come back: bounded in number and bytes.
 package struct ReplayRing {
   private let messagesMax: Int
   private let bytesMax: Int
-  private var messages: [PubMessage] = []
+  private var messages: Deque<PubMessage> = []
   private var bytes = 0
   /// The number that the next message has.
   package private(set) var next: UInt64 = 1
@@ -12,7 +14,8 @@ package struct ReplayRing {
     self.bytesMax = bytesMax
   }
 
-  /// Numbers a message and keeps it, giving up the oldest for it.
+  /// Numbers a message and keeps it, giving up the oldest for it: as many steps as messages go, however
+  /// many are kept.
   package mutating func append(_ message: PubMessage) -> PubMessage {
     var numbered = message
     numbered.number = next
@@ -25,21 +28,18 @@ package struct ReplayRing {
     }
     messages.append(numbered)
     bytes += size
-    var gone = 0
-    while messages.count - gone > messagesMax || bytes > bytesMax {
-      bytes -= Self.bytes(messages[gone])
-      gone += 1
+    while messages.count > messagesMax || bytes > bytesMax, let gone = messages.popFirst() {
+      bytes -= Self.bytes(gone)
     }
-    messages.removeFirst(gone)
     return numbered
   }
 
   /// What a subscriber gets that knows everything up to `number`: what is missing, and what is kept.
   package func replay(
     after number: UInt64
-  ) -> (missing: ClosedRange<UInt64>?, messages: ArraySlice<PubMessage>) {
+  ) -> (missing: ClosedRange<UInt64>?, messages: Slice<Deque<PubMessage>>) {
     // Whoever claims to know more than there has been knows everything.
-    guard number < next - 1 else { return (nil, []) }
+    guard number < next - 1 else { return (nil, messages[messages.endIndex...]) }
     let first = next - UInt64(messages.count)
     guard number + 1 < first else {
       return (nil, messages[min(Int(clamping: number + 1 - first), messages.count)...])

@@ -85,7 +85,10 @@ struct RPCDispatcher: Sendable {
       logger.debug("a call was cancelled", metadata: ["service": "\(service)"])
       return "ERR_CANCELLED: the call was cancelled"
     }
-    logger.error("a handler failed", metadata: ["service": "\(service)", "error": "\(error)"])
+    // It may hold what others have said: a caller, or whom the handler has called.
+    logger.error(
+      "a handler failed",
+      metadata: ["service": "\(service)", "error": "\("\(error)".quotedForLog(bytesMax: 2_000))"])
     return "ERR_INTERNAL: the call failed"
   }
 
