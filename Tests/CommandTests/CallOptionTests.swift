@@ -22,7 +22,7 @@ struct CallOptionTests {
     #expect(reply["identity"] as? [String] == ["URI:grenache:rpc_test"])
     #expect((reply["tls"] as? String)?.hasPrefix("TLSv1.3") == true, "\(ended.output)")
     #expect(await worker.terminate() == 0)
-    #expect(await grape.stop() == 0)
+    #expect(await grape.terminate() == 0)
   }
 
   @Test("map --limit: so many workers at most, and all of fewer")
@@ -40,7 +40,7 @@ struct CallOptionTests {
     }
     #expect(try await grape.grenache("map", "a", "1", "--limit", "0").status == 64)
     for worker in workers { #expect(await worker.terminate() == 0) }
-    #expect(await grape.stop() == 0)
+    #expect(await grape.terminate() == 0)
   }
 
   @Test("stream --action: the worker's handler sees it")
@@ -75,7 +75,7 @@ struct CallOptionTests {
     #expect(ended.status == 75 && ended.errors.contains("lasts longer"), "\(ended.errors)")
     #expect(try await run(Programs.grenache, to + ["0"]).status == 64)
     #expect(await worker.terminate() == 0)
-    #expect(await grape.stop() == 0)
+    #expect(await grape.terminate() == 0)
   }
 
   @Test("serve --access-policy: who may call, a change counts at once, a fault is 78")
@@ -112,7 +112,7 @@ struct CallOptionTests {
       ["serve", "rpc_test", "-p", "0", "--echo", "--access-policy", policy]
         + grape.options("worker"))
     #expect(faulty.status == 78 && faulty.errors.contains("policy.yaml:1"), "\(faulty.errors)")
-    #expect(await grape.stop() == 0)
+    #expect(await grape.terminate() == 0)
   }
 
   @Test(
@@ -153,6 +153,6 @@ struct CallOptionTests {
       #expect(ended.status == 0, "\(command): \(ended.errors)")
     }
     #expect(await worker.terminate() == 0)
-    #expect(await grape.stop() == 0)
+    #expect(await grape.terminate() == 0)
   }
 }

@@ -8,15 +8,9 @@ struct CommandTests {
     try GeneratedCertificates.directory(name)
   }
 
-  private func startGrape(bootstrap: String = "") async throws -> (RunningCommand, String, String) {
-    let grape = try RunningCommand(
-      Programs.grape,
-      [
-        "--dp", "0", "--aph", "0", "--bn", bootstrap, "-b", "127.0.0.1", "--json", "--tls-dir",
-        certificates("grape"),
-      ])
-    let line = await grape.firstLine()
-    return (grape, member("api", of: line), "127.0.0.1:" + port(of: member("dht", of: line)))
+  private func startGrape(bootstrap: String = "") async throws -> (RunningGrape, String, String) {
+    let grape = try await RunningGrape(bootstrap: bootstrap)
+    return (grape, grape.api, grape.dht)
   }
 
   private func startWorker(

@@ -15,14 +15,9 @@ struct ExampleTests {
     #expect(made.status == 0, "\(made.errors)")
   }
 
-  private func startGrape(_ options: String...) async throws -> (RunningCommand, String) {
-    let grape = try RunningCommand(
-      Programs.grape,
-      [
-        "--dp", "0", "--aph", "0", "--bn", "", "-b", "127.0.0.1", "--json", "--tls-dir",
-        "\(folder.path)/grape",
-      ] + options)
-    return (grape, member("api", of: await grape.firstLine()))
+  private func startGrape(_ options: String...) async throws -> (RunningGrape, String) {
+    let grape = try await RunningGrape(tls: "\(folder.path)/grape", options: options)
+    return (grape, grape.api)
   }
 
   private func example(_ name: String, _ arguments: String...) async throws -> Ended {

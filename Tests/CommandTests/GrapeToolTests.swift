@@ -4,11 +4,9 @@ import Testing
 
 @Suite("announce and lookup for users of the existing tools", .timeLimit(.minutes(2)))
 struct GrapeToolTests {
-  private func grape() async throws -> (RunningCommand, [String]) {
-    let grape = try RunningCommand(
-      Programs.grape, ["--dp", "0", "--aph", "0", "--bn", "", "--json", "--insecure-plaintext"])
-    let api = member("api", of: await grape.firstLine())
-    return (grape, ["-g", "127.0.0.1", "-p", port(of: api), "--insecure-plaintext"])
+  private func grape() async throws -> (RunningGrape, [String]) {
+    let grape = try await RunningGrape(isPlain: true)
+    return (grape, ["-g", "127.0.0.1", "-p", port(of: grape.api), "--insecure-plaintext"])
   }
 
   @Test("a line is announced when it comes; one that is none is told and passed over")

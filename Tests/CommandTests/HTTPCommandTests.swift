@@ -119,9 +119,8 @@ struct CurlTests {
 struct MoreCommandTests {
   @Test("announce takes words, lines with comments, another delimiter and JSON; map calls them all")
   func announceAndMap() async throws {
-    let grape = try RunningCommand(
-      Programs.grape, ["--dp", "0", "--aph", "0", "--bn", "", "--json", "--insecure-plaintext"])
-    let api = member("api", of: await grape.firstLine())
+    let grape = try await RunningGrape(isPlain: true)
+    let api = grape.api
     let options = ["--grape", api, "--insecure-plaintext"]
     let worker = try RunningCommand(
       Programs.grenache,

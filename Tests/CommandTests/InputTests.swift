@@ -96,7 +96,7 @@ struct InputTests {
       ])
     #expect(published.status == 65)
     #expect(published.errors.contains("line 2 of the input is no text in UTF-8"))
-    #expect(await grape.stop() == 0)
+    #expect(await grape.terminate() == 0)
   }
 
   @Test(

@@ -17,15 +17,9 @@ struct ItemCommandTests {
 
   init() throws { folder = try TemporaryFolder() }
 
-  private func grape(bootstrap: String = "") async throws -> (RunningCommand, String, String) {
-    let grape = try RunningCommand(
-      Programs.grape,
-      [
-        "--dp", "0", "--aph", "0", "--bn", bootstrap, "-b", "127.0.0.1", "--json", "--tls-dir",
-        GeneratedCertificates.directory("grape"),
-      ])
-    let line = await grape.firstLine()
-    return (grape, member("api", of: line), "127.0.0.1:" + port(of: member("dht", of: line)))
+  private func grape(bootstrap: String = "") async throws -> (RunningGrape, String, String) {
+    let grape = try await RunningGrape(bootstrap: bootstrap)
+    return (grape, grape.api, grape.dht)
   }
 
   private func grenache(_ api: String, _ arguments: String...) async throws -> Ended {

@@ -17,13 +17,8 @@ struct PipeTests {
 
   @Test("call, map, stream, lookup and sub end quietly, too")
   func closedPipes() async throws {
-    let grape = try RunningCommand(
-      Programs.grape,
-      [
-        "--dp", "0", "--aph", "0", "--bn", "", "-b", "127.0.0.1", "--json", "--tls-dir",
-        GeneratedCertificates.directory("grape"),
-      ])
-    let api = member("api", of: await grape.firstLine())
+    let grape = try await RunningGrape()
+    let api = grape.api
     let worker = try RunningCommand(
       Programs.grenache,
       [

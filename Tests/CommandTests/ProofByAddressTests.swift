@@ -4,19 +4,13 @@ import Testing
 
 @Suite("P20 who is believed by an address alone: the commands", .timeLimit(.minutes(2)))
 struct ProofByAddressTests {
-  private let grape: RunningCommand
+  private let grape: RunningGrape
   private let options: [String]
 
   /// A grape that names, as a worker and publisher of `rpc_test`, whoever is at a port.
   init() async throws {
-    grape = try RunningCommand(
-      Programs.grape,
-      [
-        "--dp", "0", "--aph", "0", "--bn", "", "-b", "127.0.0.1", "--json", "--tls-dir",
-        GeneratedCertificates.directory("grape"),
-      ])
-    let api = member("api", of: await grape.firstLine())
-    options = ["--grape", api, "--tls-dir"]
+    grape = try await RunningGrape()
+    options = ["--grape", grape.api, "--tls-dir"]
   }
 
   /// Starts a command whose certificate covers its address and not the service, and announces it.

@@ -7,13 +7,8 @@ import Testing
 struct PubSubCommandTests {
   @Test("lines of one process arrive in another, over mutual TLS and through a grape")
   func commands() async throws {
-    let grape = try RunningCommand(
-      Programs.grape,
-      [
-        "--dp", "0", "--aph", "0", "--bn", "", "-b", "127.0.0.1", "--json", "--tls-dir",
-        GeneratedCertificates.directory("grape"),
-      ])
-    let api = member("api", of: await grape.firstLine())
+    let grape = try await RunningGrape()
+    let api = grape.api
     let pub = try RunningCommand(
       "/bin/sh",
       [
@@ -34,9 +29,8 @@ struct PubSubCommandTests {
   @Test("a line of the limit is published; one byte more ends the publisher with 65, and says why")
   func longLines() async throws {
     let options = ["--insecure-plaintext"]
-    let grape = try RunningCommand(
-      Programs.grape, ["--dp", "0", "--aph", "0", "--bn", "", "--json"] + options)
-    let api = member("api", of: await grape.firstLine())
+    let grape = try await RunningGrape(isPlain: true)
+    let api = grape.api
     let pub = try RunningCommand(
       Programs.grenache,
       ["pub", "news", "--port", "0", "--json", "--wait-for", "1", "--grape", api] + options)
@@ -81,9 +75,8 @@ struct PubSubCommandTests {
 
   @Test("a Python publisher in the clear", .enabled(if: Programs.hasPython))
   func pythonPublisher() async throws {
-    let grape = try RunningCommand(
-      Programs.grape, ["--dp", "0", "--aph", "0", "--bn", "", "--json", "--insecure-plaintext"])
-    let api = member("api", of: await grape.firstLine())
+    let grape = try await RunningGrape(isPlain: true)
+    let api = grape.api
     let pub = try RunningCommand(
       "/bin/sh",
       [

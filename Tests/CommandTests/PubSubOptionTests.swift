@@ -39,7 +39,7 @@ struct PubSubOptionTests {
         "one", "four",
       ], "\(ended.output)\(ended.errors)")
     for publisher in [first, second, plain] { #expect(await publisher.terminate() == 0) }
-    #expect(await grape.stop() == 0)
+    #expect(await grape.terminate() == 0)
   }
 
   @Test(
@@ -106,7 +106,7 @@ struct PubSubOptionTests {
     default: #expect((8...11).contains(behind), "\(heard.gaps)")
     }
     for command in [quick, slow, pub] { #expect(await command.terminate() == 0) }
-    #expect(await grape.stop() == 0)
+    #expect(await grape.terminate() == 0)
   }
 
   @Test("no input at all: a publisher ends with 0, and whoever subscribes has heard nothing")

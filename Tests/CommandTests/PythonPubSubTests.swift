@@ -24,13 +24,8 @@ struct PythonPubSubTests {
   @Test("our subscriber finds and hears a Python publisher")
   func publisher() async throws {
     let worker = try GeneratedCertificates.directory("worker")
-    let grape = try RunningCommand(
-      Programs.grape,
-      [
-        "--dp", "0", "--aph", "0", "--bn", "", "-b", "127.0.0.1", "--json", "--tls-dir",
-        GeneratedCertificates.directory("grape"),
-      ])
-    let api = member("api", of: await grape.firstLine())
+    let grape = try await RunningGrape()
+    let api = grape.api
     let pub = try RunningCommand(
       "/bin/sh",
       [

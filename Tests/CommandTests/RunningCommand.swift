@@ -155,6 +155,7 @@ final class RunningCommand: Sendable {
 /// Lines that a thread writes and others read, or wait for.
 private final class Transcript: Sendable {
   private struct Waiting {
+    var id: UUID
     var text: String
     var times: Int
     var continuation: CheckedContinuation<Bool, Never>
@@ -192,11 +193,22 @@ private final class Transcript: Sendable {
   }
 
   func contains(_ text: String, times: Int) async -> Bool {
-    await withCheckedContinuation { continuation in
+    let id = UUID()
+    return await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        state.withLock { state in
+          let isThere = state.contains(text, times)
+          guard !isThere, !state.isOver, !Task.isCancelled else {
+            return continuation.resume(returning: isThere)
+          }
+          state.waiting.append(
+            Waiting(id: id, text: text, times: times, continuation: continuation))
+        }
+      }
+    } onCancel: {
       state.withLock { state in
-        let isThere = state.contains(text, times)
-        guard !isThere, !state.isOver else { return continuation.resume(returning: isThere) }
-        state.waiting.append(Waiting(text: text, times: times, continuation: continuation))
+        guard let index = state.waiting.firstIndex(where: { $0.id == id }) else { return }
+        state.waiting.remove(at: index).continuation.resume(returning: false)
       }
     }
   }

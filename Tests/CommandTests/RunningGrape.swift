@@ -10,7 +10,7 @@ struct RunningGrape {
 
   /// A grape with mutual TLS on loopback, or in the clear.
   init(
-    bootstrap: String = "", tls: String? = nil, isPlain: Bool = false, _ options: String...
+    bootstrap: String = "", tls: String? = nil, isPlain: Bool = false, options: [String] = []
   ) async throws {
     self.isPlain = isPlain
     let security =
@@ -62,5 +62,5 @@ struct RunningGrape {
     }
   }
 
-  func stop() async -> Int32 { await command.terminate() }
+  func terminate() async -> Int32 { await command.terminate() }
 }

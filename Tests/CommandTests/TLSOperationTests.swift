@@ -48,9 +48,11 @@ struct TLSOperationTests {
       }
     }
 
-    /// Sends SIGHUP and waits for one more line with each of `texts`.
-    func reload(until texts: String...) async {
+    /// Makes a change, sends SIGHUP and waits for one more line with each of `texts`. The grape may have
+    /// found the change by itself, and at the signal load nothing more.
+    func reload(until texts: String..., after change: () throws -> Void = {}) async rethrows {
       let counts = texts.map { command.errors.components(separatedBy: $0).count - 1 }
+      try change()
       kill(command.processIdentifier, SIGHUP)
       for (text, count) in zip(texts, counts) {
         #expect(await command.says(text, times: count + 1), "\(text): \(command.errors)")
@@ -70,13 +72,15 @@ struct TLSOperationTests {
     let grape = try await Grape()
     let cert = "\(grape.folder.path)/grape/cert.pem"
     // Nothing has changed: that they are loaded is the signal's doing.
-    await grape.reload(until: "certificates loaded", "access policy loaded")
+    try await grape.reload(until: "certificates loaded", "access policy loaded")
     let first = try #require(CertificateFile(cert).certificates.first)
     #expect(try await grape.expiry() == first.notAfter)
     var leaf = Grape.leaf
     leaf.lifetimeSeconds = 5 * 86_400
-    try grape.authority.authority.write(leaf, toDirectory: "\(grape.folder.path)/grape")
-    await grape.reload(until: "certificates loaded")
+    let renewed = leaf
+    try await grape.reload(until: "certificates loaded") {
+      try grape.authority.authority.write(renewed, toDirectory: "\(grape.folder.path)/grape")
+    }
     let second = try #require(CertificateFile(cert).certificates.first)
     #expect(second.notAfter < first.notAfter)
     #expect(try await grape.expiry() == second.notAfter)
@@ -89,15 +93,19 @@ struct TLSOperationTests {
       "lookup", "rpc_test", "--grape", grape.api, "--tls-dir", "\(grape.folder.path)/client",
     ]
     #expect(try await run(Programs.grenache, lookup).status == 77)
-    try Grape.write(
-      "rules:\n  - allow: lookup\n    keys: [\"*\"]\n    to: anyone\n",
-      "\(grape.folder.path)/policy.yaml")
-    await grape.reload(until: "access policy loaded")
+    try await grape.reload(until: "access policy loaded") {
+      try Grape.write(
+        "rules:\n  - allow: lookup\n    keys: [\"*\"]\n    to: anyone\n",
+        "\(grape.folder.path)/policy.yaml")
+    }
     #expect(try await run(Programs.grenache, lookup).status == 69)
     // A set that cannot be used is logged, counted, and not used.
-    try Grape.write("no key", "\(grape.folder.path)/grape/key.pem")
-    try Grape.write("rules: 5", "\(grape.folder.path)/policy.yaml")
-    await grape.reload(until: "certificates cannot be loaded", "access policy cannot be loaded")
+    try await grape.reload(
+      until: "certificates cannot be loaded", "access policy cannot be loaded"
+    ) {
+      try Grape.write("no key", "\(grape.folder.path)/grape/key.pem")
+      try Grape.write("rules: 5", "\(grape.folder.path)/policy.yaml")
+    }
     #expect(grape.command.errors.contains("grape/key.pem"))
     #expect(grape.command.errors.contains("policy.yaml:1"))
     let metrics = try await grape.metrics

@@ -12,17 +12,12 @@ private final class ProcessFleet: Sendable {
   private let client: PeerRPCClient
   private let isOver = Mutex(false)
   private let calls = Mutex(0)
-  private let grape: RunningCommand
+  private let grape: RunningGrape
   private let api: String
 
   init(workers count: Int) async throws {
-    grape = try RunningCommand(
-      Programs.grape,
-      [
-        "--dp", "0", "--aph", "0", "--bn", "", "-b", "127.0.0.1", "--json", "--tls-dir",
-        GeneratedCertificates.directory("grape"),
-      ])
-    api = member("api", of: await grape.firstLine())
+    grape = try await RunningGrape()
+    api = grape.api
     workers = Mutex([])
     let endpoint = try #require(Endpoint(api))
     let tls = try GeneratedCertificates.configuration("client")
