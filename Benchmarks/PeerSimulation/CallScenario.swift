@@ -8,7 +8,8 @@ internal import GrenacheTransport
 ///
 /// - P2: a call ends once, and by its deadline on its caller's clock.
 /// - P28: while workers die one at a time, no idempotent call fails, and others only with the connection.
-/// - P32: no worker begins work past its deadline, however wrong the clocks are.
+/// - P32: no worker begins work past its deadline, or goes on with it when it can hear of nobody any more,
+///   however wrong the clocks are.
 /// - P33: a call that is over, a hedged one's other half too, has no handler left after one way and 10 ms.
 /// - P34: retries and hedges are a tenth of a client's calls and what was saved up, at most; no worker is
 ///   sent a call twice, and none but idempotent calls are carried out twice.
@@ -34,6 +35,9 @@ package final class CallScenario {
   private let kind: Kind
   private var clients: [SimulatedClient] = []
   private let burstMax: Int
+  private let hedgePercent: Int
+  private let movePercent: Int
+  private let grapePercent: Int
   private var lastID = 0
   private var lastPort: UInt16 = 4_000
   /// Except in a storm nothing befalls this one.
@@ -71,6 +75,9 @@ package final class CallScenario {
     let drawn = Kind.allCases[timeline.random(0...2)]
     self.kind = kind ?? drawn
     burstMax = self.kind == .storm ? timeline.random(0...10) : 100
+    hedgePercent = timeline.random(0...100)
+    movePercent = timeline.random(0...100)
+    grapePercent = timeline.random(0...40)
     network.latencyMs = 1...timeline.random(1...40)
     for _ in 0..<timeline.random(self.kind == .storm ? 1...6 : 3...6) { addServer(after: .zero) }
     for number in 0..<timeline.random(1...3) { addClient(number) }
@@ -127,7 +134,7 @@ package final class CallScenario {
       id: lastID, client: client, isIdempotent: timeline.chance(50),
       deadline: clients[client].clock.now + time)
     if isHurried, timeline.chance(50) { call.attemptTimeout = timeline.milliseconds(20...500) }
-    if timeline.chance(40) { call.hedgeDelay = timeline.milliseconds(1...100) }
+    if timeline.chance(hedgePercent) { call.hedgeDelay = timeline.milliseconds(1...100) }
     if timeline.chance(10) { call.cancelledAfter = timeline.milliseconds(0...200) }
     return call
   }
@@ -225,9 +232,11 @@ package final class CallScenario {
     befallGrapes()
     timeline.run(for: .seconds(2))
     for _ in 0..<timeline.random(5...15) {
-      befall()
+      timeline.after(.milliseconds(100)) { [self] in befall() }
       for _ in 0..<timeline.random(5...30) {
-        timeline.after(timeline.milliseconds(0...4_000)) { [self] in makeCall() }
+        // Half of them when it happens.
+        let time = timeline.milliseconds(0...(timeline.chance(50) ? 300 : 4_000))
+        timeline.after(time) { [self] in makeCall() }
       }
       timeline.run(for: kind == .storm ? timeline.milliseconds(100...5_000) : .seconds(5))
     }
@@ -235,7 +244,7 @@ package final class CallScenario {
 
   private func befall() {
     let server = network.servers[timeline.random(0...network.servers.count - 1)]
-    if timeline.chance(30) { befallGrapes() }
+    if timeline.chance(grapePercent) { befallGrapes() }
     switch kind {
     case .rolling: drainAndRestart(server)
     case .deaths: killAndRestart(server)
@@ -284,7 +293,7 @@ package final class CallScenario {
 
   /// It comes back in its place, or elsewhere.
   private func restart(_ server: SimulatedServer, after time: Duration) {
-    let moves = timeline.chance(30)
+    let moves = timeline.chance(movePercent)
     let gone = MonotonicTime(nanoseconds: .max)
     troubled[server.endpoint] = moves ? gone : timeline.now + time
     timeline.after(time) { [self] in

@@ -17,8 +17,6 @@ final class SimulatedFollower {
   private(set) var watchedSince = MonotonicTime(nanoseconds: 0)
   private(set) var lookups = 0
   private(set) var losses = 0
-  /// Told of each list that it hears.
-  var heard: ([Endpoint]) -> Void = { _ in }
 
   init(_ grapes: [SimulatedGrape], _ timeline: Timeline) {
     self.timeline = timeline
@@ -30,17 +28,12 @@ final class SimulatedFollower {
     lookups += 1
     timeline.note(lookups)
     grapes.lookUp { [self] result in
-      if case .success(let found) = result { hear(found) }
+      if case .success(let found) = result { known = Set(found) }
       let worthAsking = grapes.inOrder.filter {
         schedule.isWorthAsking($0.endpoint, at: clock.now)
       }
       watch(worthAsking[...])
     }
-  }
-
-  private func hear(_ found: [Endpoint]) {
-    known = Set(found)
-    heard(found)
   }
 
   private func watch(_ candidates: ArraySlice<SimulatedGrape>) {
@@ -68,7 +61,7 @@ final class SimulatedFollower {
           watched = grape
           watchedSince = timeline.now
         }
-        hear(found)
+        known = Set(found)
       case .refused: end(.notOffered)
       case .gone: end(hasTold ? .lost : .unreachable)
       }

@@ -37,6 +37,9 @@ final class SimulatedServer {
     case violated(String)
   }
 
+  /// How long its loop may be busy with something else.
+  static let turnMsMax = 150
+
   let endpoint: Endpoint
   private let timeline: Timeline
   private let clock: NodeClock
@@ -115,10 +118,12 @@ final class SimulatedServer {
     let deadline = clock.now.adding(milliseconds: timeoutMs)
     let place = running.add(call.rid, deadline: deadline)
     let born = incarnation
-    clock.at(deadline) { [self] in
+    // Now and then its loop is busy: then calls wait for their turn, and so do its timers.
+    let turn = timeline.milliseconds(0...(timeline.chance(5) ? Self.turnMsMax : 3))
+    clock.at(deadline + turn) { [self] in
       if incarnation == born { cancelLate() }
     }
-    timeline.after(timeline.milliseconds(0...3)) { [self] in
+    timeline.after(turn) { [self] in
       guard incarnation == born, state != .down else { return }
       guard running.mayBegin(place, at: clock.now) else {
         _ = running.end(place)

@@ -107,6 +107,7 @@ final class SimulatedWorkers {
       connection = open
       worker.inFlight[call.id] = finish
       if !worker.sent.insert(call.id).inserted { sentAgain(call) }
+      expectEnd(of: call, by: limit, at: open)
       network.send(call, timeoutMs: limit.millisecondsLeft(at: clock.now), over: open) { reply in
         switch reply {
         case .result: finish(nil)
@@ -124,6 +125,18 @@ final class SimulatedWorkers {
       if connection.reaches, !connection.isClosed, connection.server.isHandling(call) {
         outlived(call)
       }
+    }
+  }
+
+  /// P32: the worker knows by itself when nobody waits any more, whether it is told or not; clocks that
+  /// disagree move that by a part of the time that was left.
+  private func expectEnd(
+    of call: SimulatedCall, by limit: MonotonicTime, at connection: SimulatedConnection
+  ) {
+    let grace = network.latencyMs.upperBound + SimulatedServer.turnMsMax + 10
+    clock.at(limit + (limit - clock.now) * 0.05 + .milliseconds(grace)) { [self] in
+      let server = connection.server
+      if server.incarnation == connection.incarnation, server.isHandling(call) { outlived(call) }
     }
   }
 

@@ -14,24 +14,24 @@ struct PeerSimulationTests {
 
   @Test("P28 P41 workers die one at a time: no idempotent call fails")
   func deaths() {
-    expectNoFaults(0..<30) { CallScenario.run(seed: $0, kind: .deaths) }
+    expectNoFaults(0..<25) { CallScenario.run(seed: $0, kind: .deaths) }
   }
 
   @Test("P39 P41 workers drain and restart one after the other: no call is lost")
   func rolling() {
-    expectNoFaults(0..<30) { CallScenario.run(seed: $0, kind: .rolling) }
+    expectNoFaults(0..<25) { CallScenario.run(seed: $0, kind: .rolling) }
   }
 
   @Test("P2 P32 P33 P34 P41 calls, hedged calls and maps through everything at once")
   func storm() {
-    expectNoFaults(0..<40) { CallScenario.run(seed: $0, kind: .storm) }
+    expectNoFaults(0..<30) { CallScenario.run(seed: $0, kind: .storm) }
   }
 
   @Test("P27 P41 who follows a key hears who comes and goes, whatever befalls its grapes")
   func following() { expectNoFaults(0..<200, FollowScenario.run) }
 
   @Test("P36 P41 messages through broken connections, restarts and slow readers")
-  func messages() { expectNoFaults(0..<200, PublishScenario.run) }
+  func messages() { expectNoFaults(0..<150, PublishScenario.run) }
 
   @Test("P37 P41 a thousand subscribers come back within 10 s, and not all at once")
   func comebacks() { expectNoFaults(0..<4, ComebackScenario.run) }
