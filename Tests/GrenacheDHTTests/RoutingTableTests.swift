@@ -179,7 +179,7 @@ struct NodeIDTests {
     let id = try #require(NodeID(bytes))
     #expect(id.isAllowed(at: DHTHost(ip: ip)))
     #expect(!id.isAllowed(at: DHTHost(ip: ip ^ 0x100)))
-    #expect(id.isAllowed(at: DHTHost(ip: ip ^ 0x8000_0000 & 0)))
+    #expect(id.isAllowed(at: DHTHost(ip: ip ^ 0x8000_0000)), "not a bit that counts")
   }
 
   @Test(
@@ -292,6 +292,22 @@ struct LookupCandidateTests {
     #expect(askedInVain(&other).count == 2)
   }
 
+  @Test("P29 whoever names an identifier where nobody is does not hide the node that bears it")
+  func wrongAddress() {
+    let (liar, honest, hidden) = (contact(1, 0), contact(2, 1), contact(50, 2))
+    var lookup = lookup([liar, honest])
+    #expect(asked(&lookup) == [honest.address, liar.address])
+    var elsewhere = hidden
+    elsewhere.address = DHTAddress(ip: 0x3333_3301, port: 1)
+    lookup.answerReceived(from: liar, token: nil, nodes: [elsewhere])
+    #expect(asked(&lookup) == [elsewhere.address])
+    lookup.answerReceived(from: honest, token: nil, nodes: [hidden, elsewhere])
+    #expect(asked(&lookup) == [hidden.address])
+    lookup.queryFailed(elsewhere.address)
+    lookup.answerReceived(from: hidden, token: [1], nodes: [])
+    #expect(lookup.tokens.map(\.contact) == [hidden] && lookup.isFinished)
+  }
+
   @Test("P29 who has answered stays, whatever others invent")
   func answeredStay() {
     let honest = (1..<21).map { contact(3, $0) }
@@ -327,6 +343,7 @@ struct LookupCandidateTests {
     arguments: [
       (0x3000_0001 as UInt32, 0x0a00_0001 as UInt32, 0), (0x3000_0001, 0x7f00_0001, 0),
       (0x3000_0001, 0xa9fe_0001, 0), (0x0a00_0002, 0x0a00_0001, 1), (0x7f00_0001, 0x7f00_0002, 1),
+      (0x0a00_0002, 0x7f00_0001, 0), (0x7f00_0001, 0x0a00_0002, 1),
       (0x3000_0001, 0x3100_0001, 1), (0x0a00_0002, 0x3100_0001, 1),
     ])
   func localAddresses(_ source: UInt32, _ named: UInt32, _ count: Int) {
