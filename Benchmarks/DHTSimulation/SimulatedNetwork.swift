@@ -22,6 +22,9 @@ package struct SimulatedNetwork {
   }
 
   package var weather = Weather()
+  /// Whether nodes that start have identifiers that fit their addresses (BEP 42); by default none knows
+  /// its address, as none does that is bound to a wildcard or behind a NAT.
+  package var nodesKnowTheirAddresses = false
   /// Whether datagrams stay on the side of their sender.
   package var isPartitioned = false
   package private(set) var nodes: [SimulatedNode] = []
@@ -79,7 +82,10 @@ package struct SimulatedNetwork {
     configuration.families = [place.address.family]
     configure(&configuration)
     let memory = keepsMemory ? place.memory : nil
-    let id = settled?.id ?? .bound(to: place.address.host, using: &generator)
+    let id =
+      settled?.id
+      ?? (nodesKnowTheirAddresses
+        ? .bound(to: place.address.host, using: &generator) : .random(using: &generator))
     var node = DHTNode(
       ids: memory?.ids ?? DHTNodeIDs(ipv4: id, ipv6: id), configuration: configuration,
       now: place.time(at: clock), cryptography: .simulated, using: &generator)

@@ -4,6 +4,10 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var bootstrap: [DHTAddress] = []
   /// The networks that the node is part of (default IPv4 alone, as existing nodes; BEP 32).
   package var families: Set<DHTFamily> = [.ipv4]
+  /// The addresses at which others see the node, at most one of each network, if they are known: its
+  /// identifiers fit them (BEP 42), whatever others say. Of a network without one (the default) the
+  /// node learns its own.
+  package var publicHosts: [DHTHost] = []
   /// Asks but answers nothing, and is not to be known by others (BEP 43; default false).
   package var isReadOnly = false
   /// Contacts of a bucket, and nodes that store an announcement (20, as existing nodes).

@@ -78,12 +78,74 @@ struct RoutingTableTests {
     table.answered(thief, roundTrip: .zero, now: .seconds(1))
     #expect(table.contains(contact(0x80, 3)) && !table.contains(thief))
     #expect(table.admission(of: contact(0x80, 3), now: .seconds(1)) == .unwanted, "known")
-    #expect(table.admission(of: thief, now: .seconds(1)) == .afterAsking(contact(0x80, 3)))
+    #expect(table.admission(of: thief, now: .seconds(14)) == .unwanted, "has just answered")
+    #expect(table.admission(of: thief, now: .seconds(15)) == .afterAsking(contact(0x80, 3)))
+    table.asked(contact(0x80, 3), now: .seconds(15))
+    #expect(
+      table.admission(of: thief, now: .seconds(15)) == .afterAsking(contact(0x80, 3)),
+      "what it asks may be forged")
+    // One datagram may be lost.
+    #expect(table.failed(contact(0x80, 3), now: .seconds(16)) == nil)
+    #expect(table.admission(of: thief, now: .seconds(16)) == .afterAsking(contact(0x80, 3)))
+    table.answered(thief, roundTrip: .zero, now: .seconds(16))
+    #expect(table.contains(contact(0x80, 3)) && !table.contains(thief))
     // Nobody is there any more: it has moved.
-    _ = table.failed(contact(0x80, 3), now: .seconds(2))
-    #expect(table.admission(of: thief, now: .seconds(3)) == .wanted)
-    table.answered(thief, roundTrip: .zero, now: .seconds(3))
+    #expect(table.failed(contact(0x80, 3), now: .seconds(17)) == thief)
+    #expect(table.admission(of: thief, now: .seconds(17)) == .wanted)
+    table.answered(thief, roundTrip: .zero, now: .seconds(17))
     #expect(table.contains(thief) && !table.contains(contact(0x80, 3)) && table.count == 20)
+  }
+
+  @Test("a node that has moved is known at its new address, though nobody asks where it was")
+  func moved() throws {
+    var network = SimulatedNetwork(seed: 8)
+    network.nodesKnowTheirAddresses = true
+    for number in 0..<5 {
+      network.start(number, bootstrap: number == 0 ? [] : [0]) { $0.checksNodeIDs = false }
+    }
+    network.run(for: .seconds(10))
+    let id = try #require(network.node(4)?.id)
+    network.stop(4)
+    network.start(5, bootstrap: [0], settledAs: (id, [])) { $0.checksNodeIDs = false }
+    network.run(for: .seconds(45))
+    let addresses = Set([1, 2, 3, 5].map { SimulatedNetwork.address($0) })
+    #expect(Set(network.node(0)?.contacts.map(\.address) ?? []) == addresses)
+  }
+
+  @Test("under another identifier a node knows the same contacts, and of each what it knew")
+  func rebased() {
+    var generator = SeededGenerator(seed: 9)
+    var table = fullTable()
+    let one = contact(0x40, 1)
+    for second in 0..<100 {
+      table.answered(one, roundTrip: .milliseconds(80), now: .seconds(second))
+    }
+    _ = table.failed(one, now: .seconds(100))
+    let rebased = table.rebased(on: .random(using: &generator), now: .seconds(200))
+    #expect(Set(rebased.contacts) == Set(table.contacts) && rebased.count == 21)
+    #expect(rebased.roundTrip(to: one.id) == table.roundTrip(to: one.id))
+    #expect(rebased.roundTrip(to: one.id)?.smoothed == .milliseconds(80))
+    #expect(rebased.silent(since: .seconds(99), max: 99).count == 20, "all but that one")
+    var failed = rebased
+    _ = failed.failed(one, now: .seconds(200))
+    #expect(!failed.contains(one), "the second time")
+  }
+
+  @Test("networks are counted by what is on public addresses")
+  func networks() {
+    var table = RoutingTable(own: own, DHTConfiguration())
+    for number in 0..<9 as Range<UInt8> {
+      table.answered(contact(0x80, number), roundTrip: .zero, now: .zero)
+    }
+    #expect(table.hasFewerNetworks(than: 1))
+    var generator = SeededGenerator(seed: 2)
+    for number in [1, 2, 3, 3] {
+      var address = SimulatedNetwork.address(number)
+      address.port = UInt16(table.count)
+      let one = DHTContact(id: .bound(to: address.host, using: &generator), address: address)
+      table.answered(one, roundTrip: .zero, now: .zero)
+    }
+    #expect(!table.hasFewerNetworks(than: 3) && table.hasFewerNetworks(than: 4))
   }
 
   @Test("a bucket that has not changed for a while is refreshed, once")
