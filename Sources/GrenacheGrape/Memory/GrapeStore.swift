@@ -23,6 +23,7 @@ actor GrapeStore {
   private let connection: SQLiteConnection
   /// What was written down last; `nil` before the first time.
   private var lastContacts: Set<DHTContact>?
+  private var lastIDs: DHTNodeIDs?
   private var sweptAt: Int64 = 0
 
   /// Opens the file in `folder`, which is made if need be.
@@ -152,11 +153,12 @@ actor GrapeStore {
   func write(_ memory: GrapeMemory) throws -> Int {
     let now = WallClock.now().seconds
     let contacts = Set(memory.contacts)
-    guard contacts != lastContacts || memory.hasNews else { return 0 }
+    let hasNewContacts = contacts != lastContacts || memory.ids != lastIDs
+    guard hasNewContacts || memory.hasNews else { return 0 }
     let before = connection.changeCount
     try connection.execute("BEGIN IMMEDIATE")
     do {
-      if contacts != lastContacts { try write(memory.contacts, memory.ids) }
+      if hasNewContacts { try write(memory.contacts, memory.ids) }
       try writePeers(of: memory, now: now)
       if memory.replacesItems { try connection.execute("DELETE FROM items") }
       try connection.run(
@@ -168,6 +170,7 @@ actor GrapeStore {
       throw error
     }
     lastContacts = contacts
+    lastIDs = memory.ids
     return connection.changeCount - before
   }
 
