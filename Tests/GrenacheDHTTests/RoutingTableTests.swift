@@ -459,6 +459,39 @@ struct VerificationTests {
     #expect(!verifying.contains(address(1_000 << 8)))
   }
 
+  @Test("a contact whose identifier is seen elsewhere is asked twice before the other one is")
+  func twice() {
+    var generator = SeededGenerator(seed: 2)
+    var configuration = DHTConfiguration()
+    configuration.checksNodeIDs = false
+    var node = DHTNode(
+      id: .random(using: &generator), configuration: configuration, now: .zero,
+      cryptography: .simulated, using: &generator)
+    let (old, new, id) = (address(1 << 8), address(2 << 8), NodeID.random(using: &generator))
+    let known = DHTContact(id: id, address: old)
+    node.settle(among: [known], roundTrip: { _ in .milliseconds(40) }, now: .zero)
+    func pinged() -> [DHTAddress] {
+      var pinged: [DHTAddress] = []
+      while let action = node.nextAction() {
+        guard case .send(let bytes, let to) = action,
+          case .query(let query) = try? KRPCMessage(decoding: bytes.span),
+          case .success(.ping) = query.content
+        else { continue }
+        pinged.append(to)
+      }
+      return pinged
+    }
+    let start = Duration.seconds(100)
+    node.datagramReceived(
+      KRPCQuery.ping.encoded(transaction: [1], from: id).span, from: new, now: start,
+      using: &generator)
+    #expect(pinged() == [old])
+    node.timerFired(now: start + .seconds(2), using: &generator)
+    #expect(pinged() == [old] && node.contacts == [known])
+    node.timerFired(now: start + .seconds(4), using: &generator)
+    #expect(pinged() == [new] && node.contacts.isEmpty)
+  }
+
   @Test("a flood of forged strangers does not keep contacts of before a restart out")
   func flood() {
     var generator = SeededGenerator(seed: 1)
