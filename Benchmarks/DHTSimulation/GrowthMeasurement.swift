@@ -3,17 +3,39 @@ internal import TestSupport
 
 /// A network of so many nodes, grown one by one, and what lookups in it cost.
 package struct GrowthMeasurement: Sendable {
+  /// What is looked up.
+  package enum Keys: Sendable {
+    /// Anywhere in the key space.
+    case hashes
+    /// Names that begin alike, as those of services do: they all lie at the same nodes.
+    case names
+
+    func key(_ round: Int) -> [UInt8] {
+      switch self {
+      case .hashes: simulatedHash([UInt8(round & 255), UInt8(round >> 8 & 255)], count: 20)
+      case .names: Array("rest:util:\(round)".utf8)
+      }
+    }
+  }
+  /// How long the result of a lookup in a settled network is waited for.
+  package static let waitMax = Duration.milliseconds(2_500)
+
   package var nodes: Int
   package var lookups: Int
   package var succeeded = 0
+  /// Of each lookup that has ended.
   package var hops: [Int] = []
+  /// Of each lookup: `get_peers` sent and their answers.
   package var messages: [Int] = []
+  /// Of each lookup; the whole wait if it has not ended.
   package var milliseconds: [Double] = []
   package var joinMessages = 0.0
   package var contacts = 0.0
 
   /// Grows a network and looks services up in it that were announced elsewhere.
-  package static func run(nodes: Int, lookups: Int, seed: UInt64) -> GrowthMeasurement {
+  package static func run(
+    nodes: Int, lookups: Int, seed: UInt64, keys: Keys = .hashes
+  ) -> GrowthMeasurement {
     var generator = SeededGenerator(seed: seed &+ 7)
     var network = grow(nodes, seed: seed)
     var result = GrowthMeasurement(nodes: nodes, lookups: lookups)
@@ -21,7 +43,7 @@ package struct GrowthMeasurement: Sendable {
     let contacts = (0..<nodes).reduce(0) { $0 + (network.node($1)?.contactCount ?? 0) }
     result.contacts = Double(contacts) / Double(nodes)
     for round in 0..<lookups {
-      let key = simulatedHash([UInt8(round & 255), UInt8(round >> 8)], count: 20)
+      let key = keys.key(round)
       let announcer = Int.random(in: 0..<nodes, using: &generator)
       let seeker = Int.random(in: 0..<nodes, using: &generator)
       _ = network.outcome(of: key, port: 9, at: announcer)
@@ -38,7 +60,8 @@ package struct GrowthMeasurement: Sendable {
   ///   - deadPercent: of 100 nodes, so many have just died; who looks up has asked others before.
   ///   - spread: how much further away some nodes are.
   package static func runSettled(
-    nodes: Int, lookups: Int, seed: UInt64, deadPercent: Int = 0, spread: Duration = .zero
+    nodes: Int, lookups: Int, seed: UInt64, keys: Keys = .hashes, deadPercent: Int = 0,
+    spread: Duration = .zero
   ) -> GrowthMeasurement {
     var generator = SeededGenerator(seed: seed &+ 7)
     let lookups = min(lookups, nodes)
@@ -51,8 +74,7 @@ package struct GrowthMeasurement: Sendable {
     let distance = lookups < nodes ? lookups : nodes / 2
     let pairs = (0..<lookups).map { round in
       (
-        key: simulatedHash([UInt8(round & 255), UInt8(round >> 8)], count: 20),
-        announcer: order[round], seeker: order[(round + distance) % nodes]
+        key: keys.key(round), announcer: order[round], seeker: order[(round + distance) % nodes]
       )
     }
     for pair in pairs { _ = network.announce(pair.key, port: 9, at: pair.announcer) }
@@ -66,16 +88,15 @@ package struct GrowthMeasurement: Sendable {
         network.stop(number)
       }
     }
-    let sent = pairs.map { network.node($0.seeker)?.statistics.queriesSent ?? 0 }
+    for pair in pairs { network.countLookupMessages(at: pair.seeker) }
     let start = network.now
     let requests = pairs.map { network.lookUp($0.key, at: $0.seeker) }
-    network.run(for: .milliseconds(2_500))
-    for (index, pair) in pairs.enumerated() {
-      guard let request = requests[index], let end = network.timeOfResult(request) else { continue }
-      let queries = (network.node(pair.seeker)?.statistics.queriesSent ?? 0) - sent[index]
+    network.run(for: waitMax)
+    for (request, pair) in zip(requests, pairs) {
+      let end = request.flatMap { network.timeOfResult($0) }
       result.note(
-        network.lookupResult(request), took: end - start, queries: queries,
-        expecting: pair.announcer)
+        request.flatMap { network.lookupResult($0) }, took: (end ?? network.now) - start,
+        messages: network.takeLookupMessages(at: pair.seeker), expecting: pair.announcer)
     }
     return result
   }
@@ -98,22 +119,25 @@ package struct GrowthMeasurement: Sendable {
   private mutating func note(
     _ network: inout SimulatedNetwork, _ key: [UInt8], announcer: Int, seeker: Int
   ) {
-    let sent = network.node(seeker)?.statistics.queriesSent ?? 0
+    network.countLookupMessages(at: seeker)
     let start = network.now
     let found = network.result(of: key, at: seeker)
-    let queries = (network.node(seeker)?.statistics.queriesSent ?? 0) - sent
-    note(found, took: network.now - start, queries: queries, expecting: announcer)
+    let took = network.now - start
+    // What is still on its way counts as well.
+    network.run(for: .milliseconds(100))
+    note(
+      found, took: took, messages: network.takeLookupMessages(at: seeker), expecting: announcer)
   }
 
   private mutating func note(
-    _ found: DHTLookupResult?, took: Duration, queries: Int, expecting announcer: Int
+    _ found: DHTLookupResult?, took: Duration, messages count: Int, expecting announcer: Int
   ) {
-    let (seconds, attoseconds) = took.components
-    milliseconds.append(Double(seconds) * 1e3 + Double(attoseconds) / 1e15)
-    messages.append(queries * 2)
-    hops.append(found?.hops ?? 0)
+    milliseconds.append(Double(took.wholeNanoseconds) / 1e6)
+    messages.append(count)
+    guard let found else { return }
+    hops.append(found.hops)
     let peer = DHTAddress(host: SimulatedNetwork.address(announcer).host, port: 9)
-    if found?.peers.contains(peer) == true { succeeded += 1 }
+    if found.peers.contains(peer) { succeeded += 1 }
   }
 
   package var successPercent: Double { Double(succeeded) / Double(max(1, lookups)) * 100 }

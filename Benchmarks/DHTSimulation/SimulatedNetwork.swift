@@ -22,6 +22,9 @@ package struct SimulatedNetwork {
   }
 
   package var weather = Weather()
+  /// Whether nodes that start have identifiers that fit their addresses (BEP 42); by default none knows
+  /// its address, as none does that is bound to a wildcard or behind a NAT.
+  package var nodesKnowTheirAddresses = false
   /// Whether datagrams stay on the side of their sender.
   package var isPartitioned = false
   package private(set) var nodes: [SimulatedNode] = []
@@ -79,7 +82,10 @@ package struct SimulatedNetwork {
     configuration.families = [place.address.family]
     configure(&configuration)
     let memory = keepsMemory ? place.memory : nil
-    let id = settled?.id ?? .bound(to: place.address.host, using: &generator)
+    let id =
+      settled?.id
+      ?? (nodesKnowTheirAddresses
+        ? .bound(to: place.address.host, using: &generator) : .random(using: &generator))
     var node = DHTNode(
       ids: memory?.ids ?? DHTNodeIDs(ipv4: id, ipv6: id), configuration: configuration,
       now: place.time(at: clock), cryptography: .simulated, using: &generator)
@@ -143,6 +149,16 @@ package struct SimulatedNetwork {
 
   package func node(_ number: Int) -> DHTNode? {
     number < nodes.count ? nodes[number].node : nil
+  }
+
+  /// Counts from now on what a node sends and receives for its lookups of peers.
+  package func countLookupMessages(at number: Int) {
+    nodes[number].lookupMessages = 0
+  }
+
+  /// Ends that, and gives their number.
+  package func takeLookupMessages(at number: Int) -> Int {
+    nodes[number].lookupMessages.take() ?? 0
   }
 
   // MARK: Requests
@@ -231,8 +247,7 @@ package struct SimulatedNetwork {
 
   /// Runs until `isDone`, or for so long.
   package mutating func run(for time: Duration, until isDone: (SimulatedNetwork) -> Bool) {
-    let (seconds, attoseconds) = time.components
-    let end = clock + seconds * 1_000_000_000 + attoseconds / 1_000_000_000
+    let end = clock + time.wholeNanoseconds
     while !isDone(self) {
       guard let next = queue.nextTime, next <= end else {
         clock = end
@@ -273,6 +288,7 @@ package struct SimulatedNetwork {
     let place = nodes[index]
     if let sender = indexByAddress[from], isPartitioned, nodes[sender].side != place.side { return }
     if place.isBehindNAT, !place.hasSentTo.contains(from) { return }
+    if place.lookupMessages != nil, bytes.isAnswerWithToken { place.lookupMessages? += 1 }
     place.datagramsReceived += 1
     place.bytesReceived += bytes.count
     if let impostor = place.impostor {
@@ -306,6 +322,7 @@ package struct SimulatedNetwork {
     switch action {
     case .send(let bytes, let to):
       if place.isBehindNAT { place.hasSentTo.insert(to) }
+      if place.lookupMessages != nil, bytes.isPeerQuery { place.lookupMessages? += 1 }
       send(bytes, from: place.address, to: to)
     case .peersFound(let id, _):
       let key = RequestKey(place, id)
@@ -328,8 +345,8 @@ package struct SimulatedNetwork {
     digest = (digest ^ UInt64(bytes.count) ^ to.host.low ^ UInt64(clock)) &* 0x100_0000_01b3
     let copies = chance(weather.duplicatePercent) ? 2 : 1
     for _ in 0..<copies where !chance(weather.lossPercent) {
-      let jitter = weather.jitter.components.attoseconds / 1_000_000_000
-      let delay = weather.latency.components.attoseconds / 1_000_000_000
+      let jitter = weather.jitter.wholeNanoseconds
+      let delay = weather.latency.wholeNanoseconds
       let distance = distance(of: from) + distance(of: to)
       let extra = jitter > 0 ? Int64.random(in: 0...jitter, using: &generator) : 0
       queue.schedule(.datagram(bytes, from: from, to: to), at: clock + delay + extra + distance)
@@ -343,7 +360,7 @@ package struct SimulatedNetwork {
 
   private func distance(of address: DHTAddress) -> Int64 {
     guard weather.spread > .zero else { return 0 }
-    let most = UInt64(weather.spread.components.attoseconds / 1_000_000_000)
+    let most = UInt64(weather.spread.wholeNanoseconds)
     return Int64((address.host.low &* 0x9e37_79b9_7f4a_7c15) >> 20 % (most + 1))
   }
 

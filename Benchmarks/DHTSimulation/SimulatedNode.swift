@@ -23,6 +23,8 @@ package final class SimulatedNode {
   /// What it has received.
   package var datagramsReceived = 0
   package var bytesReceived = 0
+  /// `get_peers` sent and their answers received, if they are counted.
+  package var lookupMessages: Int?
   /// What answers in its place, for nodes that do not keep to the rules.
   package var impostor: (any Impostor)?
 
@@ -53,6 +55,23 @@ package final class SimulatedNode {
     // Rounded up: woken a fraction early, it would be woken again at the very same time.
     let own = min(seconds, 1 << 32) * 1_000_000_000 + (attoseconds + 999_999_999) / 1_000_000_000
     return clockRate == 1 ? own : Int64((Double(own) / clockRate).rounded(.up)) + 1
+  }
+}
+
+extension [UInt8] {
+  fileprivate static let peerQuery = Array("1:q9:get_peers".utf8)
+  fileprivate static let token = Array("5:token".utf8)
+  fileprivate static let response = Array("1:y1:re".utf8)
+
+  var isPeerQuery: Bool { contains(Self.peerQuery) }
+  /// The answer to a lookup's query: no other has a token.
+  var isAnswerWithToken: Bool { suffix(7).elementsEqual(Self.response) && contains(Self.token) }
+}
+
+extension Duration {
+  var wholeNanoseconds: Int64 {
+    let (seconds, attoseconds) = components
+    return seconds * 1_000_000_000 + attoseconds / 1_000_000_000
   }
 }
 

@@ -28,6 +28,8 @@ struct Growth: ParsableCommand {
   var dead = 0
   @Option(help: "Some nodes of settled networks are up to so many milliseconds further away.")
   var spread = 0
+  @Flag(help: "Services with names that begin alike, in place of keys drawn by chance.")
+  var names = false
   @Option(help: "Lookups in each.")
   var lookups = 500
   @Option var seed: UInt64 = 1
@@ -44,9 +46,10 @@ struct Growth: ParsableCommand {
       let result =
         settled
         ? GrowthMeasurement.runSettled(
-          nodes: size, lookups: lookups, seed: seed, deadPercent: dead,
-          spread: .milliseconds(spread))
-        : GrowthMeasurement.run(nodes: size, lookups: lookups, seed: seed)
+          nodes: size, lookups: lookups, seed: seed, keys: names ? .names : .hashes,
+          deadPercent: dead, spread: .milliseconds(spread))
+        : GrowthMeasurement.run(
+          nodes: size, lookups: lookups, seed: seed, keys: names ? .names : .hashes)
       let took = Double((ContinuousClock.now - start).components.seconds)
       show(
         String(

@@ -36,6 +36,10 @@ struct GrapeCommand: AsyncParsableCommand {
   @Option(name: .customLong("dht-bind-ipv6"), help: "IPv6 address of the DHT; none by default.")
   var dhtBindIPv6: String?
   @Option(
+    name: .customLong("dht-public-address"),
+    help: "IP address at which other nodes see the DHT, one of IPv4, one of IPv6; else learned.")
+  var dhtPublicAddress: [String] = []
+  @Option(
     name: .customLong("listen"), help: "Another host:port for the API; may be given several times.")
   var listen: [String] = []
   @Option(
@@ -133,6 +137,7 @@ struct GrapeCommand: AsyncParsableCommand {
       configuration.announcementsPerCallerMax, dhtMaxTables / 2)
     configuration.valuesPerCallerMax = max(configuration.valuesPerCallerMax, dhtMaxValues / 2)
     configuration.dhtHostIPv6 = dhtBindIPv6
+    configuration.dhtPublicAddresses = dhtPublicAddress
     configuration.stateFolder = stateDir
     configuration.sharesPrivateNetwork = privateNetwork
     configuration.acceptsAnyNodeIdentifier = acceptAnyNodeId

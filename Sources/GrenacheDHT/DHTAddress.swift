@@ -140,6 +140,18 @@ package struct DHTHost: Hashable, Comparable, Sendable, CustomStringConvertible 
     return high >> 56 != 0xff && (high, low) != (0, 0)
   }
 
+  /// Whether others see a host at this very address wherever they are: it is neither local, nor what
+  /// providers translate (100.64.0.0/10, RFC 6598).
+  package var isPublic: Bool {
+    isUnicast && !isLocal && !(family == .ipv4 && ip >> 22 == 0x191)
+  }
+
+  /// Whether somebody here may name somebody there: what is on a private network is of use to those
+  /// who are on one, and what is on a machine's loopback to that machine alone.
+  func mayName(_ other: DHTHost) -> Bool {
+    other.isLoopback ? isLoopback : isLocal || !other.isLocal
+  }
+
   func append(to bytes: inout [UInt8]) {
     if family == .ipv4 {
       bytes.append(bigEndian: UInt64(ip), count: 4)

@@ -4,6 +4,10 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var bootstrap: [DHTAddress] = []
   /// The networks that the node is part of (default IPv4 alone, as existing nodes; BEP 32).
   package var families: Set<DHTFamily> = [.ipv4]
+  /// The addresses at which others see the node, at most one of each network, if they are known: its
+  /// identifiers fit them (BEP 42), whatever others say. Of a network without one (the default) the
+  /// node learns its own.
+  package var publicHosts: [DHTHost] = []
   /// Asks but answers nothing, and is not to be known by others (BEP 43; default false).
   package var isReadOnly = false
   /// Contacts of a bucket, and nodes that store an announcement (20, as existing nodes).
@@ -105,15 +109,25 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var queriesPerSecondOfContactMax = 2_000
   /// The same of all unproven addresses of a /24 or /48 (default 400).
   package var queriesPerSecondOfPrefixMax = 400
-  /// Addresses that are counted in one second (default 10,000); later ones share what one is allowed.
+  /// Strangers' addresses that are counted in one second (default 10,000); later ones share what one is
+  /// allowed. Contacts are counted apart.
   package var countedAddressesMax = 10_000
   /// An answer has at most so many bytes for one of the query (default 4: to a query of 100 bytes, as
   /// nodes send them, ten nodes fit; to one that is made as small as can be, none or one) …
   package var amplificationMax = 4
-  /// … but for so many bytes a second and address that has proven nothing (default 4,096) …
+  /// … but for so many bytes a second and address (default 4,096) …
   package var unprovenExtraBytesPerSecond = 4_096
-  /// … or is that of a contact (default 256 KiB: a busy one's 400 lookups a second).
+  /// … of all strangers of a /24 or /48 together (default 16 KiB) …
+  package var unprovenExtraBytesPerSecondOfPrefix = 16_384
+  /// … of all strangers (default 512 KiB) …
+  package var unprovenExtraBytesPerSecondOfAll = 524_288
+  /// … and of a contact that has lately shown by a token that what comes from its address is its own
+  /// (default 256 KiB: a busy one's 400 lookups a second) …
   package var contactExtraBytesPerSecond = 262_144
+  /// … of all contacts (default 4 MiB).
+  package var contactExtraBytesPerSecondOfAll = 4_194_304
+  /// How long a token shows that (default 5 min, a token's shortest life).
+  package var tokenProofAge = Duration.seconds(300)
 
   package init() {}
 

@@ -59,11 +59,13 @@ extension DHTNode {
     let roundTrip = now - query.sentAt
     noteRoundTrip(roundTrip)
     tables[family].answered(contact, roundTrip: roundTrip, now: now)
-    // Those whom strangers have made us ask have no vote: that would be for the asking.
-    if let seen = response.observedAddress?.host, seen.family == family,
-      query.purpose != .verification
-    {
-      noteExternalAddress(seen, by: source.host, now: now, using: &generator)
+    if let seen = response.observedAddress?.host, seen.family == family {
+      // Those whom strangers have made us ask have no vote: that would be for the asking.
+      if query.purpose == .verification {
+        doubtIdentifier(seen, by: source.host, now: now)
+      } else {
+        noteExternalAddress(seen, by: source, now: now, using: &generator)
+      }
     }
     switch query.purpose {
     case .ping: break
@@ -87,19 +89,32 @@ extension DHTNode {
   /// When enough others agree on an address that the identifier does not fit, it is changed: those who
   /// check would not know us (BEP 42).
   private mutating func noteExternalAddress(
-    _ seen: DHTHost, by voter: DHTHost, now: Duration,
+    _ seen: DHTHost, by voter: DHTAddress, now: Duration,
     using generator: inout some RandomNumberGenerator
   ) {
     let family = seen.family
-    guard let host = external[family, default: ExternalAddress()].note(seen, by: voter, now: now),
+    let isOfBootstrap = configuration.bootstrap.contains(voter)
+    let isNews = external[family, default: ExternalAddress()].note(
+      seen, by: voter.host, isOfBootstrap: isOfBootstrap, now: now)
+    guard isNews else { return }
+    let isAmongFew = tables[family].hasFewerNetworks(than: ExternalAddress.votesMin)
+    guard let host = external[family]?.decide(isAmongFew: isAmongFew, now: now),
       !ids[family].isAllowed(at: host)
     else { return }
     ids[family] = .bound(to: host, using: &generator)
-    let known = tables[family].contacts
-    var table = RoutingTable(own: ids[family], configuration)
-    for contact in known { table.answered(contact, roundTrip: .zero, now: now) }
-    tables[family] = table
+    tables[family] = tables[family].rebased(on: ids[family], now: now)
     perform(.identifierChanged(family))
+    maintenance.beginAnew(now: now)
+    searchNeighbourhood(now: now)
+  }
+
+  /// Somebody who has come unbidden sees us where our identifier does not fit. That is no vote, but a
+  /// reason to ask those who have one: the first node of a network has nobody else to learn it from.
+  private mutating func doubtIdentifier(_ seen: DHTHost, by source: DHTHost, now: Duration) {
+    guard !seen.isLocal, !source.isLocal, seen.isUnicast,
+      external[seen.family]?.isSettled != true, !ids[seen.family].isAllowed(at: seen),
+      maintenance.takesDoubt(now: now)
+    else { return }
     searchNeighbourhood(now: now)
   }
 
@@ -143,7 +158,7 @@ extension DHTNode {
     }
     switch query.purpose {
     case .ping: break
-    case .verification: verifying.end(query.address)
+    case .verification: verificationFailed(query, failure, now: now)
     case .lookup(let number): lookupQueryFailed(number, query.address, now: now)
     case .delivery(let number):
       if case .error(let error) = failure {
@@ -152,6 +167,19 @@ extension DHTNode {
         deliveryFailed(number, query.address, nil, now: now)
       }
     }
+  }
+
+  /// One lost datagram makes nobody bad: a contact is asked once more before somebody else takes its
+  /// place.
+  private mutating func verificationFailed(
+    _ query: Transactions.Query, _ failure: Failure, now: Duration
+  ) {
+    if failure == .timeout, isContact(query.id, query.address),
+      send(.ping, to: query.address, id: query.id, .verification, now: now)
+    {
+      return
+    }
+    verifying.end(query.address)
   }
 
   /// A query takes longer than expected: a lookup asks somebody else beside it.

@@ -58,9 +58,8 @@ struct LookupState: Sendable {
   mutating func add(
     _ peers: [DHTAddress], by source: DHTAddress, _ configuration: DHTConfiguration
   ) -> [DHTAddress] {
-    // What is on a node's own machine is of use to that machine alone.
     let usable = peers.lazy.filter {
-      $0.port > 0 && $0.host.isUnicast && (source.host.isLoopback || !$0.host.isLoopback)
+      $0.port > 0 && $0.host.isUnicast && source.host.mayName($0.host)
     }.prefix(configuration.peersPerAnswerMax)
     guard !usable.isEmpty else { return [] }
     sources.insert(source)

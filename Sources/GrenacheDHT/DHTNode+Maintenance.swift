@@ -23,6 +23,8 @@ struct Maintenance: Sendable {
   var nextFill: Duration
   var nextNeighbourhood: Duration
   var neighbourhoodPause = neighbourhoodPauseMin
+  /// When somebody's doubts about the own identifier are heeded next.
+  private var nextDoubt = Duration.zero
 
   init(now: Duration) {
     next = now + Self.interval
@@ -33,6 +35,23 @@ struct Maintenance: Sendable {
 
   var nextDeadline: Duration {
     min(next, nextFill, nextNeighbourhood, nextBootstrap ?? next)
+  }
+
+  /// The node is somebody else now: its neighbours are to be found as at first.
+  mutating func beginAnew(now: Duration) {
+    neighbourhoodPause = Self.neighbourhoodPauseMin
+    nextNeighbourhood = now + neighbourhoodPause
+  }
+
+  /// Whether the neighbourhood is to be searched now because the own identifier is in doubt; anybody can
+  /// raise doubts, so the next search waits a while.
+  mutating func takesDoubt(now: Duration) -> Bool {
+    guard now >= nextDoubt else {
+      nextNeighbourhood = min(nextNeighbourhood, nextDoubt)
+      return false
+    }
+    nextDoubt = now + Self.neighbourhoodPauseMin
+    return true
   }
 }
 

@@ -4,6 +4,7 @@ extension DHTNode {
   struct QueryContext {
     let transaction: [UInt8]?
     let source: DHTAddress
+    let isContact: Bool
     let bytes: Int
     let wanted: Set<DHTFamily>
     /// The bytes that an answer may have; `nil` for loopback.
@@ -27,7 +28,7 @@ extension DHTNode {
       return drop("rateLimited")
     }
     let context = QueryContext(
-      transaction: query.transaction, source: source, bytes: bytes,
+      transaction: query.transaction, source: source, isContact: isKnown, bytes: bytes,
       wanted: query.wanted ?? [source.family],
       allowance: source.host.isLoopback
         ? nil
@@ -51,7 +52,9 @@ extension DHTNode {
   private mutating func respond(_ response: KRPCResponse, _ context: QueryContext) {
     let message = response.encoded(transaction: context.transaction)
     if context.allowance != nil {
-      limiter.spend(context.source.host, answerBytes: message.count, queryBytes: context.bytes)
+      limiter.spend(
+        context.source.host, isContact: context.isContact, answerBytes: message.count,
+        queryBytes: context.bytes)
     }
     perform(.send(message, to: context.source))
   }
@@ -72,21 +75,28 @@ extension DHTNode {
       response.token = tokens.token(for: source.host)
       addPeers(of: key, to: &response, context, now: now, using: &generator)
     case .announcePeer(let key, let port, let impliedPort, let token):
-      guard tokens.isValid(token, from: source.host) else { throw .badAnnounceToken }
+      guard isValid(token, from: source.host, now: now) else { throw .badAnnounceToken }
       // The address is that of the datagram: nobody announces somebody else (BEP 5).
       try keep(
         DHTAddress(host: source.host, port: impliedPort ? source.port : port), of: key, now: now)
     case .withdrawPeer(let key, let port, let token):
-      guard tokens.isValid(token, from: source.host) else { throw .badWithdrawToken }
+      guard isValid(token, from: source.host, now: now) else { throw .badWithdrawToken }
       _ = forget(DHTAddress(host: source.host, port: port), for: key)
     case .get(let target, let newerThan):
       response.token = tokens.token(for: source.host)
       addItem(target, newerThan, to: &response, context, now: now)
     case .put(let item, let compareAndSwap, let token):
-      guard tokens.isValid(token, from: source.host) else { throw .badPutToken }
+      guard isValid(token, from: source.host, now: now) else { throw .badPutToken }
       try keep(item, compareAndSwap, from: source.host, now: now)
     }
     return response
+  }
+
+  /// Whoever has a token is where it says.
+  private mutating func isValid(_ token: [UInt8], from host: DHTHost, now: Duration) -> Bool {
+    guard tokens.isValid(token, from: host) else { return false }
+    limiter.tokenReceived(from: host, now: now)
+    return true
   }
 
   // MARK: Reading

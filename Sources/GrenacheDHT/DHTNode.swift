@@ -55,6 +55,18 @@ package struct DHTNode: Sendable {
     transactions = Transactions(sha1: cryptography.sha1, using: &generator)
     verifying = Verifications(configuration)
     maintenance = Maintenance(now: now)
+    for host in configuration.publicHosts { bind(to: host, using: &generator) }
+  }
+
+  /// An identifier that does not fit an address that is known is of no use: before anybody knows it,
+  /// it can be changed (BEP 42).
+  private mutating func bind(
+    to host: DHTHost, using generator: inout some RandomNumberGenerator
+  ) {
+    external[host.family] = ExternalAddress(configured: host)
+    guard !ids[host.family].isAllowed(at: host) else { return }
+    ids[host.family] = .bound(to: host, using: &generator)
+    tables = RoutingTables(ids, configuration)
   }
 
   /// The same with one identifier for both networks.

@@ -104,7 +104,8 @@ struct Lookup: Sendable {
   }
 
   /// Of what one answer names, as many of the nearest count as a bucket holds, of each network only so
-  /// many; and what is said to be on a private network only if the answer comes from one.
+  /// many; and what is said to be on a private network, or on loopback, only if the answer comes from
+  /// there.
   private mutating func add(_ nodes: [DHTContact], namedBy source: DHTContact, hop: UInt16) {
     var nearest = nodes
     if nodes.count > width {
@@ -112,7 +113,7 @@ struct Lookup: Sendable {
     }
     var prefixes = PrefixCount(configuration)
     var count = 0
-    for node in nearest where source.address.host.isLocal || !node.address.host.isLocal {
+    for node in nearest where source.address.host.mayName(node.address.host) {
       guard count < width else { return }
       guard prefixes.admits(node.address.host) else { continue }
       add(node, hop: hop)
@@ -194,7 +195,12 @@ struct Lookup: Sendable {
     guard contact.id != own else { return }
     let distance = target.distance(to: contact.id)
     let position = position(of: distance)
-    if position < candidates.count, candidates[position].contact.id == contact.id { return }
+    // An identifier alone is no one: whoever names it first might name it where nobody is.
+    var same = position
+    while same < candidates.count, candidates[same].contact.id == contact.id {
+      if candidates[same].contact.address == contact.address { return }
+      same += 1
+    }
     // Most are known by now: the costly question comes last.
     guard configuration.accepts(contact) else { return }
     guard makeRoom(for: contact.address.host, at: position) else { return }

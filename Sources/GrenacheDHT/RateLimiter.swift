@@ -1,5 +1,8 @@
 /// Counts what strangers ask for, second by second: who sends too much is not answered, and nobody
 /// can have a third party flooded with answers (P30).
+///
+/// Contacts are counted apart, of whom there are only so many: however many addresses a flood is forged
+/// from, they are answered.
 struct RateLimiter: Sendable {
   private struct Count: Sendable {
     var queries = 0
@@ -8,11 +11,17 @@ struct RateLimiter: Sendable {
   }
 
   private let configuration: DHTConfiguration
+  private var contacts: [DHTHost: Count] = [:]
+  private var contactExtraBytes = 0
   private var hosts: [DHTHost: Count] = [:]
-  private var prefixes: [UInt64: Int] = [:]
-  /// What all addresses share that came when there was no room to count another.
+  private var prefixes: [UInt64: Count] = [:]
+  private var strangerExtraBytes = 0
+  /// What all strangers share that came when there was no room to count another.
   private var others = Count()
   private var windowEnd = Duration.zero
+  /// Until when who has echoed a token is taken to be where it says: an address can be forged, and what
+  /// was sent there only be guessed.
+  private var proven: [DHTHost: Duration] = [:]
 
   init(_ configuration: DHTConfiguration) {
     self.configuration = configuration
@@ -22,44 +31,80 @@ struct RateLimiter: Sendable {
   mutating func admits(_ host: DHTHost, isContact: Bool, now: Duration) -> Bool {
     guard !host.isLoopback else { return true }
     startWindow(now)
+    if isContact {
+      contacts[host, default: Count()].queries += 1
+      return contacts[host, default: Count()].queries <= configuration.queriesPerSecondOfContactMax
+    }
     let queries = change(host) { count in
       count.queries += 1
       return count.queries
     }
-    if isContact { return queries <= configuration.queriesPerSecondOfContactMax }
     guard queries <= configuration.queriesPerSecondMax else { return false }
-    guard prefixes.count < configuration.countedAddressesMax || prefixes[host.prefix] != nil
-    else { return true }
-    prefixes[host.prefix, default: 0] += 1
-    return (prefixes[host.prefix] ?? 0) <= configuration.queriesPerSecondOfPrefixMax
+    guard countsPrefix(of: host) else { return true }
+    prefixes[host.prefix, default: Count()].queries += 1
+    return prefixes[host.prefix, default: Count()].queries
+      <= configuration.queriesPerSecondOfPrefixMax
   }
 
-  /// How many bytes an answer may have. Contacts have more to spend: they are where they say, but
-  /// whoever knows one can ask in its name.
+  /// A valid token has come from there.
+  mutating func tokenReceived(from host: DHTHost, now: Duration) {
+    guard !host.isLoopback else { return }
+    if proven.count >= configuration.countedAddressesMax, proven[host] == nil {
+      proven = proven.filter { $0.value > now }
+      guard proven.count < configuration.countedAddressesMax else { return }
+    }
+    proven[host] = now + configuration.tokenProofAge
+  }
+
+  /// How many bytes an answer may have.
+  ///
+  /// Contacts that have lately echoed a token have more to spend: whoever knows where one is could ask
+  /// in its name, but not without having seen what was sent there.
   mutating func allowance(
     _ host: DHTHost, isContact: Bool, queryBytes: Int, now: Duration
   ) -> Int {
     startWindow(now)
-    let used = change(host) { $0.extraBytes }
-    let extra =
-      isContact
-      ? configuration.contactExtraBytesPerSecond : configuration.unprovenExtraBytesPerSecond
-    return queryBytes * configuration.amplificationMax + max(0, extra - used)
+    var extra = configuration.unprovenExtraBytesPerSecond
+    if isContact {
+      if let end = proven[host], end > now { extra = configuration.contactExtraBytesPerSecond }
+      extra -= contacts[host]?.extraBytes ?? 0
+      extra = min(extra, configuration.contactExtraBytesPerSecondOfAll - contactExtraBytes)
+    } else {
+      extra -= change(host) { $0.extraBytes }
+      let ofPrefix = prefixes[host.prefix]?.extraBytes ?? 0
+      extra = min(
+        extra, configuration.unprovenExtraBytesPerSecondOfPrefix - ofPrefix,
+        configuration.unprovenExtraBytesPerSecondOfAll - strangerExtraBytes)
+    }
+    return queryBytes * configuration.amplificationMax + max(0, extra)
   }
 
   /// An answer has been sent.
-  mutating func spend(_ host: DHTHost, answerBytes: Int, queryBytes: Int) {
+  mutating func spend(_ host: DHTHost, isContact: Bool, answerBytes: Int, queryBytes: Int) {
     let extra = max(0, answerBytes - queryBytes * configuration.amplificationMax)
     guard extra > 0 else { return }
+    if isContact {
+      contactExtraBytes += extra
+      contacts[host, default: Count()].extraBytes += extra
+      return
+    }
+    strangerExtraBytes += extra
     change(host) { $0.extraBytes += extra }
+    if countsPrefix(of: host) { prefixes[host.prefix, default: Count()].extraBytes += extra }
   }
 
   private mutating func startWindow(_ now: Duration) {
     guard now >= windowEnd else { return }
     windowEnd = now + .seconds(1)
+    if !contacts.isEmpty { contacts.removeAll(keepingCapacity: true) }
     if !hosts.isEmpty { hosts.removeAll(keepingCapacity: hosts.count > 64) }
     if !prefixes.isEmpty { prefixes.removeAll(keepingCapacity: prefixes.count > 64) }
     others = Count()
+    (contactExtraBytes, strangerExtraBytes) = (0, 0)
+  }
+
+  private func countsPrefix(of host: DHTHost) -> Bool {
+    prefixes.count < configuration.countedAddressesMax || prefixes[host.prefix] != nil
   }
 
   private mutating func change<Result>(

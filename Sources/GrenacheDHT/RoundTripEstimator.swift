@@ -53,6 +53,9 @@ struct RoundTripEstimator: Sendable {
 }
 
 extension Duration {
+  /// Whole seconds, in few bytes.
+  var clampedSeconds: UInt32 { UInt32(clamping: components.seconds) }
+
   /// Whole microseconds; a span of more than a day counts as a day.
   var wholeMicroseconds: Int64 {
     let (seconds, attoseconds) = components

@@ -15,12 +15,15 @@ struct RoutingTable: Sendable {
     var variation: UInt32
     /// Queries in a row without an answer.
     var failures: UInt8 = 0
+    /// The second in which it last answered: unlike what it asks, that cannot be forged.
+    var answeredAt: UInt32
 
     init(_ contact: DHTContact, lastSeen: Duration, sample: UInt32) {
       self.contact = contact
       self.lastSeen = lastSeen
       roundTrip = sample
       variation = sample / 2
+      answeredAt = lastSeen.clampedSeconds
     }
 
     mutating func note(_ sample: UInt32) {
@@ -49,6 +52,9 @@ struct RoutingTable: Sendable {
 
   /// So many queries in a row without an answer make a contact bad.
   static let failuresMax: UInt8 = 2
+  /// A contact that has answered so many seconds ago is not asked whether it lives because somebody
+  /// elsewhere bears its identifier.
+  static let checkPauseSeconds: UInt32 = 15
 
   private let own: NodeID
   private let configuration: DHTConfiguration
@@ -97,7 +103,7 @@ struct RoutingTable: Sendable {
   mutating func admission(of contact: DHTContact, now: Duration) -> Admission {
     guard contact.id != own, configuration.accepts(contact) else { return .unwanted }
     if let (index, entry) = place(of: contact.id) {
-      return admission(of: contact, inPlaceOf: buckets[index].entries[entry])
+      return admission(of: contact, inPlaceOf: buckets[index].entries[entry], in: index, now: now)
     }
     let index = bucketIndex(contact.id)
     guard index < buckets.count else { return .wanted }
@@ -116,10 +122,17 @@ struct RoutingTable: Sendable {
   }
 
   /// Somebody bears an identifier that is known from elsewhere: a node that was started anew, or a thief.
-  /// Whoever is where it was known has the first word.
-  private func admission(of contact: DHTContact, inPlaceOf known: Entry) -> Admission {
+  /// Whoever is where it was known has the first word, and as long as it is not bad, the last.
+  private mutating func admission(
+    of contact: DHTContact, inPlaceOf known: Entry, in index: Int, now: Duration
+  ) -> Admission {
     if known.contact.address == contact.address { return .unwanted }
-    return known.failures > 0 ? .wanted : .afterAsking(known.contact)
+    let silence = now.clampedSeconds.subtractingReportingOverflow(known.answeredAt)
+    if known.failures == 0, !silence.overflow, silence.partialValue < Self.checkPauseSeconds {
+      return .unwanted
+    }
+    remember(contact, in: index)
+    return .afterAsking(known.contact)
   }
 
   private func hasRoom(for host: DHTHost, in bucket: Int) -> Bool {
@@ -154,26 +167,39 @@ struct RoutingTable: Sendable {
     let sample = UInt32(clamping: roundTrip.wholeMicroseconds)
     if let (index, known) = place(of: contact.id) {
       var entry = buckets[index].entries[known]
-      // The same identifier elsewhere: the one we know stays, unless it has gone silent.
-      if entry.contact.address != contact.address {
-        guard entry.failures > 0 else { return }
-        entry = Entry(contact, lastSeen: now, sample: sample)
-      }
+      // The same identifier elsewhere: the one we know stays until it is bad.
+      guard entry.contact.address == contact.address else { return remember(contact, in: index) }
       entry.note(sample)
       entry.lastSeen = now
+      entry.answeredAt = now.clampedSeconds
       entry.failures = 0
       buckets[index].entries[known] = entry
       return
     }
+    insert(Entry(contact, lastSeen: now, sample: sample), now: now)
+  }
+
+  /// Adds a contact that is not known, if there is room.
+  private mutating func insert(_ entry: Entry, now: Duration) {
+    let contact = entry.contact
     let index = bucketIndex(contact.id)
     while buckets.count <= index { buckets.append(Bucket(lastChange: now)) }
     guard hasRoom(for: contact.address.host, in: index) else { return }
     guard buckets[index].entries.count < configuration.bucketSize else {
       return remember(contact, in: index)
     }
-    buckets[index].entries.append(Entry(contact, lastSeen: now, sample: sample))
+    buckets[index].entries.append(entry)
     buckets[index].lastChange = now
     count += 1
+  }
+
+  /// The same contacts, and what is known of each, as a node of another identifier has them.
+  func rebased(on own: NodeID, now: Duration) -> RoutingTable {
+    var table = RoutingTable(own: own, configuration)
+    for bucket in buckets {
+      for entry in bucket.entries where entry.contact.id != own { table.insert(entry, now: now) }
+    }
+    return table
   }
 
   /// A contact has not answered; a bad one makes room. Returns a replacement that is to be asked.
@@ -254,6 +280,18 @@ struct RoutingTable: Sendable {
 
   /// Every contact, those that share more with the node last.
   var contacts: [DHTContact] { buckets.flatMap { $0.entries.map(\.contact) } }
+
+  /// Whether contacts on public addresses of fewer networks than that are known.
+  func hasFewerNetworks(than count: Int) -> Bool {
+    var networks: Set<UInt64> = []
+    for bucket in buckets {
+      for entry in bucket.entries where !entry.contact.address.host.isLocal {
+        networks.insert(entry.contact.address.host.prefix)
+        if networks.count >= count { return false }
+      }
+    }
+    return networks.count < count
+  }
 
   /// Contacts that have been silent since `time`, the longest silent first.
   func silent(since time: Duration, max: Int) -> [DHTContact] {

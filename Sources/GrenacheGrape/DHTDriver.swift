@@ -65,11 +65,17 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     started = .now()
     var generator = SecureRandomNumberGenerator()
     let random = NodeID.random(using: &generator)
-    // A grape on one address bears an identifier that fits it (BEP 42); a wildcard learns its own.
-    let host = DHTAddress(bound).host
-    let id = host.isLocal ? random : NodeID.bound(to: host, using: &generator)
+    // A socket that is bound to a public address says what it is, as a configuration does; of a wildcard
+    // and behind NAT others tell it (BEP 42).
+    var configuration = configuration
+    let hosts = [bound, address6].compactMap { $0.map { DHTAddress($0).host } }
+    for host in hosts where host.isPublic {
+      if !configuration.publicHosts.contains(where: { $0.family == host.family }) {
+        configuration.publicHosts.append(host)
+      }
+    }
     node = DHTNode(
-      ids: memory?.ids ?? DHTNodeIDs(ipv4: id, ipv6: random), configuration: configuration,
+      ids: memory?.ids ?? DHTNodeIDs(ipv4: random, ipv6: random), configuration: configuration,
       now: .zero, cryptography: .openSSL, using: &generator)
     memory?.restore(to: &node, now: .zero)
   }

@@ -22,6 +22,10 @@ public struct GrapeConfiguration: Sendable {
   /// The IPv6 address that the DHT binds to as well (BEP 32); `nil`, the default, for IPv4 alone. The
   /// port is that of IPv4.
   public var dhtHostIPv6: String?
+  /// The addresses at which other nodes see the DHT, where it cannot be bound to them (behind NAT, in a
+  /// cloud): at most one of IPv4 and one of IPv6 (default: none, what others say is believed). The
+  /// identifiers follow from them (BEP 42).
+  public var dhtPublicAddresses: [String] = []
   /// Confirms that with `insecurePlaintext` API and DHT may be on other addresses than loopback, where
   /// everybody who reaches them may announce anything (default: no; such an address is refused then).
   public var allowsInsecurePlaintextOnTheNetwork = false

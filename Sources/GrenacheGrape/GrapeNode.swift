@@ -208,6 +208,7 @@ public final class GrapeNode: Service {
     }
     var settings = dhtConfiguration
     settings.bootstrap = bootstrap.addresses
+    settings.publicHosts = try publicHosts()
     let dht = settings
     do {
       return try await loop.run { loop throws(SystemCallError) in
@@ -239,6 +240,24 @@ public final class GrapeNode: Service {
     dht.isReadOnly = configuration.isReadOnly
     if configuration.dhtHostIPv6 != nil { dht.families = [.ipv4, .ipv6] }
     return dht
+  }
+
+  private func publicHosts() throws -> [DHTHost] {
+    var hosts: [DHTHost] = []
+    for text in configuration.dhtPublicAddresses {
+      guard let address = SocketAddress(ip: text, port: 0) else {
+        throw GrapeError("the DHT's public address \(text) is not an IP address")
+      }
+      let host = DHTAddress(address).host
+      guard host.isPublic else {
+        throw GrapeError("the DHT's public address \(text) is none that others could reach")
+      }
+      guard !hosts.contains(where: { $0.family == host.family }) else {
+        throw GrapeError("the DHT has two public addresses of the same kind, \(text) is the second")
+      }
+      hosts.append(host)
+    }
+    return hosts
   }
 
   private func makeAPI(

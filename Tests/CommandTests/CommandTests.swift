@@ -273,6 +273,14 @@ struct CommandTests {
     #expect(open.status == 64)
   }
 
+  @Test("--dht-public-address that nobody could reach is refused, and named")
+  func publicAddress() async throws {
+    let grape = try await run(
+      Programs.grape, "--dp", "0", "--aph", "0", "--bn", "", "--insecure-plaintext",
+      "--dht-public-address", "10.0.0.5")
+    #expect(grape.status != 0 && grape.errors.contains("10.0.0.5"))
+  }
+
   @Test("curl: announce and lookup as existing grapes answer them; no certificate, no answer")
   func curl() async throws {
     let (grape, api, _) = try await startGrape()

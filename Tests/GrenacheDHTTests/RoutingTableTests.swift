@@ -78,12 +78,74 @@ struct RoutingTableTests {
     table.answered(thief, roundTrip: .zero, now: .seconds(1))
     #expect(table.contains(contact(0x80, 3)) && !table.contains(thief))
     #expect(table.admission(of: contact(0x80, 3), now: .seconds(1)) == .unwanted, "known")
-    #expect(table.admission(of: thief, now: .seconds(1)) == .afterAsking(contact(0x80, 3)))
+    #expect(table.admission(of: thief, now: .seconds(14)) == .unwanted, "has just answered")
+    #expect(table.admission(of: thief, now: .seconds(15)) == .afterAsking(contact(0x80, 3)))
+    table.asked(contact(0x80, 3), now: .seconds(15))
+    #expect(
+      table.admission(of: thief, now: .seconds(15)) == .afterAsking(contact(0x80, 3)),
+      "what it asks may be forged")
+    // One datagram may be lost.
+    #expect(table.failed(contact(0x80, 3), now: .seconds(16)) == nil)
+    #expect(table.admission(of: thief, now: .seconds(16)) == .afterAsking(contact(0x80, 3)))
+    table.answered(thief, roundTrip: .zero, now: .seconds(16))
+    #expect(table.contains(contact(0x80, 3)) && !table.contains(thief))
     // Nobody is there any more: it has moved.
-    _ = table.failed(contact(0x80, 3), now: .seconds(2))
-    #expect(table.admission(of: thief, now: .seconds(3)) == .wanted)
-    table.answered(thief, roundTrip: .zero, now: .seconds(3))
+    #expect(table.failed(contact(0x80, 3), now: .seconds(17)) == thief)
+    #expect(table.admission(of: thief, now: .seconds(17)) == .wanted)
+    table.answered(thief, roundTrip: .zero, now: .seconds(17))
     #expect(table.contains(thief) && !table.contains(contact(0x80, 3)) && table.count == 20)
+  }
+
+  @Test("a node that has moved is known at its new address, though nobody asks where it was")
+  func moved() throws {
+    var network = SimulatedNetwork(seed: 8)
+    network.nodesKnowTheirAddresses = true
+    for number in 0..<5 {
+      network.start(number, bootstrap: number == 0 ? [] : [0]) { $0.checksNodeIDs = false }
+    }
+    network.run(for: .seconds(10))
+    let id = try #require(network.node(4)?.id)
+    network.stop(4)
+    network.start(5, bootstrap: [0], settledAs: (id, [])) { $0.checksNodeIDs = false }
+    network.run(for: .seconds(45))
+    let addresses = Set([1, 2, 3, 5].map { SimulatedNetwork.address($0) })
+    #expect(Set(network.node(0)?.contacts.map(\.address) ?? []) == addresses)
+  }
+
+  @Test("under another identifier a node knows the same contacts, and of each what it knew")
+  func rebased() {
+    var generator = SeededGenerator(seed: 9)
+    var table = fullTable()
+    let one = contact(0x40, 1)
+    for second in 0..<100 {
+      table.answered(one, roundTrip: .milliseconds(80), now: .seconds(second))
+    }
+    _ = table.failed(one, now: .seconds(100))
+    let rebased = table.rebased(on: .random(using: &generator), now: .seconds(200))
+    #expect(Set(rebased.contacts) == Set(table.contacts) && rebased.count == 21)
+    #expect(rebased.roundTrip(to: one.id) == table.roundTrip(to: one.id))
+    #expect(rebased.roundTrip(to: one.id)?.smoothed == .milliseconds(80))
+    #expect(rebased.silent(since: .seconds(99), max: 99).count == 20, "all but that one")
+    var failed = rebased
+    _ = failed.failed(one, now: .seconds(200))
+    #expect(!failed.contains(one), "the second time")
+  }
+
+  @Test("networks are counted by what is on public addresses")
+  func networks() {
+    var table = RoutingTable(own: own, DHTConfiguration())
+    for number in 0..<9 as Range<UInt8> {
+      table.answered(contact(0x80, number), roundTrip: .zero, now: .zero)
+    }
+    #expect(table.hasFewerNetworks(than: 1))
+    var generator = SeededGenerator(seed: 2)
+    for number in [1, 2, 3, 3] {
+      var address = SimulatedNetwork.address(number)
+      address.port = UInt16(table.count)
+      let one = DHTContact(id: .bound(to: address.host, using: &generator), address: address)
+      table.answered(one, roundTrip: .zero, now: .zero)
+    }
+    #expect(!table.hasFewerNetworks(than: 3) && table.hasFewerNetworks(than: 4))
   }
 
   @Test("a bucket that has not changed for a while is refreshed, once")
@@ -179,7 +241,7 @@ struct NodeIDTests {
     let id = try #require(NodeID(bytes))
     #expect(id.isAllowed(at: DHTHost(ip: ip)))
     #expect(!id.isAllowed(at: DHTHost(ip: ip ^ 0x100)))
-    #expect(id.isAllowed(at: DHTHost(ip: ip ^ 0x8000_0000 & 0)))
+    #expect(id.isAllowed(at: DHTHost(ip: ip ^ 0x8000_0000)), "not a bit that counts")
   }
 
   @Test(
@@ -292,6 +354,22 @@ struct LookupCandidateTests {
     #expect(askedInVain(&other).count == 2)
   }
 
+  @Test("P29 whoever names an identifier where nobody is does not hide the node that bears it")
+  func wrongAddress() {
+    let (liar, honest, hidden) = (contact(1, 0), contact(2, 1), contact(50, 2))
+    var lookup = lookup([liar, honest])
+    #expect(asked(&lookup) == [honest.address, liar.address])
+    var elsewhere = hidden
+    elsewhere.address = DHTAddress(ip: 0x3333_3301, port: 1)
+    lookup.answerReceived(from: liar, token: nil, nodes: [elsewhere])
+    #expect(asked(&lookup) == [elsewhere.address])
+    lookup.answerReceived(from: honest, token: nil, nodes: [hidden, elsewhere])
+    #expect(asked(&lookup) == [hidden.address])
+    lookup.queryFailed(elsewhere.address)
+    lookup.answerReceived(from: hidden, token: [1], nodes: [])
+    #expect(lookup.tokens.map(\.contact) == [hidden] && lookup.isFinished)
+  }
+
   @Test("P29 who has answered stays, whatever others invent")
   func answeredStay() {
     let honest = (1..<21).map { contact(3, $0) }
@@ -327,6 +405,7 @@ struct LookupCandidateTests {
     arguments: [
       (0x3000_0001 as UInt32, 0x0a00_0001 as UInt32, 0), (0x3000_0001, 0x7f00_0001, 0),
       (0x3000_0001, 0xa9fe_0001, 0), (0x0a00_0002, 0x0a00_0001, 1), (0x7f00_0001, 0x7f00_0002, 1),
+      (0x0a00_0002, 0x7f00_0001, 0), (0x7f00_0001, 0x0a00_0002, 1),
       (0x3000_0001, 0x3100_0001, 1), (0x0a00_0002, 0x3100_0001, 1),
     ])
   func localAddresses(_ source: UInt32, _ named: UInt32, _ count: Int) {
@@ -378,6 +457,39 @@ struct VerificationTests {
     #expect(verifying.contains(address(1_000 << 8)))
     verifying.end(address(1_000 << 8))
     #expect(!verifying.contains(address(1_000 << 8)))
+  }
+
+  @Test("a contact whose identifier is seen elsewhere is asked twice before the other one is")
+  func twice() {
+    var generator = SeededGenerator(seed: 2)
+    var configuration = DHTConfiguration()
+    configuration.checksNodeIDs = false
+    var node = DHTNode(
+      id: .random(using: &generator), configuration: configuration, now: .zero,
+      cryptography: .simulated, using: &generator)
+    let (old, new, id) = (address(1 << 8), address(2 << 8), NodeID.random(using: &generator))
+    let known = DHTContact(id: id, address: old)
+    node.settle(among: [known], roundTrip: { _ in .milliseconds(40) }, now: .zero)
+    func pinged() -> [DHTAddress] {
+      var pinged: [DHTAddress] = []
+      while let action = node.nextAction() {
+        guard case .send(let bytes, let to) = action,
+          case .query(let query) = try? KRPCMessage(decoding: bytes.span),
+          case .success(.ping) = query.content
+        else { continue }
+        pinged.append(to)
+      }
+      return pinged
+    }
+    let start = Duration.seconds(100)
+    node.datagramReceived(
+      KRPCQuery.ping.encoded(transaction: [1], from: id).span, from: new, now: start,
+      using: &generator)
+    #expect(pinged() == [old])
+    node.timerFired(now: start + .seconds(2), using: &generator)
+    #expect(pinged() == [old] && node.contacts == [known])
+    node.timerFired(now: start + .seconds(4), using: &generator)
+    #expect(pinged() == [new] && node.contacts.isEmpty)
   }
 
   @Test("a flood of forged strangers does not keep contacts of before a restart out")

@@ -207,6 +207,20 @@ struct GrapeMemoryTests {
     #expect(try size() <= GrapeStore.journalBytesMax)
   }
 
+  @Test("P31 another identifier is written down, though the contacts are the same")
+  func identifiers() async throws {
+    let folder = try TemporaryFolder()
+    let store = try GrapeStore(folder: folder.path, logger: quietLogger)
+    var memory = GrapeMemory(
+      ids: DHTNodeIDs(ipv4: NodeID(prefixOf: [1]), ipv6: NodeID(prefixOf: [1])), contacts: [],
+      peers: [], items: [])
+    try await store.write(memory)
+    memory.ids.ipv6 = NodeID(prefixOf: [2])
+    try await store.write(memory)
+    #expect(try await store.write(memory) == 0)
+    #expect(try await store.load()?.ids == memory.ids)
+  }
+
   /// How many of these values are on disk.
   private func count(_ folder: TemporaryFolder, _ texts: [String]) throws -> String {
     let targets = texts.map { "X'\(target($0))'" }.joined(separator: ",")

@@ -142,6 +142,37 @@ struct GrapeOperationTests {
     }
   }
 
+  @Test("BEP 42: a grape that is told its public address bears an identifier that fits it")
+  func publicAddress() async throws {
+    let (host, client) = (try authority.host(), try authority.client())
+    let configure: @Sendable (inout GrapeConfiguration) -> Void = {
+      $0.dhtPublicAddresses = ["203.0.113.5", "2001:db8::5"]
+    }
+    try await withGrape(tls: host, configure: configure) { grape in
+      let status = try await post("", "/status", to: grape.api, as: client)
+      let parsed = try JSONSerialization.jsonObject(with: Data(status.body.utf8))
+      let text = try #require((parsed as? [String: Any])?["id"] as? String)
+      let bytes = stride(from: 0, to: text.count, by: 2).compactMap { index in
+        UInt8(text.dropFirst(index).prefix(2), radix: 16)
+      }
+      #expect(try #require(NodeID(bytes)).isAllowed(at: DHTHost(ip: 0xcb00_7105)))
+    }
+  }
+
+  @Test(
+    "public addresses that cannot be are refused at the start",
+    arguments: [
+      ["grape.example"], ["10.0.0.5"], ["127.0.0.1"], ["0.0.0.0"], ["100.64.0.1"], ["fe80::1"],
+      ["203.0.113.5", "203.0.113.6"],
+    ])
+  func noPublicAddress(_ addresses: [String]) async throws {
+    let host = try authority.host()
+    let error = await #expect(throws: GrapeError.self) {
+      try await withGrape(tls: host, configure: { $0.dhtPublicAddresses = addresses }) { _ in }
+    }
+    #expect(error?.description.contains(addresses.last ?? "?") == true)
+  }
+
   @Test("several listeners, one grape")
   func listeners() async throws {
     let client = try authority.worker("svc")

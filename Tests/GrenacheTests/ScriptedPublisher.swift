@@ -3,6 +3,7 @@ import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Grenache

@@ -9,7 +9,7 @@ package struct ReconnectPace: Sendable {
   /// still says after a short absence need not be lost.
   package static let failuresMax = 2
 
-  private var failures = 0
+  private(set) var failures = 0
 
   package init() {}
 

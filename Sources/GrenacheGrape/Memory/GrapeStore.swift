@@ -37,6 +37,7 @@ actor GrapeStore {
   private var connection: SQLiteConnection?
   /// What was written down last; `nil` before the first time.
   private var lastContacts: Set<DHTContact>?
+  private var lastIDs: DHTNodeIDs?
   private var sweptAt: Int64 = 0
   /// Attempts to write that have failed, one after the other.
   private var failures = 0
@@ -204,11 +205,12 @@ actor GrapeStore {
     let connection = try open()
     let now = WallClock.now().seconds
     let contacts = Set(memory.contacts)
-    guard contacts != lastContacts || memory.hasNews else { return 0 }
+    let hasNewContacts = contacts != lastContacts || memory.ids != lastIDs
+    guard hasNewContacts || memory.hasNews else { return 0 }
     let before = connection.changeCount
     try connection.execute("BEGIN IMMEDIATE")
     do throws(SQLiteError) {
-      if contacts != lastContacts { try Self.write(memory.contacts, memory.ids, to: connection) }
+      if hasNewContacts { try Self.write(memory.contacts, memory.ids, to: connection) }
       try writePeers(of: memory, now: now, to: connection)
       if memory.replacesItems { try connection.execute("DELETE FROM items") }
       try connection.run(
@@ -220,6 +222,7 @@ actor GrapeStore {
       throw error
     }
     lastContacts = contacts
+    lastIDs = memory.ids
     return connection.changeCount - before
   }
 

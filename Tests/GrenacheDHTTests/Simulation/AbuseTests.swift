@@ -205,33 +205,113 @@ struct AmplificationTests {
     #expect(bytes > 0 && bytes <= query.utf8.count * 4, "\(bytes) for \(query.utf8.count)")
   }
 
-  @Test("P30 what comes in a contact's name has a budget, too; a query of full size gets nodes")
-  func contacts() throws {
+  @Test(
+    "P30 what comes in a contact's name has a budget, too, unless a token shows that it is its own",
+    arguments: [(true, true), (true, false), (false, true), (false, false)])
+  func contacts(isContact: Bool, hasToken: Bool) throws {
     let id = try #require(rich().0.nodes[5].node?.contacts.first?.id)
     var generator = SeededGenerator(seed: 1)
     let query = KRPCQuery.findNode(target: .random(using: &generator)).encoded(
       transaction: [1, 1, 1, 1, 1, 1], from: id)
-    for isContact in [true, false] {
-      var node = try #require(rich(queriesMax: 10_000).0.nodes[5].node)
-      let source = isContact ? try #require(node.contacts.first?.address) : victim
-      var sent = 0
-      var nodes = 0
-      for number in 0..<2_000 {
+    var node = try #require(rich(queriesMax: 10_000).0.nodes[5].node)
+    let source = isContact ? try #require(node.contacts.first?.address) : victim
+    if hasToken {
+      let announcement = KRPCQuery.announcePeer(
+        key: [9], port: 1, impliedPort: false, token: node.tokens.token(for: source.host))
+      node.datagramReceived(
+        announcement.encoded(transaction: [1, 1], from: id).span, from: source,
+        now: .seconds(800), using: &generator)
+      while node.nextAction() != nil {}
+    }
+    var sent = 0
+    var nodes = 0
+    for number in 0..<2_000 {
+      node.datagramReceived(
+        query.span, from: source, now: .seconds(1_001) + .microseconds(number),
+        using: &generator)
+      while let action = node.nextAction() {
+        guard case .send(let bytes, let to) = action, to == source,
+          case .response(_, let response) = try? KRPCMessage(decoding: bytes.span)
+        else { continue }
+        sent += bytes.count
+        nodes = response.nodes?.count ?? 0
+      }
+    }
+    #expect(nodes >= 8, "to a query of full size")
+    let extra = isContact && hasToken ? 262_144 : 4_096
+    #expect(sent <= query.count * 2_000 * 4 + extra)
+    #expect(sent > query.count * 2_000 + extra / 2)
+  }
+
+  @Test("P30 a value asked for in the name of each of a victim's 256 addresses, or of 16,384")
+  func forgedNetwork() throws {
+    let (network, target) = rich(queriesMax: 10_000)
+    let query = KRPCQuery.get(target: target, newerThan: nil).encoded(
+      transaction: [1, 1], from: NodeID(prefixOf: [1]))
+    for (networks, extra) in [(1, 16_384), (64, 524_288)] {
+      var node = try #require(network.nodes[5].node)
+      var generator = SeededGenerator(seed: 1)
+      var (received, sent) = (0, 0)
+      for number in 0..<(networks * 256) {
+        let source = DHTAddress(ip: 0x0808_0000 + UInt32(number), port: 53)
         node.datagramReceived(
-          query.span, from: source, now: .seconds(1_001) + .microseconds(number),
-          using: &generator)
+          query.span, from: source, now: .seconds(1_001), using: &generator)
+        received += query.count
         while let action = node.nextAction() {
-          guard case .send(let bytes, let to) = action, to == source,
-            case .response(_, let response) = try? KRPCMessage(decoding: bytes.span)
-          else { continue }
-          sent += bytes.count
-          nodes = response.nodes?.count ?? 0
+          if case .send(let bytes, _) = action { sent += bytes.count }
         }
       }
-      #expect(nodes >= 8)
-      let extra = isContact ? 262_144 : 4_096
-      #expect(sent <= query.count * 2_000 * 4 + extra)
+      // A few pings to strangers come on top.
+      #expect(sent <= received * 4 + extra + 20_000)
     }
+  }
+
+  @Test("the bytes beyond four for one: of an address, of a prefix, of all strangers, of contacts")
+  func extraBytes() {
+    var configuration = DHTConfiguration()
+    configuration.unprovenExtraBytesPerSecond = 100
+    configuration.unprovenExtraBytesPerSecondOfPrefix = 150
+    configuration.unprovenExtraBytesPerSecondOfAll = 200
+    configuration.contactExtraBytesPerSecond = 1_000
+    configuration.contactExtraBytesPerSecondOfAll = 1_150
+    var limiter = RateLimiter(configuration)
+    /// What is left of a large answer.
+    func spend(_ ip: UInt32, isContact: Bool = false, at second: Int = 0) -> Int {
+      let (host, now) = (DHTHost(ip: ip), Duration.seconds(second))
+      let bytes = limiter.allowance(host, isContact: isContact, queryBytes: 10, now: now)
+      limiter.spend(host, isContact: isContact, answerBytes: bytes, queryBytes: 10)
+      return bytes - 40
+    }
+    #expect(spend(0x0101_0101) == 100 && spend(0x0101_0101) == 0)
+    #expect(spend(0x0101_0102) == 50 && spend(0x0101_0103) == 0)
+    #expect(spend(0x0202_0202) == 50 && spend(0x0303_0303) == 0)
+    #expect(spend(0x0404_0404, isContact: true) == 100, "nothing shows that it is there")
+    limiter.tokenReceived(from: DHTHost(ip: 0x0404_0404), now: .zero)
+    #expect(spend(0x0404_0404, isContact: true) == 900)
+    #expect(spend(0x0505_0505, isContact: true) == 100)
+    #expect(spend(0x0606_0606, isContact: true) == 50)
+    #expect(spend(0x0404_0404, isContact: true, at: 299) == 1_000)
+    #expect(spend(0x0404_0404, isContact: true, at: 300) == 100)
+    #expect(spend(0x0101_0101, at: 300) == 100, "anew")
+  }
+
+  @Test("a flood from forged addresses does not keep contacts from being answered")
+  func flood() {
+    var limiter = RateLimiter(DHTConfiguration())
+    let contact = DHTHost(ip: 0x0909_0909)
+    for number in 0..<20_000 as Range<UInt32> {
+      let host = DHTHost(ip: 0x2000_0000 + number << 8)
+      _ = limiter.admits(host, isContact: false, now: .zero)
+      _ = limiter.allowance(host, isContact: false, queryBytes: 100, now: .zero)
+      limiter.spend(host, isContact: false, answerBytes: 4_500, queryBytes: 100)
+    }
+    let stranger = limiter.admits(DHTHost(ip: 0x0a0a_0a0a), isContact: false, now: .zero)
+    #expect(!stranger)
+    let answered = (0..<3_000).count { _ in
+      limiter.admits(contact, isContact: true, now: .zero)
+    }
+    let bytes = limiter.allowance(contact, isContact: true, queryBytes: 100, now: .zero)
+    #expect(answered == 2_000 && bytes == 400 + 4_096)
   }
 
   @Test("P30 loopback peers are for loopback; others get them at the address that others have seen")
@@ -311,8 +391,10 @@ struct AmplificationTests {
     #expect(admitted(0x0101_0102, 10, at: .zero) == 3)
     #expect(admitted(0x0101_0103, 10, at: .zero) == 1, "the prefix")
     #expect(admitted(0x0202_0202, isContact: true, 10, at: .zero) == 5)
-    #expect(admitted(0x0303_0303, 10, at: .zero) == 3, "counted with all others")
-    #expect(admitted(0x0404_0404, 10, at: .zero) == 0, "which share one allowance")
+    #expect(admitted(0x0303_0303, 10, at: .zero) == 3, "the last that is counted by itself")
+    #expect(admitted(0x0404_0404, 10, at: .zero) == 3, "counted with all others")
+    #expect(admitted(0x0505_0505, 10, at: .zero) == 0, "which share one allowance")
+    #expect(admitted(0x0606_0606, isContact: true, 10, at: .zero) == 5, "contacts do not")
     #expect(admitted(0x7f00_0001, 100, at: .zero) == 100, "loopback")
     #expect(admitted(0x0101_0101, 10, at: .seconds(1)) == 3)
   }
@@ -334,95 +416,5 @@ struct AmplificationTests {
     #expect(throws: PeerStore.Refusal.addressLimit) {
       try store.insert(DHTAddress(ip: 1, port: 99), for: [2], now: .zero)
     }
-  }
-}
-
-@Suite("BEP 42: learning one's own address")
-struct ExternalAddressTests {
-  @Test("an identifier that does not fit the address that others see is changed, and then known")
-  func learned() throws {
-    var network = network(12, seed: 40)
-    network.start(12, bootstrap: [0])
-    network.nodes[12].change { node in
-      node.ids = DHTNodeIDs(ipv4: NodeID(prefixOf: [1]), ipv6: NodeID(prefixOf: [1]))
-    }
-    network.run(for: .seconds(30))
-    let node = try #require(network.node(12))
-    let address = SimulatedNetwork.address(12)
-    #expect(node.id.isAllowed(at: address.host))
-    let knownBy = (0..<12).count { number in
-      network.node(number)?.contacts.contains { $0.address == address } == true
-    }
-    #expect(knownBy >= 6)
-  }
-
-  private func voter(_ number: UInt32) -> DHTHost { DHTHost(ip: 0x3000_0001 + number << 8) }
-  private let host = DHTHost(ip: 0x0101_0101)
-  private let lie = DHTHost(ip: 0x0202_0202)
-
-  @Test("one network's word is not enough")
-  func liars() {
-    var external = ExternalAddress()
-    for last in 0..<100 as Range<UInt32> {
-      #expect(external.note(host, by: DHTHost(ip: 0x0909_0900 + last), now: .zero) == nil)
-    }
-    for number in 0..<2 as Range<UInt32> {
-      #expect(external.note(host, by: voter(number), now: .zero) == nil)
-    }
-    #expect(external.note(host, by: voter(2), now: .zero) == host)
-    #expect(external.note(DHTHost(ip: 0x7f00_0001), by: host, now: .zero) == nil)
-  }
-
-  @Test("a minority changes nothing, a majority not within ten minutes, and votes age")
-  func majority() {
-    var external = ExternalAddress()
-    for number in 0..<5 as Range<UInt32> {
-      _ = external.note(host, by: voter(number), now: .zero)
-    }
-    #expect(external.host == host)
-    for round in 0..<100 {
-      for number in 10..<15 as Range<UInt32> {
-        #expect(external.note(lie, by: voter(number), now: .seconds(round * 10)) == nil)
-      }
-    }
-    // One more, and they are the majority; those of before have not aged yet.
-    #expect(external.note(lie, by: voter(15), now: .seconds(1_000)) == lie)
-    for number in 20..<40 as Range<UInt32> {
-      #expect(external.note(host, by: voter(number), now: .seconds(1_001)) == nil)
-    }
-    #expect(external.note(host, by: voter(20), now: .seconds(1_600)) == host)
-    var aged = ExternalAddress()
-    for number in 0..<3 as Range<UInt32> {
-      _ = aged.note(host, by: voter(number), now: .zero)
-    }
-    #expect(aged.note(host, by: voter(3), now: ExternalAddress.voteAge) == nil)
-  }
-
-  @Test("who has made us ask has no vote")
-  func unasked() throws {
-    var generator = SeededGenerator(seed: 1)
-    var node = DHTNode(
-      id: .random(using: &generator), configuration: DHTConfiguration(), now: .zero,
-      cryptography: .simulated, using: &generator)
-    let before = node.id
-    for number in 0..<20 as Range<UInt32> {
-      let source = DHTAddress(host: voter(number), port: 1)
-      let id = NodeID.bound(to: source.host, using: &generator)
-      node.datagramReceived(
-        KRPCQuery.ping.encoded(transaction: [1], from: id).span, from: source, now: .zero,
-        using: &generator)
-      while let action = node.nextAction() {
-        guard case .send(let bytes, _) = action,
-          case .query(let query) = try? KRPCMessage(decoding: bytes.span)
-        else { continue }
-        var response = KRPCResponse(id: id)
-        response.observedAddress = DHTAddress(host: lie, port: 1)
-        node.datagramReceived(
-          response.encoded(transaction: query.transaction).span, from: source, now: .zero,
-          using: &generator)
-      }
-    }
-    #expect(node.contactCount > 4)
-    #expect(node.id == before)
   }
 }

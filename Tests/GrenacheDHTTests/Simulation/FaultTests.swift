@@ -43,6 +43,23 @@ struct FaultTests {
     }
   }
 
+  @Test("services whose names begin alike lie at the same nodes, and are found nevertheless")
+  func names() {
+    let result = GrowthMeasurement.runSettled(nodes: 400, lookups: 150, seed: 6, keys: .names)
+    #expect(result.successPercent == 100 && result.hopsMax <= 9)
+  }
+
+  @Test("distances of seconds are simulated as such, and lookups that fail count as well")
+  func farAway() {
+    // Most answers come too late.
+    let far = GrowthMeasurement.runSettled(nodes: 60, lookups: 20, seed: 7, spread: .seconds(3))
+    #expect(far.milliseconds.count == 20 && far.messages.count == 20)
+    #expect(far.successPercent < 100 && far.latency(percentile: 50) >= 400)
+    let near = GrowthMeasurement.runSettled(nodes: 60, lookups: 20, seed: 7)
+    #expect(near.latency(percentile: 99) < 200 && near.successPercent == 100)
+    #expect((10...60).contains(near.messagesMean))
+  }
+
   @Test("P41 a network of 200 nodes: every lookup succeeds, in at most log₂ N hops")
   func growth() {
     let result = GrowthMeasurement.run(nodes: 200, lookups: 40, seed: 3)

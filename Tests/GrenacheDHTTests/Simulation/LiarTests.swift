@@ -67,18 +67,23 @@ struct InventedPeersTests {
     #expect(state.peers(with: []).count == 200)
   }
 
-  @Test("peers that nobody can be at, and a stranger's own loopback, are left out")
-  func unusable() {
+  @Test(
+    "peers that nobody can be at are left out, private ones of public nodes, and strangers' loopback",
+    arguments: [
+      (0x3000_0001, [0x0909_0909]), (0x0a00_0002, [0x0a00_0001, 0xc0a8_0001, 0x0909_0909]),
+      (0x7f00_0001, [0x7f00_0001, 0x0a00_0001, 0xc0a8_0001, 0x0909_0909]),
+    ] as [(UInt32, [UInt32])])
+  func unusable(_ source: UInt32, _ expected: [UInt32]) {
     var state = LookupState(.peers(key: [1]), [])
-    let peers = [0, 0x0000_0001, 0xe000_0001, 0xffff_ffff, 0x7f00_0001, 0x0a00_0001].map {
-      DHTAddress(ip: $0, port: 9)
-    }
-    #expect(
-      state.add(peers, by: address(1), DHTConfiguration())
-        == [DHTAddress(ip: 0x0a00_0001, port: 9)])
-    let local = DHTAddress(ip: 0x7f00_0001, port: 1)
-    #expect(
-      state.add(peers, by: local, DHTConfiguration()) == [DHTAddress(ip: 0x7f00_0001, port: 9)])
+    let peers =
+      [
+        0, 0x0000_0001, 0xe000_0001, 0xffff_ffff, 0x7f00_0001, 0x0a00_0001, 0xc0a8_0001,
+        0x0909_0909,
+      ] as [UInt32]
+    let added = state.add(
+      peers.map { DHTAddress(ip: $0, port: 9) }, by: DHTAddress(ip: source, port: 1),
+      DHTConfiguration())
+    #expect(added.map(\.ip) == expected)
   }
 
   @Test("P29 three nodes far from the key cannot end a lookup before the near ones are heard")
