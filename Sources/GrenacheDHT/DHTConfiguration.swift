@@ -73,6 +73,9 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var tokenAge = Duration.seconds(300)
   /// Keys whose tokens are kept for announcing again (default 1,000).
   package var tokenTablesMax = 1_000
+  /// Withdrawals that are repeated to those who have not answered, for as long as announcements live
+  /// (default 5,000); one more, and the oldest is not.
+  package var withdrawalsMax = 5_000
   /// How long between changes of the secret behind our tokens (default 5 min; two are valid).
   package var tokenSecretInterval = Duration.seconds(300)
 

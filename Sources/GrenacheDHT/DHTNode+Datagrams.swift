@@ -70,6 +70,7 @@ extension DHTNode {
     case .verification: verifying.end(source)
     case .lookup(let number): lookupAnswered(number, contact, response, now: now)
     case .delivery(let number): deliveryAnswered(number, source, now: now)
+    case .withdrawal(let number): withdrawalAnswered(number, query, response, now: now)
     }
   }
 
@@ -151,13 +152,19 @@ extension DHTNode {
       } else {
         deliveryFailed(number, query.address, nil, now: now)
       }
+    case .withdrawal(let number):
+      if case .error(let error) = failure {
+        withdrawalFailed(number, query.address, error, now: now)
+      } else {
+        withdrawalFailed(number, query.address, nil, now: now)
+      }
     }
   }
 
   /// A query takes longer than expected: a lookup asks somebody else beside it.
   mutating func queryLate(_ query: Transactions.Query, now: Duration) {
     switch query.purpose {
-    case .ping, .verification, .delivery: break
+    case .ping, .verification, .delivery, .withdrawal: break
     case .lookup(let number): lookupQueryLate(number, query.address, now: now)
     }
   }
@@ -169,6 +176,7 @@ extension DHTNode {
     case .verification: verifying.slow(query.address)
     case .lookup(let number): lookupQuerySlow(number, query.address, now: now)
     case .delivery(let number): deliverySlow(number, query.address, now: now)
+    case .withdrawal(let number): withdrawalSlow(number, query.address)
     }
   }
 }

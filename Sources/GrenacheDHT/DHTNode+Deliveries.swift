@@ -1,9 +1,3 @@
-/// Tokens of a lookup that are good for storing again.
-struct TokenTable: Sendable {
-  var tokens: [(contact: DHTContact, token: [UInt8])]
-  var expiry: Duration
-}
-
 /// Something that the nodes nearest to a key are to store, or to forget.
 struct DeliveryState: Sendable {
   enum Content: Sendable {
@@ -20,6 +14,14 @@ struct DeliveryState: Sendable {
   var stored = 0
   var sent = 0
   var refusal: KRPCErrorCode?
+
+  /// The service that it is about.
+  var service: AnnouncedService? {
+    switch content {
+    case .announce(let port), .withdraw(let port): AnnouncedService(key: key, port: port)
+    case .put: nil
+    }
+  }
 
   /// What an error of a node says about the item that is put; `nil` when it has nothing to say: only a
   /// mutable item can be refused for another that is newer (BEP 44: 301, 302).
@@ -53,7 +55,7 @@ struct DeliveryState: Sendable {
   }
 }
 
-/// Announcements, withdrawals and puts of a node.
+/// Announcements and puts of a node.
 extension DHTNode {
   /// Announces that this host serves `key` on `port`; ends with `deliveryFinished`.
   ///
@@ -69,6 +71,7 @@ extension DHTNode {
       return id
     }
     results.change(key)
+    endWithdrawal(ofAnnounced: AnnouncedService(key: key, port: port), now: now)
     return deliver(.announce(port: port), to: key, now: now)
   }
 
@@ -95,16 +98,6 @@ extension DHTNode {
     results.change(key)
     perform(.peersChanged(key: key))
     return true
-  }
-
-  /// Takes an announcement back, here at once and from those who store it; ends with
-  /// `deliveryFinished`.
-  package mutating func withdraw(
-    _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, now: Duration
-  ) -> DHTRequestID {
-    results.change(key)
-    if let ownAddress { _ = forget(ownAddress, for: key) }
-    return deliver(.withdraw(port: port), to: key, now: now)
   }
 
   /// Stores an item, here and at the nodes nearest to it, and keeps it alive there; ends with
@@ -139,7 +132,7 @@ extension DHTNode {
   ) -> DHTRequestID {
     let id = DHTRequestID(number: takeNumber())
     let number = takeNumber()
-    let kept = tokenTables[key].map { $0.expiry > now && !$0.tokens.isEmpty } ?? false
+    let kept = !tokenTables.tokens(for: key, now: now).isEmpty
     deliveries[number] = DeliveryState(id: id, key: key, content: content, usesKeptTokens: kept)
     if kept {
       sendDelivery(number, found: nil, now: now)
@@ -161,36 +154,30 @@ extension DHTNode {
     advance(number, now: now)
   }
 
-  mutating func keepTokens(
-    _ tokens: [(contact: DHTContact, token: [UInt8])], for key: [UInt8], now: Duration
-  ) {
-    if tokens.isEmpty {
-      tokenTables[key] = nil
-      return
-    }
-    if tokenTables.count >= configuration.tokenTablesMax, tokenTables[key] == nil {
-      let oldest = tokenTables.min { $0.value.expiry < $1.value.expiry }
-      if let oldest { tokenTables[oldest.key] = nil }
-    }
-    tokenTables[key] = TokenTable(tokens: tokens, expiry: now + configuration.tokenAge)
-  }
-
   /// Sends it to every node whose token is known.
   ///
   /// - Parameter found: the item that the lookup for tokens has come across.
   mutating func sendDelivery(_ number: UInt64, found: DHTItem?, now: Duration) {
     guard var state = deliveries[number] else { return }
-    if let refusal = state.refusal(by: found) {
+    if case .put(let item, _) = state.content, let refusal = state.refusal(by: found) {
       deliveries[number] = nil
-      forget(state.key)
+      forget(item, at: state.key)
       return perform(.deliveryFinished(state.id, .refused(refusal)))
     }
-    for (contact, token) in tokenTables[state.key]?.tokens ?? [] {
+    let tokens = tokenTables.tokens(for: state.key, now: now)
+    if case .withdraw = state.content, let service = state.service {
+      deliveries[number] = nil
+      return withdraw(service, for: state.id, from: tokens, now: now)
+    }
+    for (contact, token) in tokens {
       let purpose = Transactions.Purpose.delivery(number)
       let query = state.query(token: token)
       if send(query, to: contact.address, id: contact.id, purpose, now: now) {
         state.waitingFor.insert(contact.address)
         state.sent += 1
+        if case .announce = state.content {
+          tokenTables.noteTold(contact, token, for: state.key, now: now)
+        }
       }
     }
     deliveries[number] = state
@@ -217,7 +204,9 @@ extension DHTNode {
     settle(number, address, now: now)
   }
 
-  private mutating func forget(_ target: [UInt8]) {
+  /// Forgets an item that was to be put, unless something else has taken its place meanwhile.
+  private mutating func forget(_ item: DHTItem, at target: [UInt8]) {
+    guard items[target]?.item == item else { return }
     items.remove(target)
     removed([target])
   }
@@ -230,7 +219,7 @@ extension DHTNode {
   private mutating func finishDelivery(_ number: UInt64, now: Duration) {
     guard let state = deliveries[number] else { return }
     if state.stored == 0 {
-      tokenTables[state.key] = nil
+      tokenTables.discardTokens(for: state.key)
       if state.usesKeptTokens {
         // The tokens have gone stale, the nodes were started anew, or there is something newer, which
         // has to be seen to be believed: look again, once.

@@ -51,7 +51,7 @@ extension DHTNode {
     maintenance.next = now + Maintenance.interval
     for key in store.removeExpired(now: now) { perform(.peersChanged(key: key)) }
     removed(items.removeExpired(now: now))
-    tokenTables = tokenTables.filter { $0.value.expiry > now }
+    tokenTables.removeExpired(now: now)
     results.removeExpired(now: now)
     republish(now: now)
     for family in DHTFamily.allCases where configuration.families.contains(family) {

@@ -64,6 +64,60 @@ struct ItemTests {
     #expect(network.outcome(of: network.put(third, compareAndSwap: 2, at: 5)) == .stored(9))
   }
 
+  @Test("what is put and refused goes, but not what has come in its place meanwhile")
+  func refusedLate() throws {
+    for comesLater in [true, false] {
+      var network = network(8, seed: 7)
+      let fourth = DHTItem.simulated("four", key: 1, sequence: 4)
+      let fifth = DHTItem.simulated("five", key: 1, sequence: 5)
+      let seventh = DHTItem.simulated("seven", key: 1, sequence: 7)
+      let target = fourth.target(.simulated)
+      _ = network.outcome(of: network.put(fifth, at: 1))
+      // Node 8 knows nothing of it.
+      network.start(8, bootstrap: [0])
+      network.run(for: .seconds(3))
+      let request = network.put(fourth, at: 8)
+      let query = KRPCQuery.put(
+        seventh, compareAndSwap: nil,
+        token: try #require(network.node(8)).tokens.token(for: SimulatedNetwork.address(2).host))
+      if comesLater {
+        network.inject(
+          query.encoded(transaction: [1], from: NodeID(prefixOf: [1])),
+          from: SimulatedNetwork.address(2), to: 8)
+      }
+      guard case .refused = network.outcome(of: request) else {
+        Issue.record("not refused")
+        continue
+      }
+      #expect(network.node(8)?.items[target]?.item == (comesLater ? seventh : nil))
+    }
+  }
+
+  @Test("who does not want to know what this node keeps is not told by another's lookup")
+  func ownStore() throws {
+    var network = network(8, seed: 8)
+    let item = DHTItem.simulated("kept", key: 1, sequence: 1)
+    let target = item.target(.simulated)
+    let now = network.now
+    network.nodes[3].change { node in
+      _ = try? node.items.insert(item, at: target, owner: nil, compareAndSwap: nil, now: now)
+    }
+    let own = try #require(network.get(target, at: 3))
+    let others = try #require(network.get(target, usesOwnStore: false, at: 3))
+    let again = try #require(network.get(target, at: 3))
+    network.run(for: .seconds(3))
+    #expect(network.getResult(own)?.item == item && network.getResult(again)?.item == item)
+    #expect(network.hasGetEnded(others) && network.getResult(others) == nil)
+    // Something newer elsewhere is told to all.
+    let newer = DHTItem.simulated("newer", key: 1, sequence: 2)
+    _ = network.outcome(of: network.put(newer, at: 5))
+    network.nodes[3].change { node in
+      node.items.remove(target)
+      _ = try? node.items.insert(item, at: target, owner: nil, compareAndSwap: nil, now: now)
+    }
+    #expect(network.item(target, at: 3)?.item == newer)
+  }
+
   @Test("a value outlives its age while the node lives that put it, and goes with it")
   func republishing() {
     var network = network(8, seed: 4) {
