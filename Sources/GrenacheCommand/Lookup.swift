@@ -18,7 +18,9 @@ struct Lookup: AsyncParsableCommand {
   var services: [String]
   @Flag(name: .shortAndLong, help: "All workers, with spaces between them.")
   var all = false
-  @Flag(name: .shortAndLong, help: "The first worker of the grape's answer.")
+  @Flag(
+    name: .shortAndLong,
+    help: "The first worker that is found; without other options the lookup ends with it.")
   var first = false
   @Flag(name: .shortAndLong, help: "The last worker of the grape's answer.")
   var last = false
@@ -37,7 +39,7 @@ struct Lookup: AsyncParsableCommand {
       for service in services {
         progress.show("looking up \(service)")
         defer { progress.clear() }
-        let workers = try await link.lookup(service, within: timeout).map(\.description)
+        let workers = try await workers(of: service, within: timeout, link).map(\.description)
         progress.clear()
         guard !workers.isEmpty else {
           printError("nobody announces \(service).")
@@ -49,6 +51,16 @@ struct Lookup: AsyncParsableCommand {
       await link.close()
       if !hasFound { throw ExitCode(CommandExit.unavailable.rawValue) }
     }
+  }
+
+  private func workers(
+    of service: String, within timeout: Duration, _ link: Link
+  ) async throws -> [Endpoint] {
+    guard first, !(all || last || random || json) else {
+      return try await link.lookup(service, within: timeout)
+    }
+    for try await worker in link.workers(of: service, within: timeout) { return [worker] }
+    return []
   }
 
   /// What is printed of workers, of whom there is at least one.

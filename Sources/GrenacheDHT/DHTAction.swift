@@ -1,7 +1,7 @@
 /// What a node wants done, or tells.
 package enum DHTAction: Sendable {
   case send([UInt8], to: DHTAddress)
-  /// A lookup has found some peers, and goes on.
+  /// A lookup has found some peers, and goes on. Some may have been told before.
   case peersFound(DHTRequestID, [DHTAddress])
   case lookupFinished(DHTRequestID, DHTLookupResult)
   /// An announcement, a withdrawal or a put is over.

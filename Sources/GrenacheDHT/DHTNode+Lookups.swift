@@ -80,6 +80,9 @@ struct LookupState: Sendable {
     return new
   }
 
+  /// Whether any node has named peers.
+  var hasPeers: Bool { !knownPeers.isEmpty }
+
   /// Peers of every source in turn, `own` the first of them: those that many name come early, and no
   /// source has more than its share.
   func peers(with own: [DHTAddress]) -> [DHTAddress] {
@@ -128,9 +131,14 @@ struct LookupState: Sendable {
 
 /// Lookups of a node.
 extension DHTNode {
-  /// Looks for the peers of `key`; tells what it finds with `peersFound` and ends with `lookupFinished`.
-  /// Callers of the same key at the same time share one lookup, and for a moment its result.
-  package mutating func lookUp(_ key: [UInt8], now: Duration) -> DHTRequestID {
+  /// Looks for the peers of `key`; tells what it finds with `peersFound` and ends with `lookupFinished`,
+  /// which may bring others as well. Callers of the same key at the same time share one lookup, and for a
+  /// moment its result.
+  ///
+  /// - Parameter tellsKnown: whether what is known already is told with `peersFound` at once.
+  package mutating func lookUp(
+    _ key: [UInt8], tellsKnown: Bool = false, now: Duration
+  ) -> DHTRequestID {
     let id = DHTRequestID(number: takeNumber())
     if let cached = results.result(for: key, now: now) {
       statistics.lookupsFromCache += 1
@@ -139,8 +147,18 @@ extension DHTNode {
     }
     let number = lookup(.peers(key: key))
     lookups[number]?.waiting.append(id)
+    if tellsKnown { tellKnown(number, key, to: id, now: now) }
     advance(number, now: now)
     return id
+  }
+
+  /// Tells somebody who begins to wait what is kept here, and what others who wait have been told.
+  private mutating func tellKnown(
+    _ number: UInt64, _ key: [UInt8], to id: DHTRequestID, now: Duration
+  ) {
+    let own = store.peers(of: key, now: now)
+    guard let state = lookups[number], !own.isEmpty || state.hasPeers else { return }
+    perform(.peersFound(id, state.peers(with: own)))
   }
 
   /// Looks for an item; ends with `getFinished`. An immutable one of the own store is found at once; of

@@ -5,11 +5,19 @@ extension DHTNode {
     package var key: [UInt8]
     package var peer: DHTAddress
     package var remaining: Duration
+    /// Whether one of this node's own callers has announced it, and which, if they are counted.
+    package var isOwn: Bool
+    package var caller: DHTCaller?
 
-    package init(key: [UInt8], peer: DHTAddress, remaining: Duration) {
+    package init(
+      key: [UInt8], peer: DHTAddress, remaining: Duration, isOwn: Bool = false,
+      caller: DHTCaller? = nil
+    ) {
       self.key = key
       self.peer = peer
       self.remaining = remaining
+      self.isOwn = isOwn
+      self.caller = caller
     }
   }
 
@@ -20,23 +28,31 @@ extension DHTNode {
     package var remaining: Duration
     /// Whether this node keeps it alive.
     package var isOwn: Bool
+    /// For whom it is counted, as far as that is known: another host, or one of this node's own callers.
+    package var owner: DHTHost?
+    package var caller: DHTCaller?
 
-    package init(target: [UInt8], item: DHTItem, remaining: Duration, isOwn: Bool) {
+    package init(
+      target: [UInt8], item: DHTItem, remaining: Duration, isOwn: Bool, owner: DHTHost? = nil,
+      caller: DHTCaller? = nil
+    ) {
       self.target = target
       self.item = item
       self.remaining = remaining
       self.isOwn = isOwn
+      self.owner = owner
+      self.caller = caller
     }
   }
 
   package func peers(at now: Duration) -> [KeptPeer] {
-    store.all.map { KeptPeer(key: $0.key, peer: $0.peer, remaining: $0.expiry - now) }
+    store.all.map { KeptPeer($0.key, $0.peer, $0.entry, now: now) }
   }
 
   /// The announcements of one key.
   package func peers(of key: [UInt8], at now: Duration) -> [KeptPeer] {
-    store.announcements(of: key).compactMap { peer, expiry in
-      expiry > now ? KeptPeer(key: key, peer: peer, remaining: expiry - now) : nil
+    store.announcements(of: key).compactMap { peer, entry in
+      entry.expiry > now ? KeptPeer(key, peer, entry, now: now) : nil
     }
   }
 
@@ -45,7 +61,7 @@ extension DHTNode {
     guard let entry = items[target], entry.expiry > now else { return nil }
     return KeptItem(
       target: target, item: entry.item, remaining: entry.expiry - now,
-      isOwn: entry.republishAt != nil)
+      isOwn: entry.republishAt != nil, owner: entry.owner, caller: entry.caller)
   }
 
   package var itemTargets: [[UInt8]] { items.all.map(\.target) }
@@ -53,8 +69,12 @@ extension DHTNode {
   /// Takes over an announcement; what is over, or for what there is no room, is left out.
   package mutating func restore(_ kept: KeptPeer, now: Duration) {
     guard kept.remaining > .zero else { return }
-    let remaining = min(kept.remaining, configuration.peerAgeMax)
-    _ = try? store.insert(kept.peer, for: kept.key, now: now, until: now + remaining)
+    let end = now + min(kept.remaining, configuration.peerAgeMax)
+    if kept.isOwn {
+      _ = try? store.insertOwn(kept.peer, for: kept.key, by: kept.caller, now: now, until: end)
+    } else {
+      _ = try? store.insert(kept.peer, for: kept.key, now: now, until: end)
+    }
   }
 
   /// Takes over a value, if it is what its target says; one for which there is no room pushes another
@@ -65,8 +85,8 @@ extension DHTNode {
     }
     do {
       let evicted = try items.insert(
-        kept.item, at: kept.target, owner: nil, compareAndSwap: nil, now: now,
-        until: now + min(kept.remaining, configuration.itemAgeMax))
+        kept.item, at: kept.target, owner: kept.owner, by: kept.caller, compareAndSwap: nil,
+        now: now, until: now + min(kept.remaining, configuration.itemAgeMax))
       removed(evicted)
       if kept.isOwn { items.keepAlive(kept.target, now: now) }
     } catch {
@@ -90,5 +110,15 @@ extension DHTNode {
   package mutating func restore(_ contacts: [DHTContact], now: Duration) {
     for contact in contacts.prefix(configuration.verificationsMax) { verify(contact, now: now) }
     for contact in contacts.prefix(configuration.bucketSize) { lose(contact) }
+  }
+}
+
+extension DHTNode.KeptPeer {
+  fileprivate init(
+    _ key: [UInt8], _ peer: DHTAddress, _ entry: KeyAnnouncements.Entry, now: Duration
+  ) {
+    self.init(
+      key: key, peer: peer, remaining: entry.expiry - now, isOwn: entry.isOwn,
+      caller: entry.caller)
   }
 }

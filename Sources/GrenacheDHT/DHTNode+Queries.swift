@@ -121,10 +121,9 @@ extension DHTNode {
       let room = allowance - Self.answerOverheadBytes
       max = min(max, Swift.max(1, room / (family.compactBytes + 3)))
     }
-    let known = store.peers(of: key, family, now: now).compactMap {
-      visible($0, to: context.source)
+    let peers = store.draw(max, of: key, now: now, using: &generator) { peer in
+      peer.family == family ? visible(peer, to: context.source) : nil
     }
-    let peers = Array(known.shuffled(using: &generator).prefix(max))
     if peers.isEmpty {
       addNodes(near: NodeID(prefixOf: key), to: &response, context)
     } else {

@@ -1,4 +1,5 @@
-/// The values that a node keeps (BEP 44), by their targets; bounded, the oldest make room.
+/// The values that a node keeps (BEP 44), by their targets; bounded, the oldest make room, which takes no
+/// longer with many than with few.
 struct ItemStore: Sendable {
   struct Entry: Sendable {
     var item: DHTItem
@@ -12,8 +13,14 @@ struct ItemStore: Sendable {
   }
 
   private var entries: [[UInt8]: Entry] = [:]
-  private var countByHost = CountByOwner<DHTHost>()
+  private var countByHost = LargestOwner()
   private var countByCaller = CountByOwner<DHTCaller>()
+  /// All of them, and those of each host and caller that has any, as they expire.
+  private var order = ItemOrder()
+  private var orderByHost: [DHTHost: ItemOrder] = [:]
+  private var orderByCaller: [DHTCaller: ItemOrder] = [:]
+  /// Those that are put again.
+  private var ownCount = 0
   private let configuration: DHTConfiguration
 
   init(_ configuration: DHTConfiguration) {
@@ -39,12 +46,14 @@ struct ItemStore: Sendable {
       guard new.sequence > old.sequence || item == known?.item else { throw .sequenceTooLow }
     }
     let owner = owner.flatMap { $0.isLoopback ? nil : $0.owner }
-    if let owner, known?.owner != owner, countByHost[owner] >= configuration.itemsPerAddressMax {
+    if let owner, known?.owner != owner,
+      countByHost.counts[owner] >= configuration.itemsPerAddressMax
+    {
       throw .addressLimit
     }
     var evicted: [[UInt8]] = []
     if let caller, known?.caller == nil, countByCaller[caller] >= configuration.itemsPerCallerMax {
-      evicted += evictFirst { $0.caller == caller }
+      evicted += evictFirst(of: caller)
     }
     if entries[target] == nil, entries.count >= configuration.itemsMax {
       evicted += evict(now: now)
@@ -53,20 +62,21 @@ struct ItemStore: Sendable {
     var end = expiry ?? now + configuration.itemAgeMax
     // Whoever puts again what is kept alive here does not end that.
     if let known, known.republishAt != nil { end = max(end, known.expiry) }
-    entries[target] = Entry(
-      item: item, owner: known.map(\.owner) ?? owner, caller: known?.caller ?? caller, expiry: end,
-      republishAt: known?.republishAt)
-    countByHost.add(entries[target]?.owner)
-    countByCaller.add(entries[target]?.caller)
+    add(
+      Entry(
+        item: item, owner: known.map(\.owner) ?? owner, caller: known?.caller ?? caller,
+        expiry: end, republishAt: known?.republishAt), at: target)
     return evicted
   }
 
   /// Has an item put again from now on, as long as this node lives.
   mutating func keepAlive(_ target: [UInt8], now: Duration) {
-    let own = entries.values.count { $0.republishAt != nil }
-    guard own < configuration.ownItemsMax || entries[target]?.republishAt != nil else { return }
-    entries[target]?.republishAt = now + configuration.republishInterval
-    entries[target]?.expiry = .seconds(Int64.max / 4)
+    guard var entry = entries[target] else { return }
+    guard ownCount < configuration.ownItemsMax || entry.republishAt != nil else { return }
+    entry.republishAt = now + configuration.republishInterval
+    entry.expiry = .seconds(Int64.max / 4)
+    remove(target)
+    add(entry, at: target)
   }
 
   /// The items that are to be put again now; the next time is noted.
@@ -75,7 +85,10 @@ struct ItemStore: Sendable {
     for (target, entry) in entries {
       if let time = entry.republishAt, time <= now { due.append((time, target)) }
     }
-    due.sort { Self.precedes(($0.time, $0.target), ($1.time, $1.target)) }
+    due.sort { left, right in
+      left.time == right.time
+        ? left.target.lexicographicallyPrecedes(right.target) : left.time < right.time
+    }
     return due.prefix(max).compactMap { one in
       entries[one.target]?.republishAt = now + configuration.republishInterval
       return entries[one.target]?.item
@@ -83,8 +96,11 @@ struct ItemStore: Sendable {
   }
 
   mutating func removeExpired(now: Duration) -> [[UInt8]] {
-    let expired = entries.filter { $0.value.expiry <= now }.map(\.key)
-    for target in expired { remove(target) }
+    var expired: [[UInt8]] = []
+    while let first = first(), first.expiry <= now {
+      remove(first.target)
+      expired.append(first.target)
+    }
     return expired
   }
 
@@ -92,33 +108,72 @@ struct ItemStore: Sendable {
 
   mutating func remove(_ target: [UInt8]) {
     guard let entry = entries.removeValue(forKey: target) else { return }
+    if entry.republishAt != nil { ownCount -= 1 }
     countByHost.remove(entry.owner)
     countByCaller.remove(entry.caller)
+    if let owner = entry.owner, countByHost.counts[owner] == 0 { orderByHost[owner] = nil }
+    if let caller = entry.caller, countByCaller[caller] == 0 { orderByCaller[caller] = nil }
   }
 
-  /// Makes room: of whoever has most, the one that would expire first goes; this node's own last.
+  private mutating func add(_ entry: Entry, at target: [UInt8]) {
+    entries[target] = entry
+    if entry.republishAt != nil { ownCount += 1 }
+    countByHost.add(entry.owner)
+    countByCaller.add(entry.caller)
+    let place = ItemOrder.Place(expiry: entry.expiry, target: target)
+    order.add(place, among: entries.count) { [entries] in Self.stands($0, in: entries) }
+    if let owner = entry.owner {
+      let count = countByHost.counts[owner]
+      orderByHost[owner, default: ItemOrder()].add(place, among: count) { [entries] in
+        Self.stands($0, in: entries) { $0.owner == owner }
+      }
+    }
+    if let caller = entry.caller {
+      let count = countByCaller[caller]
+      orderByCaller[caller, default: ItemOrder()].add(place, among: count) { [entries] in
+        Self.stands($0, in: entries) { $0.caller == caller }
+      }
+    }
+  }
+
+  // MARK: Making room
+
+  /// Of whoever has most, the one that would expire first goes; this node's own last.
   private mutating func evict(now: Duration) -> [[UInt8]] {
     let expired = removeExpired(now: now)
     guard expired.isEmpty else { return expired }
-    let largest = countByHost.all.max {
-      ($0.value, $0.key.high, $0.key.low) < ($1.value, $1.key.high, $1.key.low)
-    }?.key
-    return evictFirst { largest == nil || $0.owner == largest }
+    guard let largest = countByHost.largest() else { return evict(first()) }
+    return evict(
+      orderByHost[largest]?.first { [entries] in
+        Self.stands($0, in: entries) { $0.owner == largest }
+      })
   }
 
-  /// Removes, of those entries, the one that would expire first.
-  private mutating func evictFirst(where isEligible: (Entry) -> Bool) -> [[UInt8]] {
-    let first = entries.filter { isEligible($0.value) }.min {
-      Self.precedes(($0.value.expiry, $0.key), ($1.value.expiry, $1.key))
-    }
-    guard let first else { return [] }
-    remove(first.key)
-    return [first.key]
+  private mutating func evictFirst(of caller: DHTCaller) -> [[UInt8]] {
+    evict(
+      orderByCaller[caller]?.first { [entries] in
+        Self.stands($0, in: entries) { $0.caller == caller }
+      })
   }
 
-  /// An order that does not depend on hashing, so that a seed replays a simulation.
-  private static func precedes(_ left: (Duration, [UInt8]), _ right: (Duration, [UInt8])) -> Bool {
-    left.0 == right.0 ? left.1.lexicographicallyPrecedes(right.1) : left.0 < right.0
+  private mutating func evict(_ place: ItemOrder.Place?) -> [[UInt8]] {
+    guard let place else { return [] }
+    remove(place.target)
+    return [place.target]
+  }
+
+  /// The one that expires first.
+  private mutating func first() -> ItemOrder.Place? {
+    order.first { [entries] in Self.stands($0, in: entries) }
+  }
+
+  /// Whether a value is at that place, and is one of those.
+  private static func stands(
+    _ place: ItemOrder.Place, in entries: [[UInt8]: Entry],
+    _ isOne: (Entry) -> Bool = { _ in true }
+  ) -> Bool {
+    guard let entry = entries[place.target], entry.expiry == place.expiry else { return false }
+    return isOne(entry)
   }
 }
 

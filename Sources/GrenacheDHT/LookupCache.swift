@@ -1,6 +1,10 @@
 /// What lookups have found lately, and that they have found nothing.
 struct LookupCache: Sendable {
+  /// How often a full cache is looked through for what has expired.
+  static let sweepInterval = Duration.milliseconds(100)
+
   private var results: [[UInt8]: (result: DHTLookupResult, expiry: Duration)] = [:]
+  private var nextSweep = Duration.zero
 
   func result(for key: [UInt8], now: Duration) -> DHTLookupResult? {
     guard let known = results[key], known.expiry > now else { return nil }
@@ -15,7 +19,9 @@ struct LookupCache: Sendable {
     let age =
       result.peers.isEmpty ? configuration.negativeCacheAge : configuration.lookupCacheAge
     guard age > .zero else { return }
-    if results.count >= configuration.lookupCacheMax {
+    if results.count >= configuration.lookupCacheMax, results[key] == nil {
+      guard now >= nextSweep else { return }
+      nextSweep = now + Self.sweepInterval
       removeExpired(now: now)
       guard results.count < configuration.lookupCacheMax else { return }
     }

@@ -7,15 +7,14 @@ struct PeerStore: Sendable {
     case callerLimit
   }
 
-  private struct Entry: Sendable {
-    var expiry: Duration
-    /// Whether this node's own callers have announced it.
-    var isOwn: Bool
-    /// Which of them, if they are counted.
-    var caller: DHTCaller?
-  }
+  private typealias Entry = KeyAnnouncements.Entry
 
-  private var peers: [[UInt8]: [DHTAddress: Entry]] = [:]
+  /// How often a store that is full, or somebody's share of it, is looked through for what has expired:
+  /// whoever is refused asks again as fast as he can.
+  static let sweepInterval = Duration.seconds(1)
+
+  private var peers: [[UInt8]: KeyAnnouncements] = [:]
+  private var nextSweep = Duration.zero
   /// What strangers have announced, by their addresses and networks.
   private var countByHost = CountByOwner<DHTHost>()
   private var countByPrefix = CountByOwner<UInt64>()
@@ -37,10 +36,12 @@ struct PeerStore: Sendable {
   ) throws(Refusal) -> Bool {
     let expiry = expiry ?? now + configuration.peerAgeMax
     if let known = peers[key]?[peer] {
-      peers[key]?[peer]?.expiry = expiry
+      var renewed = known
+      renewed.expiry = expiry
+      peers[key]?.set(peer, renewed)
       return known.expiry <= now
     }
-    if refusal(of: peer, key) != nil { removeExpired(now: now) }
+    if refusal(of: peer, key) != nil { sweep(now: now) }
     if let refusal = refusal(of: peer, key) { throw refusal }
     add(peer, key, Entry(expiry: expiry, isOwn: false))
     return true
@@ -50,12 +51,14 @@ struct PeerStore: Sendable {
   ///
   /// - Returns: whether it is new, and the keys of the announcements that have made room.
   mutating func insertOwn(
-    _ peer: DHTAddress, for key: [UInt8], by caller: DHTCaller? = nil, now: Duration
+    _ peer: DHTAddress, for key: [UInt8], by caller: DHTCaller? = nil, now: Duration,
+    until expiry: Duration? = nil
   ) throws(Refusal) -> (isNew: Bool, displaced: [[UInt8]]) {
-    let entry = Entry(expiry: now + configuration.peerAgeMax, isOwn: true, caller: caller)
+    let entry = Entry(
+      expiry: expiry ?? now + configuration.peerAgeMax, isOwn: true, caller: caller)
     // Whoever keeps it alive has it counted: a fleet's worker may take over from another.
     if let caller, peers[key]?[peer]?.caller != caller {
-      if hasMost(caller) { removeExpired(now: now) }
+      if hasMost(caller) { sweep(now: now) }
       guard !hasMost(caller) else { throw .callerLimit }
     }
     if let known = peers[key]?[peer] {
@@ -63,7 +66,7 @@ struct PeerStore: Sendable {
       add(peer, key, entry)
       return (known.expiry <= now, [])
     }
-    if !hasRoom(for: key) { removeExpired(now: now) }
+    if !hasRoom(for: key) { sweep(now: now) }
     var displaced: [[UInt8]] = []
     while !hasRoom(for: key) {
       guard let victim = displaceable(for: key) else { throw .full }
@@ -79,7 +82,7 @@ struct PeerStore: Sendable {
   }
 
   private mutating func add(_ peer: DHTAddress, _ key: [UInt8], _ entry: Entry) {
-    peers[key, default: [:]][peer] = entry
+    peers[key, default: KeyAnnouncements()].set(peer, entry)
     count += 1
     countByCaller.add(entry.caller)
     guard !entry.isOwn else { return }
@@ -116,23 +119,28 @@ struct PeerStore: Sendable {
     let isKeyFull = (peers[key]?.count ?? 0) >= configuration.peersPerKeyMax
     let needsKey = peers[key] == nil && peers.count >= configuration.keysMax
     var best: (rank: (Int, DHTAddress), key: [UInt8], peers: [DHTAddress])?
-    for (other, known) in peers where !isKeyFull || other == key {
-      if needsKey, known.values.contains(where: \.isOwn) { continue }
-      for (peer, entry) in known where !entry.isOwn {
+    func consider(_ other: [UInt8], _ known: KeyAnnouncements) {
+      if needsKey, known.all.contains(where: \.entry.isOwn) { return }
+      for (peer, entry) in known.all where !entry.isOwn {
         let rank = (countByPrefix[peer.host.prefix], peer)
         if let best, best.rank > rank { continue }
         if let best, best.rank == rank, best.key.lexicographicallyPrecedes(other) { continue }
         best = (rank, other, [peer])
       }
     }
+    if isKeyFull {
+      consider(key, peers[key] ?? KeyAnnouncements())
+    } else {
+      for (other, known) in peers { consider(other, known) }
+    }
     guard let best else { return nil }
-    return (best.key, needsKey ? Array((peers[best.key] ?? [:]).keys) : best.peers)
+    return (best.key, needsKey ? peers[best.key]?.all.map(\.peer) ?? [] : best.peers)
   }
 
   /// Forgets an announcement; returns whether there was one.
   mutating func remove(_ peer: DHTAddress, for key: [UInt8]) -> Bool {
-    guard let entry = peers[key]?.removeValue(forKey: peer) else { return false }
-    if peers[key]?.isEmpty == true { peers[key] = nil }
+    guard let entry = peers[key]?.remove(peer) else { return false }
+    if peers[key]?.count == 0 { peers[key] = nil }
     forget(peer.host, entry)
     return true
   }
@@ -145,26 +153,34 @@ struct PeerStore: Sendable {
     countByPrefix.remove(host.prefix)
   }
 
-  /// The peers of `key` that have not expired, in an order that does not depend on hashing, so that a
-  /// seed replays a simulation.
+  /// The peers of `key` that have not expired, in an order that does not depend on hashing.
   func peers(of key: [UInt8], now: Duration) -> [DHTAddress] {
-    guard let known = peers[key] else { return [] }
-    return known.filter { $0.value.expiry > now }.map(\.key).sorted()
+    (peers[key]?.all ?? []).compactMap { $0.entry.expiry > now ? $0.peer : nil }
   }
 
-  /// The same, of one network.
-  func peers(of key: [UInt8], _ family: DHTFamily, now: Duration) -> [DHTAddress] {
-    peers(of: key, now: now).filter { $0.family == family }
+  /// So many of them by chance, each as `shown` gives it.
+  func draw(
+    _ max: Int, of key: [UInt8], now: Duration, using generator: inout some RandomNumberGenerator,
+    as shown: (DHTAddress) -> DHTAddress?
+  ) -> [DHTAddress] {
+    peers[key]?.draw(max, at: now, using: &generator, as: shown) ?? []
   }
 
-  /// The announcements of a key and when they expire.
-  func announcements(of key: [UInt8]) -> [(peer: DHTAddress, expiry: Duration)] {
-    (peers[key] ?? [:]).map { ($0.key, $0.value.expiry) }
+  /// The announcements of a key.
+  func announcements(of key: [UInt8]) -> [(peer: DHTAddress, entry: KeyAnnouncements.Entry)] {
+    peers[key]?.all ?? []
   }
 
-  /// Every announcement and when it expires.
-  var all: [(key: [UInt8], peer: DHTAddress, expiry: Duration)] {
-    peers.flatMap { key, known in known.map { (key, $0.key, $0.value.expiry) } }
+  /// Every announcement.
+  var all: [(key: [UInt8], peer: DHTAddress, entry: KeyAnnouncements.Entry)] {
+    peers.flatMap { key, known in known.all.map { (key, $0.peer, $0.entry) } }
+  }
+
+  /// Makes room, but once in a while only: what has expired since then waits.
+  private mutating func sweep(now: Duration) {
+    guard now >= nextSweep else { return }
+    nextSweep = now + Self.sweepInterval
+    removeExpired(now: now)
   }
 
   /// Forgets what has expired; returns the keys that it concerns.
@@ -172,14 +188,14 @@ struct PeerStore: Sendable {
   mutating func removeExpired(now: Duration) -> [[UInt8]] {
     var keys: [[UInt8]] = []
     for (key, known) in peers {
-      let expired = known.filter { $0.value.expiry <= now }
+      let expired = known.all.filter { $0.entry.expiry <= now }
       guard !expired.isEmpty else { continue }
       keys.append(key)
       for (peer, entry) in expired {
-        peers[key]?[peer] = nil
+        _ = peers[key]?.remove(peer)
         forget(peer.host, entry)
       }
-      if peers[key]?.isEmpty == true { peers[key] = nil }
+      if peers[key]?.count == 0 { peers[key] = nil }
     }
     return keys
   }

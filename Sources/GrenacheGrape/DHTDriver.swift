@@ -1,6 +1,5 @@
 internal import GrenacheDHT
 internal import GrenacheIO
-internal import GrenacheTLS
 internal import GrenacheTransport
 internal import Logging
 
@@ -20,8 +19,12 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   private let started: MonotonicTime
   private var generator = SecureRandomNumberGenerator()
   private var lookups: [DHTRequestID: LoopPromise<DHTLookupResult>] = [:]
+  /// Who hears of what those lookups find while they go on.
+  private var listeners: [DHTRequestID: PeersFound] = [:]
   private var deliveries: [DHTRequestID: LoopPromise<DHTDeliveryOutcome>] = [:]
   private var gets: [DHTRequestID: LoopPromise<DHTGetResult?>] = [:]
+  /// What counts requests until the node is done with them, whether or not somebody still waits.
+  private var places: [DHTRequestID: RequestsInFlight.Place] = [:]
   private lazy var timer = TargetTimer(self)
   weak var observer: (any DHTDriverObserver)?
   /// Values that were stored, and that went, since they were last written down.
@@ -93,20 +96,27 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     loop.core.cancel(timer)
     socket.stop(on: loop)
     socket6?.stop(on: loop)
+    places = [:]
   }
 
   // MARK: Requests
 
   /// Looks for the peers of `key`; `nil` when there is no answer by `deadline`.
+  ///
+  /// - Parameter found: hears of peers as they are found, and of all of them before this returns a result.
   func lookUp(
-    _ key: [UInt8], by deadline: MonotonicTime, on loop: isolated EventLoop
+    _ key: [UInt8], by deadline: MonotonicTime, found: PeersFound? = nil,
+    holding place: RequestsInFlight.Place? = nil, on loop: isolated EventLoop
   ) async -> DHTLookupResult? {
     let promise = LoopPromise<DHTLookupResult>()
-    let id = node.lookUp(key, now: now)
+    let id = node.lookUp(key, tellsKnown: found != nil, now: now)
     lookups[id] = promise
+    listeners[id] = found
+    places[id] = place
     perform(on: loop)
     let outcome = await promise.wait(until: deadline, on: loop)
     lookups[id] = nil
+    listeners[id] = nil
     guard case .value(let result) = outcome else { return nil }
     return result
   }
@@ -114,11 +124,13 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   /// Announces `key` at `port`; `nil` when there is no outcome by `deadline`.
   func announce(
     _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, for caller: DHTCaller?,
-    by deadline: MonotonicTime, on loop: isolated EventLoop
+    by deadline: MonotonicTime, holding place: RequestsInFlight.Place? = nil,
+    on loop: isolated EventLoop
   ) async -> DHTDeliveryOutcome? {
     let promise = LoopPromise<DHTDeliveryOutcome>()
     let id = node.announce(key, port: port, ownAddress: ownAddress, by: caller, now: now)
     deliveries[id] = promise
+    places[id] = place
     return await outcome(of: id, promise, by: deadline, on: loop)
   }
 
@@ -139,33 +151,37 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   /// Takes an announcement back; `nil` when there is no outcome by `deadline`.
   func withdraw(
     _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, by deadline: MonotonicTime,
-    on loop: isolated EventLoop
+    holding place: RequestsInFlight.Place? = nil, on loop: isolated EventLoop
   ) async -> DHTDeliveryOutcome? {
     let promise = LoopPromise<DHTDeliveryOutcome>()
     let id = node.withdraw(key, port: port, ownAddress: ownAddress, now: now)
     deliveries[id] = promise
+    places[id] = place
     return await outcome(of: id, promise, by: deadline, on: loop)
   }
 
   /// Stores a value; `nil` when there is no outcome by `deadline`.
   func put(
     _ item: DHTItem, compareAndSwap: Int64?, for caller: DHTCaller? = nil,
-    by deadline: MonotonicTime, on loop: isolated EventLoop
+    by deadline: MonotonicTime, holding place: RequestsInFlight.Place? = nil,
+    on loop: isolated EventLoop
   ) async -> DHTDeliveryOutcome? {
     let promise = LoopPromise<DHTDeliveryOutcome>()
     let id = node.put(item, compareAndSwap: compareAndSwap, by: caller, now: now)
     deliveries[id] = promise
+    places[id] = place
     return await outcome(of: id, promise, by: deadline, on: loop)
   }
 
   /// Looks for a value; `nil` when there is none by `deadline`.
   func get(
     _ target: [UInt8], salt: [UInt8], usesOwnStore: Bool, by deadline: MonotonicTime,
-    on loop: isolated EventLoop
+    holding place: RequestsInFlight.Place? = nil, on loop: isolated EventLoop
   ) async -> DHTGetResult? {
     let promise = LoopPromise<DHTGetResult?>()
     let id = node.get(target, salt: salt, usesOwnStore: usesOwnStore, now: now)
     gets[id] = promise
+    places[id] = place
     perform(on: loop)
     let outcome = await promise.wait(until: deadline, on: loop)
     gets[id] = nil
@@ -271,12 +287,18 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
       case .send(let datagram, let address):
         let target = SocketAddress(address)
         (address.family == .ipv4 ? socket : socket6)?.send(datagram.span, to: target)
+      case .peersFound(let id, let peers):
+        listeners[id]?.add(peers)
       case .lookupFinished(let id, let result):
+        listeners[id]?.add(result.peers)
         lookups[id]?.fulfil(result, on: loop)
+        places[id] = nil
       case .deliveryFinished(let id, let outcome):
         deliveries[id]?.fulfil(outcome, on: loop)
+        places[id] = nil
       case .getFinished(let id, let result):
         gets[id]?.fulfil(result, on: loop)
+        places[id] = nil
       case .peersChanged(let key):
         noteChanged(key)
         observer?.peersChanged(key, on: loop)
@@ -288,45 +310,10 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
         removedItems.remove(target)
       case .itemRemoved(let target):
         noteRemoved(target)
-      case .peersFound, .identifierChanged:
+      case .identifierChanged:
         break
       }
     }
     loop.core.arm(timer, at: started + node.nextDeadline)
-  }
-}
-
-extension DHTCryptography {
-  static let openSSL = DHTCryptography(sha1: Digest.sha1) { signature, message, publicKey in
-    Ed25519.isSignature(signature, of: message, by: publicKey)
-  }
-}
-
-extension DHTAddress {
-  init(_ address: SocketAddress) {
-    switch address.unmapped.host {
-    case .ipv4(let a, let b, let c, let d):
-      let ip = UInt32(a) << 24 | UInt32(b) << 16 | UInt32(c) << 8 | UInt32(d)
-      self.init(ip: ip, port: address.port)
-    case .ipv6(let high, let low, _):
-      self.init(host: DHTHost(high: high, low: low), port: address.port)
-    }
-  }
-}
-
-extension SocketAddress {
-  init(_ address: DHTAddress) {
-    switch address.family {
-    case .ipv4:
-      let ip = address.ip
-      self.init(
-        host: .ipv4(
-          UInt8(truncatingIfNeeded: ip >> 24), UInt8(truncatingIfNeeded: ip >> 16),
-          UInt8(truncatingIfNeeded: ip >> 8), UInt8(truncatingIfNeeded: ip)),
-        port: address.port)
-    case .ipv6:
-      self.init(
-        host: .ipv6(high: address.host.high, low: address.host.low, scope: 0), port: address.port)
-    }
   }
 }

@@ -1,4 +1,5 @@
 public import GrenacheAccess
+internal import GrenacheDHT
 public import GrenacheTLS
 public import GrenacheTransport
 
@@ -68,9 +69,18 @@ public struct GrapeConfiguration: Sendable {
   public var payloadBytesMax = 8_192
   /// How long an API request may wait for the DHT (default 5 s).
   public var requestTimeout = Duration.seconds(5)
+  /// Requests of one caller, who is counted as for announcements, for which the DHT is asked at once
+  /// (default 128, then 429 and `ERR_GRAPE_CALLER_LIMIT`): a link has eight at most. What is answered
+  /// from memory does not count, and neither does what is watched.
+  public var requestsPerCallerMax = 128
+  /// The same of all callers (default 512, then 503 and `ERR_GRAPE_OVERLOADED`): they keep about as many
+  /// queries under way as there may be. Nobody has more of them than are left for others.
+  public var requestsMax = 512
   /// Who may announce and look up what (default: announce what one's certificate names, look up
   /// anything); `nil` only through `insecurePlaintext`, where anybody may do anything.
   public var access: AccessControl? = AccessControl()
+  /// What is not said here of how the DHT behaves.
+  var dht = DHTConfiguration()
   /// Told when certificates have been loaded again, or could not be.
   public var tlsReloaded: (@Sendable (TLSReloadOutcome) -> Void)?
 

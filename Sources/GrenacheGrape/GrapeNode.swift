@@ -54,11 +54,13 @@ public final class GrapeNode: Service {
       keepsMemory: store != nil, remembering: try await store?.load(), on: group.next())
     let dht = await driver.loop.run { loop in driver.get(on: loop).localAddress }
     let answers = LookupAnswers()
+    let requests = RequestsInFlight(
+      max: configuration.requestsMax, perCallerMax: configuration.requestsPerCallerMax)
     let watches = await Self.makeWatches(driver, answers)
     var apis: [HTTPServer] = []
     do {
       for address in places {
-        let api = makeAPI(driver, answers, dhtPort: dht.port, at: address)
+        let api = makeAPI(driver, answers, requests, dhtPort: dht.port, at: address)
         apis.append(try await makeServer(api, watches, context, at: address, group))
       }
     } catch {
@@ -179,7 +181,7 @@ public final class GrapeNode: Service {
   }
 
   private var dhtConfiguration: DHTConfiguration {
-    var dht = DHTConfiguration()
+    var dht = configuration.dht
     dht.parallelism = max(1, configuration.lookupParallelism)
     dht.peerAgeMax = configuration.peerAge
     dht.nodeLiveness = configuration.nodeLiveness
@@ -214,13 +216,14 @@ public final class GrapeNode: Service {
   }
 
   private func makeAPI(
-    _ driver: LoopBound<DHTDriver>, _ answers: LookupAnswers, dhtPort: UInt16,
-    at address: SocketAddress
+    _ driver: LoopBound<DHTDriver>, _ answers: LookupAnswers, _ requests: RequestsInFlight,
+    dhtPort: UInt16, at address: SocketAddress
   ) -> GrapeAPI {
     let isWildcard = address.ip == "::" || address.ip == "0.0.0.0"
     return GrapeAPI(
       driver: driver, configuration: configuration, dhtPort: dhtPort,
-      ownHost: isWildcard ? nil : address.unmapped.host, answers: answers, logger: logger)
+      ownHost: isWildcard ? nil : address.unmapped.host, answers: answers,
+      requests: requests, logger: logger)
   }
 
   private func makeServer(
@@ -236,6 +239,7 @@ public final class GrapeNode: Service {
       on: address, context: context, configuration: server,
       handlers: HTTPServerHandlers(
         respond: { request in await api.respond(to: request) },
+        stream: { request in api.streamHandler(for: request) },
         openWebSocket: { request, _ in
           // Grenache's clients know no other path than /ws.
           ["/watch", "/ws"].contains(request.target) ? GrapeWatch(api, watches, request) : nil

@@ -34,6 +34,23 @@ struct PeerStoreTests {
     #expect(store.count == 1 && store.keyCount == 1)
   }
 
+  @Test("P30 a full store is looked through once a second, however often somebody is refused")
+  func sweep() throws {
+    var configuration = DHTConfiguration()
+    configuration.peersMax = 2
+    var store = PeerStore(configuration)
+    func insert(_ port: UInt16, at now: Duration, for age: Duration = .seconds(9)) -> Bool {
+      let peer = DHTAddress(ip: 1, port: port)
+      return (try? store.insert(peer, for: [1], now: now, until: now + age)) == true
+    }
+    #expect(insert(1, at: .zero, for: .milliseconds(1)))
+    #expect(insert(2, at: .zero, for: .milliseconds(200)))
+    #expect(insert(3, at: .milliseconds(100)), "the first has expired")
+    #expect(!insert(4, at: .milliseconds(1_099)), "the second has, too, but who looks")
+    #expect(insert(4, at: .milliseconds(1_100)))
+    #expect(store.peers(of: [1], now: .milliseconds(1_100)).map(\.port) == [3, 4])
+  }
+
   @Test("P30 one address has a share of the keys, one network another; loopback is exempt")
   func shares() {
     var configuration = DHTConfiguration()

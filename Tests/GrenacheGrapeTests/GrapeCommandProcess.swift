@@ -14,14 +14,17 @@ final class GrapeCommandProcess: Sendable {
   private let input: Pipe
 
   /// Starts it beside the test's own program and waits until it listens.
+  ///
+  /// The kernel chooses the ports, unless it is to be one again that was killed.
   static func start(
-    certificates: String, state: String, dhtPort: UInt16 = 0, bootstrap: String = ""
+    certificates: String, state: String, apiPort: UInt16 = 0, dhtPort: UInt16 = 0,
+    bootstrap: String = ""
   ) async throws -> GrapeCommandProcess {
     let process = Process()
     process.executableURL = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
       .deletingLastPathComponent().appending(path: "grape")
     process.arguments = [
-      "--dp", "\(dhtPort)", "--aph", "0", "--bn", bootstrap, "-b", "127.0.0.1", "--json",
+      "--dp", "\(dhtPort)", "--aph", "\(apiPort)", "--bn", bootstrap, "-b", "127.0.0.1", "--json",
       "--private-network", "--tls-dir", certificates, "--state-dir", state, "--log-level", "error",
     ]
     let (input, output) = (Pipe(), Pipe())
@@ -91,16 +94,18 @@ struct KeptClient: Sendable {
 
   func post(_ body: String, _ path: String) async throws -> (status: Int, body: String) {
     let request = HTTPClientRequest(.post, path, body: Array(body.utf8))
-    let response = try await Self.send(request, destination, client, on: client.loop)
+    // A kept connection may be closed just as a request goes out: a lookup is asked again then.
+    let response = try await Self.send(
+      request, destination, client, isRetryable: path == "/lookup", on: client.loop)
     return (response.status.code, String(decoding: response.body, as: UTF8.self))
   }
 
   private static func send(
     _ request: HTTPClientRequest, _ destination: Destination, _ client: LoopBound<HTTPClient>,
-    on loop: isolated EventLoop
+    isRetryable: Bool, on loop: isolated EventLoop
   ) async throws -> HTTPClientResponse {
     try await client.get(on: loop).send(
-      request, to: destination, by: .now() + .seconds(10), isRetryable: false, on: loop)
+      request, to: destination, by: .now() + .seconds(10), isRetryable: isRetryable, on: loop)
   }
 
   /// Posts a body for each number, several at once.

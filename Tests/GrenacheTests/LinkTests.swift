@@ -14,21 +14,26 @@ struct FakeGrape: Sendable {
   typealias Answer = @Sendable (_ path: String, _ count: Int) async -> (status: Int, body: String)
 
   static func with<Result>(
-    _ tls: TLSConfiguration, answer: @escaping Answer,
+    _ tls: TLSConfiguration, answer: @escaping Answer, stream: HTTPStreamHandler? = nil,
     _ body: (Endpoint, _ asked: @escaping @Sendable () -> Int) async throws -> Result
   ) async throws -> Result {
     let asked = Mutex(0)
     let server = try await HTTPServer(
       on: .loopback(port: 0), context: try TLSContext(tls),
       configuration: HTTPServerConfiguration(),
-      handlers: HTTPServerHandlers(respond: { request in
-        let count = asked.withLock { value in
-          value += 1
-          return value
-        }
-        let (status, body) = await answer(request.target, count)
-        return HTTPServerResponse(HTTPStatus(code: status), body: Array(body.utf8))
-      }),
+      handlers: HTTPServerHandlers(
+        respond: { request in
+          let count = asked.withLock { value in
+            value += 1
+            return value
+          }
+          let (status, body) = await answer(request.target, count)
+          return HTTPServerResponse(HTTPStatus(code: status), body: Array(body.utf8))
+        },
+        stream: { request in
+          guard request.fields.has("application/x-ndjson", in: "Accept") else { return nil }
+          return stream
+        }),
       group: EventLoopGroup(count: 1), logger: quietLogger)
     do {
       let result = try await body(Endpoint(server.localAddress)) { asked.withLock { $0 } }
@@ -309,6 +314,170 @@ struct LinkTests {
       task.cancel()
       let cancelled = await #expect(throws: GrenacheError.self) { try await task.value }
       #expect(cancelled?.code == .cancelled)
+    }
+  }
+}
+
+@Suite("Link: workers as grapes find them")
+struct FoundWorkersTests {
+  let authority: TestAuthority
+  private let one = Endpoint(host: "10.0.0.1", port: 5)
+  private let two = Endpoint(host: "10.0.0.2", port: 6)
+
+  init() throws { authority = try TestAuthority() }
+
+  private func link(
+    _ grapes: [Endpoint], configure: (inout LinkConfiguration) -> Void = { _ in }
+  ) async throws -> Link {
+    var configuration = LinkConfiguration(grapes: grapes, tls: try authority.client())
+    configure(&configuration)
+    return try await Link(configuration, logger: quietLogger)
+  }
+
+  private func all(_ found: FoundWorkers) async throws -> [Endpoint] {
+    try await found.reduce(into: []) { $0.append($1) }
+  }
+
+  /// A grape that tells one worker at once, in two pieces, and the rest when `more` says so.
+  private func withGrape(
+    more: AsyncStream<Void>, ended: Flag = Flag(), breaksOff: Bool = false,
+    _ body: (Endpoint) async throws -> Void
+  ) async throws {
+    try await FakeGrape.with(
+      try authority.host(), answer: { _, _ in (500, "a streamed lookup was wanted") },
+      stream: { request, parts, writer in
+        defer { ended.set() }
+        do {
+          for try await _ in parts {}
+          try await writer.start(.ok, fields: [("Content-Type", "application/x-ndjson")])
+          for text in ["[\"10.0.0.", "1:5\"]\n"] { try await writer.write(Array(text.utf8)) }
+          for await _ in more { break }
+          if breaksOff || Task.isCancelled { return await writer.abort() }
+          try await writer.write(Array("[\"10.0.0.1:5\",\"10.0.0.2:6\"]\n[]\n".utf8))
+        } catch {
+          await writer.abort()
+        }
+      }
+    ) { grape, _ in try await body(grape) }
+  }
+
+  @Test("the first worker comes while the grape still looks for others; each comes once")
+  func streamed() async throws {
+    let (more, release) = AsyncStream.makeStream(of: Void.self)
+    try await withGrape(more: more) { grape in
+      let link = try await link([grape])
+      var workers = link.workers(of: "rpc_test").makeAsyncIterator()
+      #expect(try await workers.next() == one)
+      release.finish()
+      #expect(try await workers.next() == two)
+      #expect(try await workers.next() == nil)
+      #expect(try await link.lookup("rpc_test") == [one, two], "it is remembered")
+      #expect(try await all(link.workers(of: "rpc_test")) == [one, two])
+    }
+  }
+
+  @Test("who takes the first and goes ends the lookup")
+  func first() async throws {
+    let (more, release) = AsyncStream.makeStream(of: Void.self)
+    let ended = Flag()
+    try await withGrape(more: more, ended: ended) { grape in
+      let link = try await link([grape])
+      for try await worker in link.workers(of: "rpc_test") {
+        #expect(worker == one)
+        break
+      }
+      let end = ContinuousClock.now + .seconds(10)
+      while !ended.isSet, ContinuousClock.now < end { await Task.yield() }
+      #expect(ended.isSet)
+    }
+    release.finish()
+  }
+
+  @Test("a grape that breaks off in the middle is replaced by the next one, perhaps an old one")
+  func brokenOff() async throws {
+    let (more, release) = AsyncStream.makeStream(of: Void.self)
+    release.finish()
+    try await withGrape(more: more, breaksOff: true) { broken in
+      try await FakeGrape.with(
+        try authority.host(), answer: { _, _ in (200, #"["10.0.0.1:5","10.0.0.2:6"]"#) }
+      ) { old, asked in
+        let link = try await link([broken, old])
+        #expect(try await all(link.workers(of: "rpc_test")) == [one, two])
+        #expect(asked() == 1)
+      }
+      let error = await #expect(throws: GrenacheError.self) {
+        try await all(link([broken]).workers(of: "rpc_test"))
+      }
+      #expect(error?.code == .grapeUnreachable)
+    }
+  }
+
+  @Test(
+    "an old grape's whole answer is as good, and so are its errors",
+    arguments: [
+      (200, #"["10.0.0.1:5","10.0.0.2:6"]"#, nil), (200, "[]", nil),
+      (200, #""ERR_GRAPE_LOOKUP""#, .grapeRefused), (200, "", .grapeRefused),
+      (403, "no", .notPermitted), (429, "ERR_GRAPE_CALLER_LIMIT", .overloaded),
+      (503, "later", .grapeRefused),
+    ] as [(Int, String, GrenacheError.Code?)])
+  func oldGrape(_ status: Int, _ body: String, _ code: GrenacheError.Code?) async throws {
+    try await FakeGrape.with(try authority.host(), answer: { _, _ in (status, body) }) {
+      grape, _ in
+      let found = try await link([grape]).workers(of: "rpc_test")
+      guard let code else {
+        #expect(try await all(found) == (body == "[]" ? [] : [one, two]))
+        return
+      }
+      let error = await #expect(throws: GrenacheError.self) { try await all(found) }
+      #expect(error?.code == code)
+    }
+  }
+
+  @Test("a deadline ends it, and so does a cancelled task")
+  func deadline() async throws {
+    let (more, release) = AsyncStream.makeStream(of: Void.self)
+    try await withGrape(more: more) { grape in
+      let link = try await link([grape])
+      var late = link.workers(of: "rpc_test", within: .seconds(2)).makeAsyncIterator()
+      #expect(try await late.next() == one)
+      let error = await #expect(throws: GrenacheError.self) { try await late.next() }
+      #expect(error?.code == .deadlineExceeded)
+      let task = Task { try await all(link.workers(of: "rpc_test")) }
+      task.cancel()
+      let cancelled = await #expect(throws: GrenacheError.self) { try await task.value }
+      #expect(cancelled?.code == .cancelled)
+    }
+    release.finish()
+  }
+
+  @Test("workers up to the limit, and not one more", arguments: [100, 101])
+  func limit(_ count: Int) async throws {
+    let workers = (1...count).map { Endpoint(host: "10.0.0.1", port: UInt16($0)) }
+    let body = "[\(workers.map { "\"\($0)\"" }.joined(separator: ","))]"
+    try await FakeGrape.with(try authority.host(), answer: { _, _ in (200, body) }) { grape, _ in
+      let link = try await link([grape])
+      #expect(try await all(link.workers(of: "rpc_test")) == Array(workers.prefix(100)))
+    }
+  }
+
+  @Test("lines: whatever the pieces they come in; one at the limit, and one past it")
+  func lines() {
+    let text = Array("[1]\n\n[2]\n[3".utf8)
+    for size in 1...text.count {
+      var answer = GrapeAnswer(isInLines: true)
+      var lines: [String] = []
+      for start in stride(from: 0, to: text.count, by: size) {
+        let isTaken = answer.append(Array(text[start..<min(start + size, text.count)]))
+        #expect(isTaken)
+        while let line = answer.nextLine() { lines.append(String(decoding: line, as: UTF8.self)) }
+      }
+      #expect(lines == ["[1]", "", "[2]"] && answer.rest == Array("[3".utf8))
+    }
+    for isInLines in [true, false] {
+      var answer = GrapeAnswer(isInLines: isInLines)
+      let most = answer.append([UInt8](repeating: 0x20, count: GrapeAnswer.lineBytesMax))
+      let more = answer.append([0x20])
+      #expect(most && !more)
     }
   }
 }

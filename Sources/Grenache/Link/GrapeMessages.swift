@@ -6,6 +6,12 @@ internal import GrenacheTransport
 /// What a link says to a grape's HTTP API and what it hears: JSON both ways.
 enum GrapeMessages {
   static let fields: HTTPFields = [("Content-Type", "application/json"), ("Accept", "*/*")]
+  /// Those of a lookup whose workers are to be told as they are found; existing grapes read none of them.
+  static let streamedFields: HTTPFields = [
+    ("Content-Type", "application/json"), ("Accept", "\(lines), */*"),
+  ]
+  /// The type of an answer that tells them so.
+  static let lines = "application/x-ndjson"
 
   /// `{"rid":"…","data":"<service>"}`
   static func lookup(_ service: String, rid: String) -> [UInt8] {

@@ -8,10 +8,10 @@ internal import Logging
 package final class LinkCore {
   let configuration: LinkConfiguration
   let context: TLSContext?
-  private let client: HTTPClient
+  let client: HTTPClient
   private let logger: Logger
   private let isPlaintext: Bool
-  private var cache: LookupCache
+  private(set) var cache: LookupCache
   /// Who waits for the lookup of a service that is under way.
   private var waiting: [String: [LoopPromise<Result<[Endpoint], GrenacheError>>]] = [:]
   /// Keys that somebody follows.
@@ -108,6 +108,11 @@ package final class LinkCore {
     for promise in waiting.removeValue(forKey: service) ?? [] { promise.fulfil(result, on: loop) }
   }
 
+  /// Keeps what was looked up without `lookup`.
+  func keep(_ endpoints: [Endpoint], of service: String) {
+    cache.store(endpoints, of: service, at: .now())
+  }
+
   // MARK: Following
 
   /// Has `observer` hear of who announces `key`, until it is removed.
@@ -156,8 +161,13 @@ package final class LinkCore {
     return Array(grapes[preferredGrape...] + grapes[..<preferredGrape])
   }
 
+  /// Asks this grape first from now on, for it has answered.
+  func prefer(_ grape: Endpoint) {
+    if let index = configuration.grapes.firstIndex(of: grape) { preferredGrape = index }
+  }
+
   /// How it went to ask one grape.
-  private enum Attempt<Answer> {
+  enum Attempt<Answer> {
     case answered(Answer)
     /// It says no, and the next one would, too.
     case refused(GrenacheError)
@@ -222,23 +232,16 @@ package final class LinkCore {
       response = try await client.send(
         request, to: destination, by: deadline, isRetryable: isRepeatable, on: loop)
     } catch {
-      if error.code == .cancelled {
-        return .refused(
-          GrenacheError(.cancelled, "grape \(grape) was not waited for", cause: error))
-      }
-      guard isRepeatable || error.stage != .transfer else {
+      guard isRepeatable || error.stage != .transfer || error.code == .cancelled else {
         let message = "grape \(grape) may have heard it, and has not answered"
         return .refused(GrenacheError(.connectionLost, message, cause: error))
       }
-      return .failed(
-        GrenacheError(.grapeUnreachable, "grape \(grape) cannot be asked", cause: error))
+      return Self.attempt(at: grape, failedWith: error)
     }
     let status = response.status.code
     guard (200..<300).contains(status) else {
-      let text = String(decoding: response.body.prefix(200), as: UTF8.self)
-      let error = GrenacheError(
-        Self.refusal(status, of: path), "grape \(grape) answered \(status): \(text)")
-      return status >= 500 && isRepeatable ? .failed(error) : .refused(error)
+      return Self.attempt(
+        at: grape, path, answered: status, response.body, isRepeatable: isRepeatable)
     }
     do throws(GrenacheError) {
       return .answered(try read(response.body))
@@ -249,12 +252,34 @@ package final class LinkCore {
     }
   }
 
+  static func attempt<Answer>(
+    at grape: Endpoint, failedWith error: TransportError
+  ) -> Attempt<Answer> {
+    guard error.code != .cancelled else {
+      return .refused(
+        GrenacheError(.cancelled, "grape \(grape) was not waited for", cause: error))
+    }
+    return .failed(
+      GrenacheError(.grapeUnreachable, "grape \(grape) cannot be asked", cause: error))
+  }
+
+  /// What it means that a grape has answered with a status that is no success.
+  static func attempt<Answer>(
+    at grape: Endpoint, _ path: String, answered status: Int, _ body: [UInt8], isRepeatable: Bool
+  ) -> Attempt<Answer> {
+    let text = String(decoding: body.prefix(200), as: UTF8.self)
+    let error = GrenacheError(
+      refusal(status, of: path), "grape \(grape) answered \(status): \(text)")
+    return status >= 500 && isRepeatable ? .failed(error) : .refused(error)
+  }
+
   /// What a status says; a put has two of its own, the error numbers of BEP 44.
   private static func refusal(_ status: Int, of path: String) -> GrenacheError.Code {
     switch (path, status) {
     case ("/put", 301): .compareAndSwapFailed
     case ("/put", 302): .sequenceNotGreater
     case (_, 403): .notPermitted
+    case (_, 429): .overloaded
     default: .grapeRefused
     }
   }

@@ -20,20 +20,21 @@ struct GrapeAPI: Sendable {
   /// The address under which announcements are kept here; `nil` for that of the request's connection.
   let ownHost: SocketAddress.Host?
   let answers: LookupAnswers
+  let requests: RequestsInFlight
   let denials = DenialLog()
   /// What went well and is logged: once in a while of each service, for the rest is its being renewed.
   let notices = DenialLog()
   let logger: Logger
 
   /// The answer to what the access policy does not allow.
-  private static let notPermitted = "ERR_GRAPE_NOT_PERMITTED"
+  static let notPermitted = "ERR_GRAPE_NOT_PERMITTED"
   private static let announces = Counter(label: "grenache_grape_announces_total")
   private static let withdrawals = Counter(label: "grenache_grape_withdrawals_total")
-  private static let lookups = Counter(label: "grenache_grape_lookups_total")
-  private static let cached = Counter(label: "grenache_grape_cached_lookups_total")
+  static let lookups = Counter(label: "grenache_grape_lookups_total")
+  static let cached = Counter(label: "grenache_grape_cached_lookups_total")
   private static let puts = Counter(label: "grenache_grape_puts_total")
   private static let gets = Counter(label: "grenache_grape_gets_total")
-  private static let refusals = Counter(label: "grenache_grape_refused_requests_total")
+  static let refusals = Counter(label: "grenache_grape_refused_requests_total")
 
   func respond(to request: HTTPServerRequest) async -> HTTPServerResponse {
     guard request.body.count <= configuration.payloadBytesMax else {
@@ -52,7 +53,7 @@ struct GrapeAPI: Sendable {
     }
   }
 
-  private func answer(_ refusal: GrapeRequest.Refusal) -> HTTPServerResponse {
+  func answer(_ refusal: GrapeRequest.Refusal) -> HTTPServerResponse {
     switch refusal {
     case .error(let text): json(text)
     case .failure(let status, let text): bare(status, text)
@@ -66,19 +67,31 @@ struct GrapeAPI: Sendable {
     switch asked {
     case .announce(let key, let port, let address):
       Self.announces.increment()
-      return await announce(key, port, address, request)
+      return await counted(request) { await announce(key, port, address, request, $0) }
     case .withdraw(let key, let port, let address):
       Self.withdrawals.increment()
-      return await withdraw(key, port, address, request)
+      return await counted(request) { await withdraw(key, port, address, request, $0) }
     case .lookup(let key):
       Self.lookups.increment()
       return await lookup(key, request)
     case .put(let item, let compareAndSwap):
       Self.puts.increment()
-      return await put(item, compareAndSwap, request)
+      return await counted(request) { await put(item, compareAndSwap, request, $0) }
     case .get(let target, let salt, let usesOwnStore):
       Self.gets.increment()
-      return await get(target, salt, usesOwnStore)
+      return await counted(request) { await get(target, salt, usesOwnStore, $0) }
+    }
+  }
+
+  /// Has a request that needs the DHT answered, unless too many are under way.
+  private func counted(
+    _ request: HTTPServerRequest,
+    _ answer: (RequestsInFlight.Place) async -> HTTPServerResponse
+  ) async -> HTTPServerResponse {
+    do throws(RequestsInFlight.Refusal) {
+      return await answer(try requests.enter(GrapeCaller(request)))
+    } catch {
+      return busy(error, request)
     }
   }
 
@@ -131,10 +144,11 @@ struct GrapeAPI: Sendable {
   }
 
   private func announce(
-    _ key: [UInt8], _ port: UInt16, _ address: SocketAddress?, _ request: HTTPServerRequest
+    _ key: [UInt8], _ port: UInt16, _ address: SocketAddress?, _ request: HTTPServerRequest,
+    _ inFlight: RequestsInFlight.Place
   ) async -> HTTPServerResponse {
     let announced = port == 0 ? dhtPort : port
-    let caller = GrapeCaller(request)
+    let caller = GrapeCaller(request).counted
     answers.change(key)
     let outcome: DHTDeliveryOutcome?
     switch place(announced, address, request) {
@@ -142,10 +156,10 @@ struct GrapeAPI: Sendable {
       return bare(403, Self.notPermitted)
     case .here(let own):
       outcome = await Self.announce(
-        key, announced, own, caller.counted, within: configuration.requestTimeout, driver,
-        on: driver.loop)
+        key, announced, own, caller, within: configuration.requestTimeout, inFlight,
+        driver, on: driver.loop)
     case .elsewhere(let own):
-      switch await Self.keep(own, key, caller.counted, driver, on: driver.loop) {
+      switch await Self.keep(own, key, caller, driver, on: driver.loop) {
       case .full:
         if denials.isNew("full") { logger.warning("announcements are refused: the store is full") }
         return json("ERR_GRAPE_STORE_FULL")
@@ -171,7 +185,8 @@ struct GrapeAPI: Sendable {
 
   /// Takes an announcement back: gone here at once, and soon from others that know how to.
   private func withdraw(
-    _ key: [UInt8], _ port: UInt16, _ address: SocketAddress?, _ request: HTTPServerRequest
+    _ key: [UInt8], _ port: UInt16, _ address: SocketAddress?, _ request: HTTPServerRequest,
+    _ inFlight: RequestsInFlight.Place
   ) async -> HTTPServerResponse {
     let announced = port == 0 ? dhtPort : port
     answers.change(key)
@@ -181,7 +196,8 @@ struct GrapeAPI: Sendable {
       return bare(403, Self.notPermitted)
     case .here(let own):
       outcome = await Self.withdraw(
-        key, announced, own, within: configuration.requestTimeout, driver, on: driver.loop)
+        key, announced, own, within: configuration.requestTimeout, inFlight, driver,
+        on: driver.loop)
     case .elsewhere(let own):
       // Nobody else knows of it: others would take back what this host has announced itself.
       outcome = .stored(await Self.forget(own, key, driver, on: driver.loop) ? 1 : 0)
@@ -204,9 +220,19 @@ struct GrapeAPI: Sendable {
       Self.cached.increment()
       return list(known)
     }
-    let start = MonotonicTime.now()
-    let found = await Self.lookUp(
-      key, within: configuration.requestTimeout, driver, on: driver.loop)
+    return await counted(request) { place in
+      let start = MonotonicTime.now()
+      let found = await Self.lookUp(
+        key, within: configuration.requestTimeout, place, driver, on: driver.loop)
+      return list(keep(found, of: key, since: changes, from: start, request))
+    }
+  }
+
+  /// Remembers what a lookup has found, for a moment; returns the peers.
+  func keep(
+    _ found: DHTLookupResult?, of key: [UInt8], since changes: UInt64, from start: MonotonicTime,
+    _ request: HTTPServerRequest
+  ) -> [String] {
     let peers = (found?.peers ?? []).map(\.description)
     if let found, !found.isIncomplete { answers.keep(peers, of: key, since: changes) }
     let took = (MonotonicTime.now() - start).milliseconds
@@ -219,32 +245,38 @@ struct GrapeAPI: Sendable {
         "asked": "\((found?.nodes ?? []).prefix(8).map(\.address.description))",
         "ms": "\((took * 100).rounded() / 100)",
       ])
-    return list(peers)
+    return peers
   }
 
   private func list(_ peers: [String]) -> HTTPServerResponse {
-    var body: [UInt8] = [UInt8(ascii: "[")]
     // The first of them are every source's share.
-    for peer in peers.prefix(Self.lookupResultsMax).shuffled() {
+    HTTPServerResponse(.ok, body: Self.array(of: peers.prefix(Self.lookupResultsMax).shuffled()))
+  }
+
+  /// Addresses as a JSON array.
+  static func array(of peers: some Sequence<String>) -> [UInt8] {
+    var body: [UInt8] = [UInt8(ascii: "[")]
+    for peer in peers {
       if body.count > 1 { body.append(UInt8(ascii: ",")) }
       body.append(UInt8(ascii: "\""))
       body.append(contentsOf: peer.utf8)
       body.append(UInt8(ascii: "\""))
     }
     body.append(UInt8(ascii: "]"))
-    return HTTPServerResponse(.ok, body: body)
+    return body
   }
 
   // MARK: Values
 
   private func put(
-    _ item: DHTItem, _ compareAndSwap: Int64?, _ request: HTTPServerRequest
+    _ item: DHTItem, _ compareAndSwap: Int64?, _ request: HTTPServerRequest,
+    _ place: RequestsInFlight.Place
   ) async -> HTTPServerResponse {
     // Nobody would keep it: existing grapes find that out by nobody's answer.
     if item.signature != nil, !item.isSigned(.openSSL) { return failure(.allFailed, request) }
     let outcome = await Self.put(
       item, compareAndSwap, GrapeCaller(request).counted, within: configuration.requestTimeout,
-      driver, on: driver.loop)
+      place, driver, on: driver.loop)
     let target = Digest.hex(item.target(.openSSL))
     guard case .stored(let stored) = outcome else { return failure(outcome, request) }
     logger.debug(
@@ -254,10 +286,10 @@ struct GrapeAPI: Sendable {
   }
 
   private func get(
-    _ target: [UInt8], _ salt: [UInt8]?, _ usesOwnStore: Bool
+    _ target: [UInt8], _ salt: [UInt8]?, _ usesOwnStore: Bool, _ place: RequestsInFlight.Place
   ) async -> HTTPServerResponse {
     let found = await Self.get(
-      target, salt ?? [], usesOwnStore, within: configuration.requestTimeout, driver,
+      target, salt ?? [], usesOwnStore, within: configuration.requestTimeout, place, driver,
       on: driver.loop)
     guard let found else { return HTTPServerResponse(.ok) }
     return HTTPServerResponse(.ok, body: Array(GrapeValue.json(found, salt: salt).utf8))
@@ -289,6 +321,26 @@ struct GrapeAPI: Sendable {
     }
   }
 
+  /// What a caller is told for whom the DHT is not asked now; the next grape may have room (503).
+  func busy(
+    _ refusal: RequestsInFlight.Refusal, _ request: HTTPServerRequest
+  ) -> HTTPServerResponse {
+    Self.refusals.increment()
+    let (limit, status, text) =
+      switch refusal {
+      case .callerLimit: ("caller", 429, "ERR_GRAPE_CALLER_LIMIT")
+      case .overloaded: ("grape", 503, "ERR_GRAPE_OVERLOADED")
+      }
+    Counter(label: "grenache_grape_overload_refusals_total", dimensions: [("limit", limit)])
+      .increment()
+    if denials.isNew("busy \(limit) \(who(request))") {
+      logger.notice(
+        "refused: too many requests are under way",
+        metadata: ["limit": "\(limit)", "by": "\(who(request))"])
+    }
+    return bare(status, text)
+  }
+
   func json(_ text: String) -> HTTPServerResponse {
     HTTPServerResponse(.ok, body: Array(GrapeValue.quoted(text).utf8))
   }
@@ -315,62 +367,5 @@ extension GrapeRequest {
     case .put(let item, _): (.put, Array(Digest.hex(item.target(.openSSL)).utf8))
     case .get(let target, _, _): (.lookup, Array(Digest.hex(target).utf8))
     }
-  }
-}
-
-// MARK: On the loop of the DHT
-
-extension GrapeAPI {
-  private static func announce(
-    _ key: [UInt8], _ port: UInt16, _ own: DHTAddress?, _ caller: DHTCaller?,
-    within timeout: Duration, _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
-  ) async -> DHTDeliveryOutcome? {
-    await driver.get(on: loop).announce(
-      key, port: port, ownAddress: own, for: caller, by: .now() + timeout, on: loop)
-  }
-
-  private static func keep(
-    _ peer: DHTAddress, _ key: [UInt8], _ caller: DHTCaller?, _ driver: LoopBound<DHTDriver>,
-    on loop: isolated EventLoop
-  ) -> DHTKeepOutcome {
-    driver.get(on: loop).keep(peer, of: key, for: caller, on: loop)
-  }
-
-  private static func forget(
-    _ peer: DHTAddress, _ key: [UInt8], _ driver: LoopBound<DHTDriver>,
-    on loop: isolated EventLoop
-  ) -> Bool {
-    driver.get(on: loop).forget(peer, for: key, on: loop)
-  }
-
-  private static func withdraw(
-    _ key: [UInt8], _ port: UInt16, _ own: DHTAddress?, within timeout: Duration,
-    _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
-  ) async -> DHTDeliveryOutcome? {
-    await driver.get(on: loop).withdraw(
-      key, port: port, ownAddress: own, by: .now() + timeout, on: loop)
-  }
-
-  private static func lookUp(
-    _ key: [UInt8], within timeout: Duration, _ driver: LoopBound<DHTDriver>,
-    on loop: isolated EventLoop
-  ) async -> DHTLookupResult? {
-    await driver.get(on: loop).lookUp(key, by: .now() + timeout, on: loop)
-  }
-
-  private static func put(
-    _ item: DHTItem, _ compareAndSwap: Int64?, _ caller: DHTCaller?, within timeout: Duration,
-    _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
-  ) async -> DHTDeliveryOutcome? {
-    await driver.get(on: loop).put(
-      item, compareAndSwap: compareAndSwap, for: caller, by: .now() + timeout, on: loop)
-  }
-
-  private static func get(
-    _ target: [UInt8], _ salt: [UInt8], _ usesOwnStore: Bool, within timeout: Duration,
-    _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
-  ) async -> DHTGetResult? {
-    await driver.get(on: loop).get(
-      target, salt: salt, usesOwnStore: usesOwnStore, by: .now() + timeout, on: loop)
   }
 }

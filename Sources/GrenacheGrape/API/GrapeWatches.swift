@@ -4,7 +4,8 @@ internal import GrenacheTransport
 
 /// Who watches which keys of a grape. Confined to the loop of the DHT.
 ///
-/// What this grape stores is told at once; what others store is looked up again every half a second.
+/// The first list is told as soon as somebody is found, and an empty one when everybody was asked. What
+/// this grape stores is told at once; what others store is looked up again every half a second.
 /// Nodes may answer with different parts of many peers, so a peer is gone only when two lookups in a row
 /// miss it, or when this grape itself saw it go.
 final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
@@ -105,11 +106,22 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
   private func lookUpAndTell(
     _ key: [UInt8], _ sawChange: Bool, on loop: isolated EventLoop
   ) async {
-    let result = await driver.lookUp(key, by: .now() + .seconds(2), on: loop)
+    var found: PeersFound?
+    if keys[key]?.told == nil {
+      found = PeersFound { peers in self.tellFirst(peers, key, on: loop) }
+    }
+    let result = await driver.lookUp(key, by: .now() + .seconds(2), found: found, on: loop)
     guard !isStopped else { return }
     schedule.ended(key)
     guard let result, keys[key] != nil else { return }
     tell(result, key, sawChange, on: loop)
+  }
+
+  /// Whoever has heard nothing yet of a key does not wait for the rest of them.
+  private func tellFirst(_ peers: [DHTAddress], _ key: [UInt8], on loop: isolated EventLoop) {
+    guard !isStopped, let state = keys[key], state.told == nil else { return }
+    keys[key]?.told = Set(peers)
+    send(key, Set(peers), to: state.watchers, on: loop)
   }
 
   private func tell(

@@ -10,6 +10,8 @@ final class LookupAnswers: Sendable {
   static let countersMax = 4_096
   /// Keys that are remembered.
   static let keysMax = 5_000
+  /// How often, when there are so many, it is looked for those that have expired.
+  static let sweepInterval = Duration.milliseconds(100)
 
   private struct Entry {
     let peers: [String]
@@ -17,6 +19,7 @@ final class LookupAnswers: Sendable {
   }
   private struct State {
     var entries: [[UInt8]: Entry] = [:]
+    var nextSweep = MonotonicTime(nanoseconds: 0)
     /// Goes up when a key changes, so that a lookup that began before is not kept. Keys share these by
     /// chance: whoever changes one again and again spoils few others.
     var changes = [UInt64](repeating: 0, count: LookupAnswers.countersMax)
@@ -39,7 +42,9 @@ final class LookupAnswers: Sendable {
     let age = peers.isEmpty ? Self.negativeAge : Self.age
     state.withLock { state in
       guard state.changes[Self.counter(of: key)] == changes else { return }
-      if state.entries.count >= Self.keysMax {
+      if state.entries.count >= Self.keysMax, state.entries[key] == nil {
+        guard now >= state.nextSweep else { return }
+        state.nextSweep = now + Self.sweepInterval
         state.entries = state.entries.filter { $0.value.expiry > now }
         guard state.entries.count < Self.keysMax else { return }
       }

@@ -39,7 +39,7 @@ actor GrapeStore {
     let path = "\(folder)/grape.sqlite"
     do {
       connection = try Self.open(path)
-    } catch  where error.isCorruption {
+    } catch let error as SQLiteError where error.isCorruption {
       let aside = Self.setAside(path)
       logger.error(
         "the state is damaged; it was set aside, and the grape begins anew",
@@ -49,31 +49,23 @@ actor GrapeStore {
       } catch {
         throw GrapeError("the state \(path) cannot be made anew: \(error)")
       }
-    } catch {
+    } catch let error as SQLiteError {
       throw GrapeError("the state \(path) cannot be opened: \(error)")
     }
   }
 
-  private static func open(_ path: String) throws(SQLiteError) -> SQLiteConnection {
+  private static func open(_ path: String) throws -> SQLiteConnection {
     let connection = try SQLiteConnection(path: path)
     try connection.execute(
       """
       PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=2000;
       PRAGMA journal_size_limit=\(journalBytesMax);
-      CREATE TABLE IF NOT EXISTS ids (family INTEGER PRIMARY KEY, id BLOB NOT NULL);
-      CREATE TABLE IF NOT EXISTS contacts (id BLOB PRIMARY KEY, address BLOB NOT NULL);
-      CREATE TABLE IF NOT EXISTS peers (
-        key BLOB NOT NULL, address BLOB NOT NULL, expiry INTEGER NOT NULL,
-        PRIMARY KEY (key, address));
-      CREATE TABLE IF NOT EXISTS items (
-        target BLOB PRIMARY KEY, value BLOB NOT NULL, publicKey BLOB NOT NULL, salt BLOB NOT NULL,
-        sequence INTEGER NOT NULL, signature BLOB NOT NULL, expiry INTEGER NOT NULL,
-        own INTEGER NOT NULL);
       """)
     let check = try connection.rows("PRAGMA quick_check(1)")
     guard case .blob(let text)? = check.first?.first, text == Array("ok".utf8) else {
       throw SQLiteError(call: "quick_check", code: 11, reason: "the file is damaged")
     }
+    try GrapeSchema.upgrade(connection, path)
     return connection
   }
 
@@ -105,11 +97,12 @@ actor GrapeStore {
       else { continue }
       memory.contacts.append(DHTContact(id: id, address: address))
     }
-    let peers = try connection.rows("SELECT key, address, expiry FROM peers")
+    let peers = try connection.rows("SELECT key, address, expiry, own, caller FROM peers")
     memory.peers = peers.compactMap { Self.peer($0, now: now) }
     let items = try connection.rows(
       """
-      SELECT target, value, publicKey, salt, sequence, signature, expiry, own FROM items
+      SELECT target, value, publicKey, salt, sequence, signature, expiry, own, owner, caller
+      FROM items
       """)
     memory.items = items.compactMap { Self.item($0, now: now) }
     return memory
@@ -117,16 +110,20 @@ actor GrapeStore {
 
   private static func peer(_ row: [SQLiteValue], now: Int64) -> DHTNode.KeptPeer? {
     guard case .blob(let key) = row[0], case .blob(let compact) = row[1],
-      case .integer(let expiry) = row[2], expiry > now, let peer = DHTAddress(compact: compact)
+      case .integer(let expiry) = row[2], case .integer(let own) = row[3],
+      case .blob(let caller) = row[4], expiry > now, let peer = DHTAddress(compact: compact)
     else { return nil }
-    return DHTNode.KeptPeer(key: key, peer: peer, remaining: remaining(until: expiry, now))
+    return DHTNode.KeptPeer(
+      key: key, peer: peer, remaining: remaining(until: expiry, now), isOwn: own == 1,
+      caller: self.caller(caller))
   }
 
   private static func item(_ row: [SQLiteValue], now: Int64) -> DHTNode.KeptItem? {
     guard case .blob(let target) = row[0], case .blob(let value) = row[1],
       case .blob(let publicKey) = row[2], case .blob(let salt) = row[3],
       case .integer(let sequence) = row[4], case .blob(let signature) = row[5],
-      case .integer(let expiry) = row[6], case .integer(let own) = row[7], expiry > now
+      case .integer(let expiry) = row[6], case .integer(let own) = row[7],
+      case .blob(let owner) = row[8], case .blob(let caller) = row[9], expiry > now
     else { return nil }
     var item = DHTItem(value: value)
     if !publicKey.isEmpty {
@@ -134,7 +131,13 @@ actor GrapeStore {
         publicKey: publicKey, salt: salt, sequence: sequence, signature: signature)
     }
     return DHTNode.KeptItem(
-      target: target, item: item, remaining: remaining(until: expiry, now), isOwn: own == 1)
+      target: target, item: item, remaining: remaining(until: expiry, now), isOwn: own == 1,
+      owner: DHTAddress(compact: owner)?.host, caller: self.caller(caller))
+  }
+
+  /// Who is not counted has no bytes.
+  private static func caller(_ bytes: [UInt8]) -> DHTCaller? {
+    bytes.isEmpty ? nil : DHTCaller(bytes)
   }
 
   private static func remaining(until expiry: Int64, _ now: Int64) -> Duration {
@@ -191,9 +194,14 @@ actor GrapeStore {
       sweptAt = now
     }
     try connection.run(
-      "INSERT OR REPLACE INTO peers VALUES (?, ?, ?)",
-      memory.peers.map {
-        [.blob($0.key), .blob($0.peer.compact), .integer(Self.expiry($0.remaining, now))]
+      """
+      INSERT OR REPLACE INTO peers (key, address, expiry, own, caller) VALUES (?, ?, ?, ?, ?)
+      """,
+      memory.peers.map { kept in
+        [
+          .blob(kept.key), .blob(kept.peer.compact), .integer(Self.expiry(kept.remaining, now)),
+          .integer(kept.isOwn ? 1 : 0), .blob(kept.caller?.bytes ?? []),
+        ]
       })
   }
 
@@ -201,7 +209,11 @@ actor GrapeStore {
     guard !items.isEmpty else { return }
     try connection.run("DELETE FROM items WHERE expiry <= ?", [[.integer(now)]])
     try connection.run(
-      "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+      """
+      INSERT OR REPLACE INTO items
+      (target, value, publicKey, salt, sequence, signature, expiry, own, owner, caller)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+      """,
       items.map { kept in
         let signature = kept.item.signature
         return [
@@ -209,6 +221,8 @@ actor GrapeStore {
           .blob(signature?.salt ?? []), .integer(signature?.sequence ?? 0),
           .blob(signature?.signature ?? []), .integer(Self.expiry(kept.remaining, now)),
           .integer(kept.isOwn ? 1 : 0),
+          .blob(kept.owner.map { DHTAddress(host: $0, port: 0).compact } ?? []),
+          .blob(kept.caller?.bytes ?? []),
         ]
       })
   }

@@ -1,0 +1,145 @@
+internal import GrenacheFraming
+internal import GrenacheIO
+internal import GrenacheTransport
+
+/// Lookups whose workers are told as grapes find them (`docs/wire-extensions.md`).
+extension LinkCore {
+  /// Workers that were found so far, each once.
+  private struct Found {
+    var workers: [Endpoint] = []
+    private var known: Set<Endpoint> = []
+    let max: Int
+    let tell: (Endpoint) -> Void
+
+    init(max: Int, _ tell: @escaping (Endpoint) -> Void) {
+      self.max = max
+      self.tell = tell
+    }
+
+    mutating func add(_ endpoints: [Endpoint]) {
+      for endpoint in endpoints where workers.count < max && known.insert(endpoint).inserted {
+        workers.append(endpoint)
+        tell(endpoint)
+      }
+    }
+  }
+
+  /// Looks `service` up and tells of each worker when it is found.
+  func lookUp(
+    _ service: String, by deadline: MonotonicTime, on loop: isolated EventLoop,
+    telling tell: @escaping (Endpoint) -> Void
+  ) async throws(GrenacheError) {
+    if let known = cache.endpoints(of: service, at: .now()) { return known.forEach(tell) }
+    var found = Found(max: configuration.workersMax, tell)
+    var failure = GrenacheError(.grapeUnreachable, "no grape answered")
+    for grape in grapesInOrder {
+      let limit = min(.now() + configuration.attemptTimeout, deadline)
+      switch await lookUp(service, at: grape, by: limit, &found, on: loop) {
+      case .answered:
+        prefer(grape)
+        return keep(found.workers, of: service)
+      case .refused(let error):
+        throw error
+      case .failed(let error):
+        failure = error
+      }
+      guard deadline > .now() else {
+        throw GrenacheError(.deadlineExceeded, "no grape answered in time", cause: failure.cause)
+      }
+    }
+    throw failure
+  }
+
+  private func lookUp(
+    _ service: String, at grape: Endpoint, by deadline: MonotonicTime, _ found: inout Found,
+    on loop: isolated EventLoop
+  ) async -> Attempt<Void> {
+    let request = HTTPClientRequest(.post, "/lookup", fields: GrapeMessages.streamedFields)
+    do throws(TransportError) {
+      let stream = try await client.openStream(
+        request, to: Destination(grape, verification: .name(grape.host)), by: deadline, on: loop)
+      // The parts of an answer have no deadline of their own.
+      let end = Task {
+        try? await Task.sleep(for: deadline - .now())
+        await stream.close()
+      }
+      defer { end.cancel() }
+      return try await read(service, over: stream, from: grape, by: deadline, &found)
+    } catch {
+      return Self.attempt(at: grape, failedWith: error)
+    }
+  }
+
+  private func read(
+    _ service: String, over stream: HTTPClientStream, from grape: Endpoint,
+    by deadline: MonotonicTime, _ found: inout Found
+  ) async throws(TransportError) -> Attempt<Void> {
+    try await stream.writer.write(GrapeMessages.lookup(service, rid: UUIDText.random()))
+    await stream.writer.finish()
+    let head = try await stream.response(by: deadline)
+    let isInLines =
+      head.status == .ok && head.fields.has(GrapeMessages.lines, in: "Content-Type")
+    var answer = GrapeAnswer(isInLines: isInLines)
+    var parts = stream.body.makeAsyncIterator()
+    while let part = try await parts.next(isolation: #isolation) {
+      guard answer.append(part) else {
+        return .failed(GrenacheError(.grapeRefused, "grape \(grape) answers without an end"))
+      }
+      while let line = answer.nextLine() {
+        if let problem = read(line, &found) { return problem }
+      }
+    }
+    let rest = answer.rest
+    guard (200..<300).contains(head.status.code) else {
+      return Self.attempt(
+        at: grape, "/lookup", answered: head.status.code, rest, isRepeatable: true)
+    }
+    if isInLines, rest.isEmpty { return .answered(()) }
+    // A grape that tells nothing meanwhile answers with all of them.
+    return read(rest, &found) ?? .answered(())
+  }
+
+  /// Adds the workers of a list; gives what is wrong with one that is none.
+  private func read(_ list: [UInt8], _ found: inout Found) -> Attempt<Void>? {
+    do throws(GrenacheError) {
+      found.add(try GrapeMessages.endpoints(in: list, max: configuration.workersMax))
+      return nil
+    } catch {
+      return GrapeMessages.isError(list) ? .refused(error) : .failed(error)
+    }
+  }
+}
+
+/// An answer as it comes: lines of which each is a list, or one list.
+struct GrapeAnswer {
+  /// The longest line, and the longest list: a hundred addresses have 5 KiB.
+  static let lineBytesMax = 64 << 10
+
+  /// What has come and is no whole line.
+  private(set) var rest: [UInt8] = []
+  private let isInLines: Bool
+  /// Whole lines, without their ends.
+  private var lines: [[UInt8]] = []
+
+  init(isInLines: Bool) {
+    self.isInLines = isInLines
+  }
+
+  /// Takes a part of the answer; returns whether it is short enough so far.
+  mutating func append(_ part: [UInt8]) -> Bool {
+    for byte in part {
+      if isInLines, byte == UInt8(ascii: "\n") {
+        lines.append(rest)
+        rest = []
+      } else if rest.count < Self.lineBytesMax {
+        rest.append(byte)
+      } else {
+        return false
+      }
+    }
+    return true
+  }
+
+  /// The next whole line, the first that came first.
+  mutating func nextLine() -> [UInt8]? { lines.isEmpty ? nil : lines.removeFirst() }
+}
