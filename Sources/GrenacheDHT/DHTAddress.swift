@@ -76,7 +76,7 @@ package struct DHTAddress: Hashable, Comparable, Sendable, CustomStringConvertib
   }
 
   package static func < (left: DHTAddress, right: DHTAddress) -> Bool {
-    (left.host.high, left.host.low, left.port) < (right.host.high, right.host.low, right.port)
+    (left.host, left.port) < (right.host, right.port)
   }
 
   /// `127.0.0.1:4001` or `[::1]:4001`.
@@ -86,7 +86,7 @@ package struct DHTAddress: Hashable, Comparable, Sendable, CustomStringConvertib
 }
 
 /// An IP address: what limits are counted by.
-package struct DHTHost: Hashable, Sendable, CustomStringConvertible {
+package struct DHTHost: Hashable, Comparable, Sendable, CustomStringConvertible {
   package let high: UInt64
   package let low: UInt64
 
@@ -134,6 +134,10 @@ package struct DHTHost: Hashable, Sendable, CustomStringConvertible {
   var isUnicast: Bool {
     if family == .ipv4 { return ip >> 24 != 0 && ip >> 24 < 224 }
     return high >> 56 != 0xff && (high, low) != (0, 0)
+  }
+
+  package static func < (left: DHTHost, right: DHTHost) -> Bool {
+    (left.high, left.low) < (right.high, right.low)
   }
 
   func append(to bytes: inout [UInt8]) {

@@ -14,6 +14,8 @@ struct DeliveryState: Sendable {
   var stored = 0
   var sent = 0
   var refusal: KRPCErrorCode?
+  /// What somebody says who has no room for it.
+  var limit: KRPCErrorCode?
 
   /// The service that it is about.
   var service: AnnouncedService? {
@@ -81,10 +83,7 @@ extension DHTNode {
   ) -> DHTKeepOutcome {
     do throws(PeerStore.Refusal) {
       let (isNew, displaced) = try store.insertOwn(peer, for: key, by: caller, now: now)
-      for changed in displaced + (isNew ? [key] : []) {
-        results.change(changed)
-        perform(.peersChanged(key: changed))
-      }
+      for key in displaced + (isNew ? [key] : []) { changed(key) }
       if !isNew { perform(.peersRenewed(key: key)) }
       return isNew ? .new : .renewed
     } catch {
@@ -95,13 +94,12 @@ extension DHTNode {
   /// Forgets an announcement of the own store alone; returns whether there was one.
   package mutating func forget(_ peer: DHTAddress, for key: [UInt8]) -> Bool {
     guard store.remove(peer, for: key) else { return false }
-    results.change(key)
-    perform(.peersChanged(key: key))
+    changed(key)
     return true
   }
 
-  /// Stores an item, here and at the nodes nearest to it, and keeps it alive there; ends with
-  /// `deliveryFinished`.
+  /// Stores an item, here and at the nodes nearest to it, and keeps it alive there for `ownItemAgeMax`;
+  /// ends with `deliveryFinished`.
   package mutating func put(
     _ item: DHTItem, compareAndSwap: Int64?, by caller: DHTCaller? = nil, now: Duration
   ) -> DHTRequestID {
@@ -122,8 +120,8 @@ extension DHTNode {
       perform(.deliveryFinished(id, .refused(error)))
       return id
     }
-    items.keepAlive(target, now: now)
-    perform(.itemStored(target: target))
+    let yielded = items.keepAlive(target, now: now)
+    for target in yielded + [target] { perform(.itemStored(target: target)) }
     return deliver(.put(item, compareAndSwap: compareAndSwap), to: target, now: now)
   }
 
@@ -195,6 +193,11 @@ extension DHTNode {
     if let error, let refusal = deliveries[number]?.refusal(error) {
       deliveries[number]?.refusal = refusal
     }
+    if let error,
+      [KRPCErrorCode.addressLimit.code, KRPCErrorCode.storeFull.code].contains(error.code)
+    {
+      deliveries[number]?.limit = error
+    }
     settle(number, address, now: now)
   }
 
@@ -235,6 +238,8 @@ extension DHTNode {
         .stored(state.stored)
       } else if let refusal = state.refusal {
         .refused(refusal)
+      } else if let limit = state.limit {
+        .storeLimit(limit)
       } else {
         state.sent > 0 ? .allFailed : .noNodes
       }

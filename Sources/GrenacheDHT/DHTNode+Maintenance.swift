@@ -116,6 +116,7 @@ extension DHTNode {
   }
 
   private mutating func republish(now: Duration) {
+    guard tables.count > 0 else { return }
     for item in items.due(at: now, max: Maintenance.republishedMax) {
       _ = deliver(.put(item, compareAndSwap: nil), to: item.target(cryptography), now: now)
     }

@@ -47,42 +47,43 @@ struct ItemOrder: Sendable {
 }
 
 /// Who has most of something, known in a few steps.
-struct LargestOwner: Sendable {
+struct LargestOwner<Owner: Hashable & Comparable & Sendable>: Sendable {
   private struct Rank: Comparable, Sendable {
     let count: Int
-    let host: DHTHost
+    let owner: Owner
 
-    /// Who has more comes first; of those who have as many, the highest address.
+    /// Who has more comes first; of those who have as many, the highest.
     static func < (left: Rank, right: Rank) -> Bool {
-      (left.count, left.host.high, left.host.low) > (right.count, right.host.high, right.host.low)
+      (left.count, left.owner) > (right.count, right.owner)
     }
   }
 
-  private static let spare = 32
+  /// Ranks that may be out of date where there are few owners.
+  private let spare = 32
 
-  private(set) var counts = CountByOwner<DHTHost>()
+  private(set) var counts = CountByOwner<Owner>()
   /// What was counted when somebody got one more; of whom that is too high, it is mended in turn.
   private var ranks = Heap<Rank>()
 
-  mutating func add(_ host: DHTHost?) {
-    guard let host else { return }
-    counts.add(host)
-    ranks.insert(Rank(count: counts[host], host: host))
-    guard ranks.count > 2 * counts.all.count + Self.spare else { return }
-    ranks = Heap(sorted: counts.all.map { Rank(count: $0.value, host: $0.key) }.sorted())
+  mutating func add(_ owner: Owner?) {
+    guard let owner else { return }
+    counts.add(owner)
+    ranks.insert(Rank(count: counts[owner], owner: owner))
+    guard ranks.count > 2 * counts.all.count + spare else { return }
+    ranks = Heap(sorted: counts.all.map { Rank(count: $0.value, owner: $0.key) }.sorted())
   }
 
-  mutating func remove(_ host: DHTHost?) {
-    counts.remove(host)
+  mutating func remove(_ owner: Owner?) {
+    counts.remove(owner)
   }
 
   /// Who has most; `nil` when nobody has any.
-  mutating func largest() -> DHTHost? {
+  mutating func largest() -> Owner? {
     while let first = ranks.first {
-      let count = counts[first.host]
-      if count == first.count { return first.host }
+      let count = counts[first.owner]
+      if count == first.count { return first.owner }
       ranks.removeFirst()
-      if count > 0, count < first.count { ranks.insert(Rank(count: count, host: first.host)) }
+      if count > 0, count < first.count { ranks.insert(Rank(count: count, owner: first.owner)) }
     }
     return nil
   }

@@ -47,7 +47,7 @@ struct OrderTests {
   @Test("who has most, whoever comes and goes, is who a look at all of them finds")
   func largest() {
     var generator = SeededGenerator(seed: 3)
-    var owners = LargestOwner()
+    var owners = LargestOwner<DHTHost>()
     var counts: [UInt32: Int] = [:]
     for _ in 0..<10_000 {
       let ip = UInt32.random(in: 1...30, using: &generator)

@@ -77,10 +77,11 @@ struct WithdrawalTests {
   @Test(
     "what is withdrawn and announced, or announced and withdrawn, in no time: the last word counts",
     arguments: 0..<40)
-  func lastWord(_ seed: Int) {
-    var network = network(6, seed: UInt64(seed))
-    network.weather.jitter = .milliseconds(120)
-    network.weather.duplicatePercent = 20
+  func lastWord(_ seed: Int) throws {
+    var weather = SimulatedNetwork.Weather()
+    weather.jitter = .milliseconds(120)
+    weather.duplicatePercent = 20
+    var network = network(6, seed: UInt64(seed), weather: weather)
     _ = network.outcome(of: [1], port: 5, at: 3)
     _ = network.announce([2], port: 5, at: 3)
     let pause = Duration.milliseconds(seed * 3)
@@ -90,8 +91,10 @@ struct WithdrawalTests {
     network.run(for: pause)
     _ = network.announce([1], port: 5, at: 3)
     network.run(for: .seconds(2))
-    #expect(keepers(network, of: [1], port: 5).count == 6)
-    #expect(keepers(network, of: [2], port: 5).isEmpty)
+    let tokens = try #require(network.node(3)).tokenTables.tokens(for: [1], now: network.now)
+    let keepers = keepers(network, of: [1], port: 5).map { SimulatedNetwork.address($0) }
+    #expect(tokens.count > 1 && tokens.allSatisfy { keepers.contains($0.contact.address) })
+    #expect(self.keepers(network, of: [2], port: 5).isEmpty)
     #expect(network.node(3)?.withdrawals.count == 0)
   }
 
@@ -129,8 +132,39 @@ struct WithdrawalTests {
     let contact = DHTContact(id: NodeID(prefixOf: [1]), address: DHTAddress(ip: 1, port: 1))
     var withdrawal = Withdrawal(
       [], service, [.init(contact: contact, toldAt: nil, progress: .hasToken([1]))], now: .zero)
-    #expect(withdrawal.tokenRefused(0) && withdrawal.tokenRefused(0))
-    #expect(!withdrawal.tokenRefused(0))
+    let asked = (1...3).map { _ in withdrawal.tokenRefused(0) }
+    #expect(asked == [true, true, false])
     #expect(withdrawal.isDone && withdrawal.isSettled && withdrawal.forgottenCount == 0)
+  }
+
+  @Test(
+    "P26 whoever shares the address of a service withdraws by datagram only what he announced so")
+  func certified() throws {
+    var network = network(3, seed: 6)
+    let peer = DHTAddress(host: SimulatedNetwork.address(2).host, port: 5)
+    let now = network.now
+    network.nodes[1].change { node in _ = node.keep(peer, for: [1], now: now) }
+    _ = network.outcome(of: network.withdraw([1], port: 5, at: 2))
+    #expect(network.node(1)?.peers(of: [1], at: network.now).map(\.peer) == [peer])
+    network.nodes[1].change { node in _ = node.forget(peer, for: [1]) }
+    #expect(network.node(1)?.peers(of: [1], at: network.now) == [])
+  }
+
+  @Test("when all have no room, the outcome says so", arguments: [1, 3])
+  func noRoom(_ services: Int) {
+    var network = network(4, seed: 7) {
+      $0.peersPerContactMax = 2
+      $0.peersPerRemoteAddressMax = 2
+      $0.peersPerPrefixMax = 2
+    }
+    var outcome: DHTDeliveryOutcome?
+    for key in 1...services { outcome = network.outcome(of: [UInt8(key)], port: 5, at: 3) }
+    if services == 1 {
+      #expect(outcome == .stored(3))
+    } else if case .storeLimit(let error) = outcome {
+      #expect(error.code == 201)
+    } else {
+      Issue.record("\(String(describing: outcome))")
+    }
   }
 }
