@@ -117,15 +117,14 @@ extension FaultScenario {
       > (isCalm ? Self.withdrawnWithin : Self.withdrawnInStormWithin)
   }
 
-  /// The value that a node keeps is never replaced by an older one, and goes only if the node itself
-  /// was to put it and learnt of a newer one.
+  /// The value that a node keeps is never replaced by an older one, and does not go.
   private mutating func checkKeptItem(at number: Int) {
     let place = network.nodes[number]
     guard let node = place.node else { return }
     let item = node.item(target, now: place.time(at: network.clock))?.item
     if let before = kept[number] {
       let (old, new) = (before.signature?.sequence ?? 0, item?.signature?.sequence ?? 0)
-      if new < old, item != nil || ownPuts[number]?.contains(before) != true {
+      if new < old {
         faults.append("node \(number) kept value \(old), and now \(new)")
       }
     }

@@ -47,9 +47,8 @@ package struct FaultScenario {
   /// The last sequence number of a value that was put.
   var sequence: Int64 = 0
   var itemsPut: Set<DHTItem> = []
-  /// What each node kept of the value when it was last looked at, and what it was to put itself.
+  /// What each node kept of the value when it was last looked at.
   var kept: [Int: DHTItem] = [:]
-  var ownPuts: [Int: Set<DHTItem>] = [:]
   /// Since when each node is up, and when last a network was cut or mended.
   var upSince: [Int: Duration] = [:]
   var cutAt = Duration.zero
@@ -190,7 +189,6 @@ package struct FaultScenario {
     guard let request = network.put(item, at: number) else { return }
     sequence += 1
     itemsPut.insert(item)
-    ownPuts[number, default: []].insert(item)
     note(request, .delivery)
   }
 

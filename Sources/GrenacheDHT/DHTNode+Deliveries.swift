@@ -157,9 +157,9 @@ extension DHTNode {
   /// - Parameter found: the item that the lookup for tokens has come across.
   mutating func sendDelivery(_ number: UInt64, found: DHTItem?, now: Duration) {
     guard var state = deliveries[number] else { return }
-    if case .put(let item, _) = state.content, let refusal = state.refusal(by: found) {
+    if case .put(let item, _) = state.content, let found, let refusal = state.refusal(by: found) {
       deliveries[number] = nil
-      forget(item, at: state.key)
+      replace(item, at: state.key, with: found, now: now)
       return perform(.deliveryFinished(state.id, .refused(refusal)))
     }
     let tokens = tokenTables.tokens(for: state.key, now: now)
@@ -207,11 +207,21 @@ extension DHTNode {
     settle(number, address, now: now)
   }
 
-  /// Forgets an item that was to be put, unless something else has taken its place meanwhile.
-  private mutating func forget(_ item: DHTItem, at target: [UInt8]) {
-    guard items[target]?.item == item else { return }
+  /// An item that was to be put makes room for the one that others keep, unless something else has taken
+  /// its place meanwhile. Whoever has put that one keeps it alive.
+  private mutating func replace(
+    _ item: DHTItem, at target: [UInt8], with found: DHTItem, now: Duration
+  ) {
+    guard let entry = items[target], entry.item == item else { return }
     items.remove(target)
-    removed([target])
+    do throws(KRPCErrorCode) {
+      removed(
+        try items.insert(
+          found, at: target, owner: entry.owner, by: entry.caller, compareAndSwap: nil, now: now))
+      perform(.itemStored(target: target))
+    } catch {
+      removed([target])
+    }
   }
 
   private mutating func settle(_ number: UInt64, _ address: DHTAddress, now: Duration) {
