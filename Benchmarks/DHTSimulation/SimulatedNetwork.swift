@@ -33,7 +33,7 @@ package struct SimulatedNetwork {
   /// Depends on everything that has been sent: equal for equal runs.
   package private(set) var digest: UInt64 = 0
 
-  private var clock: Int64 = 0
+  private(set) var clock: Int64 = 0
   private var queue = EventQueue<Event>()
   private var indexByAddress: [DHTAddress: Int] = [:]
   private var lookups: [RequestKey: DHTLookupResult] = [:]
@@ -91,8 +91,15 @@ package struct SimulatedNetwork {
       now: place.time(at: clock), cryptography: .simulated, using: &generator)
     if let memory {
       let time = place.time(at: clock)
-      for peer in memory.peers { node.restore(peer, now: time) }
-      for item in memory.items { node.restore(item, now: time) }
+      let downtime = Duration.nanoseconds(clock - memory.time)
+      for var peer in memory.peers {
+        peer.remaining -= downtime
+        node.restore(peer, now: time)
+      }
+      for var item in memory.items {
+        item.remaining -= downtime
+        node.restore(item, now: time)
+      }
       node.restore(memory.contacts, now: time)
     }
     if let settled {
@@ -122,12 +129,14 @@ package struct SimulatedNetwork {
     if let node = place.node {
       let time = place.time(at: clock)
       place.memory = .init(
-        ids: node.ids, contacts: node.contacts, peers: node.peers(at: time),
+        time: clock, ids: node.ids, contacts: node.contacts,
+        peers: node.peers(at: time).sorted { $0.precedes($1) },
         items: node.itemTargets.sorted { $0.lexicographicallyPrecedes($1) }.compactMap {
           node.item($0, now: time)
         })
     }
     place.node = nil
+    place.sentAt = [:]
   }
 
   /// Puts somebody who does not keep to the rules at an address.
@@ -142,9 +151,9 @@ package struct SimulatedNetwork {
     place.clockRate = rate
   }
 
-  /// Puts a node behind a NAT; before it starts.
-  package mutating func putBehindNAT(_ number: Int) {
-    place(of: number, nil).isBehindNAT = true
+  /// Puts a node behind a NAT, which forgets whom the node has sent nothing for so long; before it starts.
+  package mutating func putBehindNAT(_ number: Int, forgettingAfter time: Duration = .seconds(60)) {
+    place(of: number, nil).natTimeout = time
   }
 
   package func node(_ number: Int) -> DHTNode? {
@@ -190,9 +199,11 @@ package struct SimulatedNetwork {
   }
 
   package mutating func get(
-    _ target: [UInt8], salt: [UInt8] = [], at number: Int
+    _ target: [UInt8], salt: [UInt8] = [], usesOwnStore: Bool = true, at number: Int
   ) -> RequestKey? {
-    request(number) { node, now in node.get(target, salt: salt, now: now) }
+    request(number) { node, now in
+      node.get(target, salt: salt, usesOwnStore: usesOwnStore, now: now)
+    }
   }
 
   private mutating func request(
@@ -205,6 +216,8 @@ package struct SimulatedNetwork {
 
   package func lookupResult(_ key: RequestKey) -> DHTLookupResult? { lookups[key] }
   package func timeOfResult(_ key: RequestKey) -> Duration? { lookupEnds[key] }
+  package func hasGetEnded(_ key: RequestKey) -> Bool { gets[key] != nil }
+  package func getResult(_ key: RequestKey) -> DHTGetResult? { gets[key] ?? nil }
   package func deliveryOutcome(_ key: RequestKey) -> DHTDeliveryOutcome? { deliveries[key] }
   package func timeOfFirstPeers(_ key: RequestKey) -> Duration? { firstPeers[key] }
 
@@ -287,7 +300,7 @@ package struct SimulatedNetwork {
     guard let index = indexByAddress[to] else { return }
     let place = nodes[index]
     if let sender = indexByAddress[from], isPartitioned, nodes[sender].side != place.side { return }
-    if place.isBehindNAT, !place.hasSentTo.contains(from) { return }
+    guard place.admits(from, at: clock) else { return }
     if place.lookupMessages != nil, bytes.isAnswerWithToken { place.lookupMessages? += 1 }
     place.datagramsReceived += 1
     place.bytesReceived += bytes.count
@@ -321,7 +334,7 @@ package struct SimulatedNetwork {
   private mutating func perform(_ action: DHTAction, _ place: SimulatedNode) {
     switch action {
     case .send(let bytes, let to):
-      if place.isBehindNAT { place.hasSentTo.insert(to) }
+      if place.isBehindNAT { place.sentAt[to] = clock }
       if place.lookupMessages != nil, bytes.isPeerQuery { place.lookupMessages? += 1 }
       send(bytes, from: place.address, to: to)
     case .peersFound(let id, _):
@@ -366,5 +379,13 @@ package struct SimulatedNetwork {
 
   private mutating func chance(_ percent: Int) -> Bool {
     percent > 0 && Int.random(in: 0..<100, using: &generator) < percent
+  }
+}
+
+extension DHTNode.KeptPeer {
+  /// An order that does not depend on hashing.
+  fileprivate func precedes(_ other: Self) -> Bool {
+    if key == other.key { return peer < other.peer }
+    return key.lexicographicallyPrecedes(other.key)
   }
 }

@@ -15,9 +15,9 @@ package final class SimulatedNode {
   var clockRate = 1.0
   /// Datagrams pass only between nodes of the same side.
   package var side = 0
-  /// Behind a NAT: only those whom it has sent something may send to it.
-  var isBehindNAT = false
-  var hasSentTo: Set<DHTAddress> = []
+  /// How long its NAT remembers whom it has sent something, who alone may send to it; `nil` without one.
+  var natTimeout: Duration?
+  var sentAt: [DHTAddress: Int64] = [:]
   /// When it is woken next, in the network's time; later wake-ups are forgotten.
   var wakesAt: Int64?
   /// What it has received.
@@ -29,6 +29,8 @@ package final class SimulatedNode {
   package var impostor: (any Impostor)?
 
   struct Memory {
+    /// When it was written down, in the network's time.
+    var time: Int64
     var ids: DHTNodeIDs
     var contacts: [DHTContact]
     var peers: [DHTNode.KeptPeer]
@@ -43,6 +45,15 @@ package final class SimulatedNode {
   /// Changes the node in its place, if it is up.
   package func change(_ body: (inout DHTNode) -> Void) {
     node?.change(body)
+  }
+
+  var isBehindNAT: Bool { natTimeout != nil }
+
+  /// Whether a datagram from there comes through its NAT, if it has one.
+  func admits(_ source: DHTAddress, at now: Int64) -> Bool {
+    guard let natTimeout else { return true }
+    guard let time = sentAt[source] else { return false }
+    return .nanoseconds(now - time) <= natTimeout
   }
 
   /// Its own time, which need not be the network's.

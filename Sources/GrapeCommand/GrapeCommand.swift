@@ -27,6 +27,13 @@ struct GrapeCommand: AsyncParsableCommand {
   var dhtConcurrency: Int = 8
   @Option(name: .customLong("dht_maxTables"), help: "Services whose announcements are kept.")
   var dhtMaxTables: Int = 5_000
+  @Option(help: "Announcements kept of one other grape that is known; half as many as services.")
+  var announcementsPerGrape: Int?
+  @Option(
+    help:
+      "Announcements kept of another address; a twentieth as many as services, and of its network twice that."
+  )
+  var announcementsPerAddress: Int?
   @Option(name: .customLong("dht_maxValues"), help: "Values kept.")
   var dhtMaxValues: Int = 5_000
   @Option(
@@ -132,6 +139,15 @@ struct GrapeCommand: AsyncParsableCommand {
     configuration.lookupParallelism = dhtConcurrency
     configuration.servicesMax = dhtMaxTables
     configuration.valuesMax = dhtMaxValues
+    let perGrape = announcementsPerGrape ?? max(2_500, dhtMaxTables / 2)
+    let perAddress = announcementsPerAddress ?? max(250, dhtMaxTables / 20)
+    guard perGrape > 0, perAddress > 0 else {
+      throw CommandFailure(.usage, "limits and times must be greater than 0.")
+    }
+    configuration.announcementsMax = max(10_000, min(dhtMaxTables, 1 << 40) * 2)
+    configuration.announcementsPerContactMax = perGrape
+    configuration.announcementsPerRemoteAddressMax = perAddress
+    configuration.announcementsPerNetworkMax = min(perAddress, 1 << 40) * 2
     // Whoever raises the limits means them for his services, which may share a certificate.
     configuration.announcementsPerCallerMax = max(
       configuration.announcementsPerCallerMax, dhtMaxTables / 2)

@@ -64,6 +64,9 @@ package enum DHTDeliveryOutcome: Hashable, Sendable {
   case noNodes
   /// No node has done it.
   case allFailed
+  /// No node has done it, and those who say why have no room for it, or none for more of this address
+  /// (202, 201).
+  case storeLimit(KRPCErrorCode)
   /// This caller has as many announcements here as it may have; nobody was asked.
   case callerLimit
   /// There is something newer, or not what was expected (BEP 44: 301, 302), and nobody has stored it.

@@ -76,7 +76,7 @@ package struct DHTAddress: Hashable, Comparable, Sendable, CustomStringConvertib
   }
 
   package static func < (left: DHTAddress, right: DHTAddress) -> Bool {
-    (left.host.high, left.host.low, left.port) < (right.host.high, right.host.low, right.port)
+    (left.host, left.port) < (right.host, right.port)
   }
 
   /// `127.0.0.1:4001` or `[::1]:4001`.

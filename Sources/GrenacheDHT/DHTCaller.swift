@@ -1,10 +1,14 @@
 /// Somebody for whom this node stores things and who is not of the DHT: a user of the grape's API. Who
 /// that is, and by what he is told from others, is for the driver to say.
-package struct DHTCaller: Hashable, Sendable {
+package struct DHTCaller: Hashable, Comparable, Sendable {
   package let bytes: [UInt8]
 
   package init(_ bytes: [UInt8]) {
     self.bytes = bytes
+  }
+
+  package static func < (left: DHTCaller, right: DHTCaller) -> Bool {
+    left.bytes.lexicographicallyPrecedes(right.bytes)
   }
 }
 

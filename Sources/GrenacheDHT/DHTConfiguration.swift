@@ -51,6 +51,9 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var keysMax = 5_000
   /// Announcements kept of one key (default 1,000).
   package var peersPerKeyMax = 1_000
+  /// The same of one /24, or /48 of IPv6 (default 125, an eighth), loopback aside. When a key is full, or
+  /// the store, the network that has most makes room for one that has less.
+  package var peersPerKeyAndPrefixMax = 125
   /// Announcements kept of one IP address (default 5,000: all of a host's services). This node's own
   /// callers are not limited by this and the next two, and strangers make room for them.
   package var peersPerAddressMax = 5_000
@@ -58,6 +61,9 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var peersPerRemoteAddressMax = 250
   /// The same of a /24, or a /48 of IPv6 (default 500).
   package var peersPerPrefixMax = 500
+  /// In place of both, of a node in the routing table, which has proven to be there (default 2,500: all
+  /// services of a host whose grape is elsewhere).
+  package var peersPerContactMax = 2_500
   /// Announcements kept of one of this node's own callers (default 2,500, half of the keys).
   package var peersPerCallerMax = 2_500
   /// Peers in one answer, drawn by chance (default 100: about 800 bytes).
@@ -66,6 +72,9 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var itemsMax = 5_000
   /// Values kept of one IP address other than loopback, or /48 of IPv6 (default 500).
   package var itemsPerAddressMax = 500
+  /// The same of a /24 (default 1,000, a fifth); when the store is full, the network that has most makes
+  /// room.
+  package var itemsPerPrefixMax = 1_000
   /// Values kept of one of this node's own callers (default 2,500, half of them); then the one that
   /// would expire first makes room.
   package var itemsPerCallerMax = 2_500
@@ -73,12 +82,19 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var itemAgeMax = Duration.seconds(86_400)
   /// How often the values that were put through this node are put again (default 1 h, BEP 44).
   package var republishInterval = Duration.seconds(3_600)
-  /// Values that are put again (default 1,000).
+  /// Values that are put again (default 1,000); one more, and of the caller with most the oldest is not.
   package var ownItemsMax = 1_000
+  /// The same of one of this node's own callers (default 250, a quarter).
+  package var ownItemsPerCallerMax = 250
+  /// For how long a value is put again, unless its caller puts it once more (default 30 days).
+  package var ownItemAgeMax = Duration.seconds(30 * 86_400)
   /// How long the tokens of a lookup are used again (default 5 min, their shortest life).
   package var tokenAge = Duration.seconds(300)
   /// Keys whose tokens are kept for announcing again (default 1,000).
   package var tokenTablesMax = 1_000
+  /// Withdrawals that are repeated to those who have not answered, for as long as announcements live
+  /// (default 5,000); one more, and the oldest is not.
+  package var withdrawalsMax = 5_000
   /// How long between changes of the secret behind our tokens (default 5 min; two are valid).
   package var tokenSecretInterval = Duration.seconds(300)
 

@@ -72,6 +72,7 @@ extension DHTNode {
     case .verification: verifying.end(source)
     case .lookup(let number): lookupAnswered(number, contact, response, now: now)
     case .delivery(let number): deliveryAnswered(number, source, now: now)
+    case .withdrawal(let number): withdrawalAnswered(number, query, response, now: now)
     }
   }
 
@@ -166,6 +167,12 @@ extension DHTNode {
       } else {
         deliveryFailed(number, query.address, nil, now: now)
       }
+    case .withdrawal(let number):
+      if case .error(let error) = failure {
+        withdrawalFailed(number, query.address, error, now: now)
+      } else {
+        withdrawalFailed(number, query.address, nil, now: now)
+      }
     }
   }
 
@@ -185,7 +192,7 @@ extension DHTNode {
   /// A query takes longer than expected: a lookup asks somebody else beside it.
   mutating func queryLate(_ query: Transactions.Query, now: Duration) {
     switch query.purpose {
-    case .ping, .verification, .delivery: break
+    case .ping, .verification, .delivery, .withdrawal: break
     case .lookup(let number): lookupQueryLate(number, query.address, now: now)
     }
   }
@@ -197,6 +204,7 @@ extension DHTNode {
     case .verification: verifying.slow(query.address)
     case .lookup(let number): lookupQuerySlow(number, query.address, now: now)
     case .delivery(let number): deliverySlow(number, query.address, now: now)
+    case .withdrawal(let number): withdrawalSlow(number, query.address)
     }
   }
 }

@@ -1,9 +1,3 @@
-/// Tokens of a lookup that are good for storing again.
-struct TokenTable: Sendable {
-  var tokens: [(contact: DHTContact, token: [UInt8])]
-  var expiry: Duration
-}
-
 /// Something that the nodes nearest to a key are to store, or to forget.
 struct DeliveryState: Sendable {
   enum Content: Sendable {
@@ -20,6 +14,16 @@ struct DeliveryState: Sendable {
   var stored = 0
   var sent = 0
   var refusal: KRPCErrorCode?
+  /// What somebody says who has no room for it.
+  var limit: KRPCErrorCode?
+
+  /// The service that it is about.
+  var service: AnnouncedService? {
+    switch content {
+    case .announce(let port), .withdraw(let port): AnnouncedService(key: key, port: port)
+    case .put: nil
+    }
+  }
 
   /// What an error of a node says about the item that is put; `nil` when it has nothing to say: only a
   /// mutable item can be refused for another that is newer (BEP 44: 301, 302).
@@ -53,7 +57,7 @@ struct DeliveryState: Sendable {
   }
 }
 
-/// Announcements, withdrawals and puts of a node.
+/// Announcements and puts of a node.
 extension DHTNode {
   /// Announces that this host serves `key` on `port`; ends with `deliveryFinished`.
   ///
@@ -69,6 +73,7 @@ extension DHTNode {
       return id
     }
     results.change(key)
+    endWithdrawal(ofAnnounced: AnnouncedService(key: key, port: port), now: now)
     return deliver(.announce(port: port), to: key, now: now)
   }
 
@@ -78,10 +83,7 @@ extension DHTNode {
   ) -> DHTKeepOutcome {
     do throws(PeerStore.Refusal) {
       let (isNew, displaced) = try store.insertOwn(peer, for: key, by: caller, now: now)
-      for changed in displaced + (isNew ? [key] : []) {
-        results.change(changed)
-        perform(.peersChanged(key: changed))
-      }
+      for key in displaced + (isNew ? [key] : []) { changed(key) }
       if !isNew { perform(.peersRenewed(key: key)) }
       return isNew ? .new : .renewed
     } catch {
@@ -92,23 +94,12 @@ extension DHTNode {
   /// Forgets an announcement of the own store alone; returns whether there was one.
   package mutating func forget(_ peer: DHTAddress, for key: [UInt8]) -> Bool {
     guard store.remove(peer, for: key) else { return false }
-    results.change(key)
-    perform(.peersChanged(key: key))
+    changed(key)
     return true
   }
 
-  /// Takes an announcement back, here at once and from those who store it; ends with
-  /// `deliveryFinished`.
-  package mutating func withdraw(
-    _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, now: Duration
-  ) -> DHTRequestID {
-    results.change(key)
-    if let ownAddress { _ = forget(ownAddress, for: key) }
-    return deliver(.withdraw(port: port), to: key, now: now)
-  }
-
-  /// Stores an item, here and at the nodes nearest to it, and keeps it alive there; ends with
-  /// `deliveryFinished`.
+  /// Stores an item, here and at the nodes nearest to it, and keeps it alive there for `ownItemAgeMax`;
+  /// ends with `deliveryFinished`.
   package mutating func put(
     _ item: DHTItem, compareAndSwap: Int64?, by caller: DHTCaller? = nil, now: Duration
   ) -> DHTRequestID {
@@ -129,8 +120,8 @@ extension DHTNode {
       perform(.deliveryFinished(id, .refused(error)))
       return id
     }
-    items.keepAlive(target, now: now)
-    perform(.itemStored(target: target))
+    let yielded = items.keepAlive(target, now: now)
+    for target in yielded + [target] { perform(.itemStored(target: target)) }
     return deliver(.put(item, compareAndSwap: compareAndSwap), to: target, now: now)
   }
 
@@ -139,7 +130,7 @@ extension DHTNode {
   ) -> DHTRequestID {
     let id = DHTRequestID(number: takeNumber())
     let number = takeNumber()
-    let kept = tokenTables[key].map { $0.expiry > now && !$0.tokens.isEmpty } ?? false
+    let kept = !tokenTables.tokens(for: key, now: now).isEmpty
     deliveries[number] = DeliveryState(id: id, key: key, content: content, usesKeptTokens: kept)
     if kept {
       sendDelivery(number, found: nil, now: now)
@@ -161,44 +152,30 @@ extension DHTNode {
     advance(number, now: now)
   }
 
-  mutating func keepTokens(
-    _ tokens: [(contact: DHTContact, token: [UInt8])], for key: [UInt8], now: Duration
-  ) {
-    if tokens.isEmpty {
-      tokenTables[key] = nil
-      return
-    }
-    if tokenTables.count >= configuration.tokenTablesMax, tokenTables[key] == nil {
-      forgetOldTokens()
-    }
-    tokenTables[key] = TokenTable(tokens: tokens, expiry: now + configuration.tokenAge)
-  }
-
-  /// Makes room for a tenth of the tables, so that not every lookup of a new key has to look for the
-  /// oldest one.
-  private mutating func forgetOldTokens() {
-    let places = tokenTables.map { ExpiryOrder.Place(expiry: $0.value.expiry, key: $0.key) }
-    for oldest in places.sorted().prefix(max(1, configuration.tokenTablesMax / 10)) {
-      tokenTables[oldest.key] = nil
-    }
-  }
-
   /// Sends it to every node whose token is known.
   ///
   /// - Parameter found: the item that the lookup for tokens has come across.
   mutating func sendDelivery(_ number: UInt64, found: DHTItem?, now: Duration) {
     guard var state = deliveries[number] else { return }
-    if let refusal = state.refusal(by: found) {
+    if case .put(let item, _) = state.content, let found, let refusal = state.refusal(by: found) {
       deliveries[number] = nil
-      forget(state.key)
+      replace(item, at: state.key, with: found, now: now)
       return perform(.deliveryFinished(state.id, .refused(refusal)))
     }
-    for (contact, token) in tokenTables[state.key]?.tokens ?? [] {
+    let tokens = tokenTables.tokens(for: state.key, now: now)
+    if case .withdraw = state.content, let service = state.service {
+      deliveries[number] = nil
+      return withdraw(service, for: state.id, from: tokens, now: now)
+    }
+    for (contact, token) in tokens {
       let purpose = Transactions.Purpose.delivery(number)
       let query = state.query(token: token)
       if send(query, to: contact.address, id: contact.id, purpose, now: now) {
         state.waitingFor.insert(contact.address)
         state.sent += 1
+        if case .announce = state.content {
+          tokenTables.noteTold(contact, token, for: state.key, now: now)
+        }
       }
     }
     deliveries[number] = state
@@ -216,6 +193,11 @@ extension DHTNode {
     if let error, let refusal = deliveries[number]?.refusal(error) {
       deliveries[number]?.refusal = refusal
     }
+    if let error,
+      [KRPCErrorCode.addressLimit.code, KRPCErrorCode.storeFull.code].contains(error.code)
+    {
+      deliveries[number]?.limit = error
+    }
     settle(number, address, now: now)
   }
 
@@ -225,9 +207,21 @@ extension DHTNode {
     settle(number, address, now: now)
   }
 
-  private mutating func forget(_ target: [UInt8]) {
+  /// An item that was to be put makes room for the one that others keep, unless something else has taken
+  /// its place meanwhile. Whoever has put that one keeps it alive.
+  private mutating func replace(
+    _ item: DHTItem, at target: [UInt8], with found: DHTItem, now: Duration
+  ) {
+    guard let entry = items[target], entry.item == item else { return }
     items.remove(target)
-    removed([target])
+    do throws(KRPCErrorCode) {
+      removed(
+        try items.insert(
+          found, at: target, owner: entry.owner, by: entry.caller, compareAndSwap: nil, now: now))
+      perform(.itemStored(target: target))
+    } catch {
+      removed([target])
+    }
   }
 
   private mutating func settle(_ number: UInt64, _ address: DHTAddress, now: Duration) {
@@ -238,7 +232,7 @@ extension DHTNode {
   private mutating func finishDelivery(_ number: UInt64, now: Duration) {
     guard let state = deliveries[number] else { return }
     if state.stored == 0 {
-      tokenTables[state.key] = nil
+      tokenTables.discardTokens(for: state.key)
       if state.usesKeptTokens {
         // The tokens have gone stale, the nodes were started anew, or there is something newer, which
         // has to be seen to be believed: look again, once.
@@ -254,6 +248,8 @@ extension DHTNode {
         .stored(state.stored)
       } else if let refusal = state.refusal {
         .refused(refusal)
+      } else if let limit = state.limit {
+        .storeLimit(limit)
       } else {
         state.sent > 0 ? .allFailed : .noNodes
       }

@@ -39,6 +39,8 @@ struct LookupState: Sendable {
   var parts: [(family: DHTFamily, lookup: Lookup)]
   var found: DHTGetResult?
   var waiting: [DHTRequestID] = []
+  /// What this node keeps itself, for those who want to know: others who share the lookup do not.
+  private var own: [DHTRequestID: DHTGetResult] = [:]
   /// Whether queries could not be sent.
   var isIncomplete = false
   /// What is to be stored with the tokens that it finds.
@@ -92,6 +94,19 @@ struct LookupState: Sendable {
       }
     }
     return result
+  }
+
+  /// Somebody waits who is to be told what this node keeps, unless something newer is found.
+  mutating func wait(_ id: DHTRequestID, own result: DHTGetResult?) {
+    waiting.append(id)
+    own[id] = result
+  }
+
+  /// What is told to one of those who wait for an item.
+  func result(for id: DHTRequestID) -> DHTGetResult? {
+    guard let own = own[id], let found else { return own[id] ?? found }
+    let newest = found.item.signature?.sequence ?? .min
+    return (own.item.signature?.sequence ?? .min) >= newest ? own : found
   }
 
   /// Whether what has been found is enough for those who wait, with no need for tokens.
@@ -163,8 +178,7 @@ extension DHTNode {
     }
     let ownSalt = own?.signature?.salt ?? salt
     let number = lookup(.item(target: target, salt: ownSalt))
-    if let ownResult, lookups[number]?.found == nil { lookups[number]?.found = ownResult }
-    lookups[number]?.waiting.append(id)
+    lookups[number]?.wait(id, own: ownResult)
     advance(number, now: now)
     return id
   }
@@ -296,7 +310,7 @@ extension DHTNode {
     case .nodes, .filling:
       return
     case .peers(let key):
-      if isComplete, !state.isIncomplete { keepTokens(state.tokens, for: key, now: now) }
+      if isComplete, !state.isIncomplete { tokenTables.keep(state.tokens, for: key, now: now) }
       statistics.peerLookupsFinished += 1
       statistics.hopsTotal += state.hops
       statistics.hopsMax = max(statistics.hopsMax, state.hops)
@@ -310,8 +324,8 @@ extension DHTNode {
       if !state.isIncomplete { results.keep(result, for: key, now: now, configuration) }
       for id in state.waiting { perform(.lookupFinished(id, result)) }
     case .item(let target, _):
-      if isComplete, !state.isIncomplete { keepTokens(state.tokens, for: target, now: now) }
-      for id in state.waiting { perform(.getFinished(id, state.found)) }
+      if isComplete, !state.isIncomplete { tokenTables.keep(state.tokens, for: target, now: now) }
+      for id in state.waiting { perform(.getFinished(id, state.result(for: id))) }
     }
     for delivery in state.deliveries { sendDelivery(delivery, found: state.found?.item, now: now) }
   }

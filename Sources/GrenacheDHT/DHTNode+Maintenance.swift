@@ -70,7 +70,7 @@ extension DHTNode {
     maintenance.next = now + Maintenance.interval
     for key in store.removeExpired(now: now) { perform(.peersChanged(key: key)) }
     removed(items.removeExpired(now: now))
-    tokenTables = tokenTables.filter { $0.value.expiry > now }
+    tokenTables.removeExpired(now: now)
     results.removeExpired(now: now)
     republish(now: now)
     for family in DHTFamily.allCases where configuration.families.contains(family) {
@@ -144,6 +144,7 @@ extension DHTNode {
   }
 
   private mutating func republish(now: Duration) {
+    guard tables.count > 0 else { return }
     for item in items.due(at: now, max: Maintenance.republishedMax) {
       _ = deliver(.put(item, compareAndSwap: nil), to: item.target(cryptography), now: now)
     }

@@ -73,7 +73,8 @@ extension DHTNode {
     if kept.isOwn {
       _ = try? store.insertOwn(kept.peer, for: kept.key, by: kept.caller, now: now, until: end)
     } else {
-      _ = try? store.insert(kept.peer, for: kept.key, now: now, until: end)
+      // Whoever was a contact had more: what was kept once is.
+      _ = try? store.insert(kept.peer, for: kept.key, isContact: true, now: now, until: end)
     }
   }
 
@@ -88,7 +89,10 @@ extension DHTNode {
         kept.item, at: kept.target, owner: kept.owner, by: kept.caller, compareAndSwap: nil,
         now: now, until: now + min(kept.remaining, configuration.itemAgeMax))
       removed(evicted)
-      if kept.isOwn { items.keepAlive(kept.target, now: now) }
+      guard kept.isOwn else { return }
+      // Others may have been started anew, too: they are told as soon as some are known, a few at a time.
+      let yielded = items.keepAlive(kept.target, now: now, for: kept.remaining, dueIn: .zero)
+      for target in yielded { perform(.itemStored(target: target)) }
     } catch {
       return
     }

@@ -78,10 +78,12 @@ extension DHTNode {
       guard isValid(token, from: source.host, now: now) else { throw .badAnnounceToken }
       // The address is that of the datagram: nobody announces somebody else (BEP 5).
       try keep(
-        DHTAddress(host: source.host, port: impliedPort ? source.port : port), of: key, now: now)
+        DHTAddress(host: source.host, port: impliedPort ? source.port : port), of: key,
+        isContact: context.isContact, now: now)
     case .withdrawPeer(let key, let port, let token):
       guard isValid(token, from: source.host, now: now) else { throw .badWithdrawToken }
-      _ = forget(DHTAddress(host: source.host, port: port), for: key)
+      let peer = DHTAddress(host: source.host, port: port)
+      if store.removeStrangers(peer, for: key, now: now) { changed(key) }
     case .get(let target, let newerThan):
       response.token = tokens.token(for: source.host)
       addItem(target, newerThan, to: &response, context, now: now)
@@ -173,18 +175,26 @@ extension DHTNode {
   // MARK: Writing
 
   private mutating func keep(
-    _ peer: DHTAddress, of key: [UInt8], now: Duration
+    _ peer: DHTAddress, of key: [UInt8], isContact: Bool, now: Duration
   ) throws(KRPCErrorCode) {
     do throws(PeerStore.Refusal) {
-      guard try store.insert(peer, for: key, now: now) else {
-        return perform(.peersRenewed(key: key))
+      let (isNew, displaced) = try store.insert(peer, for: key, isContact: isContact, now: now)
+      for other in Set(displaced).subtracting([key]).sorted(by: { $0.lexicographicallyPrecedes($1) }
+      ) {
+        changed(other)
       }
+      guard isNew else { return perform(.peersRenewed(key: key)) }
     } catch {
       switch error {
       case .full: throw .storeFull
       case .addressLimit, .callerLimit: throw .addressLimit
       }
     }
+    changed(key)
+  }
+
+  /// What is kept of a key has changed.
+  mutating func changed(_ key: [UInt8]) {
     results.change(key)
     perform(.peersChanged(key: key))
   }

@@ -27,7 +27,8 @@ package struct DHTNode: Sendable {
   var lookupByPurpose: [LookupPurpose: UInt64] = [:]
   var results = LookupCache()
   var deliveries: [UInt64: DeliveryState] = [:]
-  var tokenTables: [[UInt8]: TokenTable] = [:]
+  var withdrawals: Withdrawals
+  var tokenTables: TokenTables
   var verifying: Verifications
   /// Where contacts were that have gone silent: asked again when nobody else is known.
   var lost: [DHTAddress] = []
@@ -53,6 +54,8 @@ package struct DHTNode: Sendable {
       interval: configuration.tokenSecretInterval, now: now, sha1: cryptography.sha1,
       using: &generator)
     transactions = Transactions(sha1: cryptography.sha1, using: &generator)
+    withdrawals = Withdrawals(configuration)
+    tokenTables = TokenTables(configuration)
     verifying = Verifications(configuration)
     maintenance = Maintenance(now: now)
     for host in configuration.publicHosts { bind(to: host, using: &generator) }
@@ -99,7 +102,8 @@ package struct DHTNode: Sendable {
   package var nextDeadline: Duration {
     // It changes nothing; but to be merely read, the node of a driver is copied for each datagram.
     mutating get {
-      let next = maintenance.nextDeadline
+      var next = maintenance.nextDeadline
+      if let withdrawal = withdrawals.nextDeadline { next = min(next, withdrawal) }
       guard let query = transactions.nextDeadline else { return next }
       return min(next, query)
     }
@@ -116,6 +120,7 @@ package struct DHTNode: Sendable {
       statistics.timeouts += 1
       queryFailed(query, .timeout, now: now)
     }
+    repeatWithdrawals(now: now)
     maintain(now: now, using: &generator)
   }
 

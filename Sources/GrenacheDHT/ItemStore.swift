@@ -13,14 +13,17 @@ struct ItemStore: Sendable {
   }
 
   private var entries: [[UInt8]: Entry] = [:]
-  private var countByHost = LargestOwner<DHTHost>()
+  private var countByPrefix = LargestOwner<UInt64>()
+  private var hostsByPrefix: [UInt64: LargestOwner<DHTHost>] = [:]
   private var countByCaller = CountByOwner<DHTCaller>()
   /// All of them, and those of each host and caller that has any, as they expire.
   private var order = ExpiryOrder()
   private var orderByHost: [DHTHost: ExpiryOrder] = [:]
   private var orderByCaller: [DHTCaller: ExpiryOrder] = [:]
-  /// Those that are put again.
-  private var ownCount = 0
+  /// Those that are put again, and for whom; who is not counted is one of them.
+  private var keptByCaller = LargestOwner<DHTCaller>()
+  private var keptOrderByCaller: [DHTCaller: ExpiryOrder] = [:]
+  private var keptCount = 0
   private let configuration: DHTConfiguration
 
   init(_ configuration: DHTConfiguration) {
@@ -46,11 +49,7 @@ struct ItemStore: Sendable {
       guard new.sequence > old.sequence || item == known?.item else { throw .sequenceTooLow }
     }
     let owner = owner.flatMap { $0.isLoopback ? nil : $0.owner }
-    if let owner, known?.owner != owner,
-      countByHost.counts[owner] >= configuration.itemsPerAddressMax
-    {
-      throw .addressLimit
-    }
+    if let owner, known?.owner != owner, hasMost(owner) { throw .addressLimit }
     var evicted: [[UInt8]] = []
     if let caller, known?.caller == nil, countByCaller[caller] >= configuration.itemsPerCallerMax {
       evicted += evictFirst(of: caller)
@@ -69,14 +68,64 @@ struct ItemStore: Sendable {
     return evicted
   }
 
-  /// Has an item put again from now on, as long as this node lives.
-  mutating func keepAlive(_ target: [UInt8], now: Duration) {
-    guard var entry = entries[target] else { return }
-    guard ownCount < configuration.ownItemsMax || entry.republishAt != nil else { return }
-    entry.republishAt = now + configuration.republishInterval
-    entry.expiry = .seconds(Int64.max / 4)
+  private func count(of owner: DHTHost) -> Int {
+    hostsByPrefix[owner.prefix]?.counts[owner] ?? 0
+  }
+
+  private func hasMost(_ owner: DHTHost) -> Bool {
+    count(of: owner) >= configuration.itemsPerAddressMax
+      || configuration.limitsPrefix(of: owner)
+        && countByPrefix.counts[owner.prefix] >= configuration.itemsPerPrefixMax
+  }
+
+  // MARK: Keeping alive
+
+  /// Has an item put again from now on, unless this node ends before.
+  ///
+  /// - Parameters:
+  ///   - age: for how long; by default as long as an item is that is put now.
+  ///   - pause: when for the first time.
+  /// - Returns: the targets of items that are not put again any more: when a caller has as many as it may,
+  ///   or there are as many as there may be, the oldest yields, of that caller or of the one with most.
+  mutating func keepAlive(
+    _ target: [UInt8], now: Duration, for age: Duration? = nil, dueIn pause: Duration? = nil
+  ) -> [[UInt8]] {
+    guard var entry = entries[target] else { return [] }
+    let yielded = entry.republishAt == nil ? makeRoom(forKept: entry.caller, now: now) : []
+    entry.republishAt = now + (pause ?? configuration.republishInterval)
+    entry.expiry = now + min(age ?? configuration.ownItemAgeMax, configuration.ownItemAgeMax)
     remove(target)
     add(entry, at: target)
+    return yielded
+  }
+
+  private mutating func makeRoom(forKept caller: DHTCaller?, now: Duration) -> [[UInt8]] {
+    let oldest: ExpiryOrder.Place?
+    if let caller, keptByCaller.counts[caller] >= configuration.ownItemsPerCallerMax {
+      oldest = oldestKept(of: caller)
+    } else if keptCount >= configuration.ownItemsMax, let largest = keptByCaller.largest() {
+      oldest = oldestKept(of: largest)
+    } else {
+      return []
+    }
+    guard let oldest, var entry = entries[oldest.key] else { return [] }
+    entry.republishAt = nil
+    entry.expiry = min(entry.expiry, now + configuration.itemAgeMax)
+    remove(oldest.key)
+    add(entry, at: oldest.key)
+    return [oldest.key]
+  }
+
+  /// All are kept alive for the same time: the one that expires first was put first.
+  private mutating func oldestKept(of caller: DHTCaller) -> ExpiryOrder.Place? {
+    keptOrderByCaller[caller]?.first { [entries] in
+      Self.stands($0, in: entries) { Self.keeper(of: $0) == caller }
+    }
+  }
+
+  /// For whom an entry is kept alive, if it is.
+  private static func keeper(of entry: Entry) -> DHTCaller? {
+    entry.republishAt == nil ? nil : entry.caller ?? .uncounted
   }
 
   /// The items that are to be put again now; the next time is noted.
@@ -108,22 +157,30 @@ struct ItemStore: Sendable {
 
   mutating func remove(_ target: [UInt8]) {
     guard let entry = entries.removeValue(forKey: target) else { return }
-    if entry.republishAt != nil { ownCount -= 1 }
-    countByHost.remove(entry.owner)
+    if let owner = entry.owner {
+      countByPrefix.remove(owner.prefix)
+      hostsByPrefix[owner.prefix]?.remove(owner)
+      if count(of: owner) == 0 { orderByHost[owner] = nil }
+      if countByPrefix.counts[owner.prefix] == 0 { hostsByPrefix[owner.prefix] = nil }
+    }
+    if let keeper = Self.keeper(of: entry) {
+      keptCount -= 1
+      keptByCaller.remove(keeper)
+      if keptByCaller.counts[keeper] == 0 { keptOrderByCaller[keeper] = nil }
+    }
     countByCaller.remove(entry.caller)
-    if let owner = entry.owner, countByHost.counts[owner] == 0 { orderByHost[owner] = nil }
     if let caller = entry.caller, countByCaller[caller] == 0 { orderByCaller[caller] = nil }
   }
 
   private mutating func add(_ entry: Entry, at target: [UInt8]) {
     entries[target] = entry
-    if entry.republishAt != nil { ownCount += 1 }
-    countByHost.add(entry.owner)
     countByCaller.add(entry.caller)
     let place = ExpiryOrder.Place(expiry: entry.expiry, key: target)
     order.add(place, among: entries.count) { [entries] in Self.stands($0, in: entries) }
     if let owner = entry.owner {
-      let count = countByHost.counts[owner]
+      countByPrefix.add(owner.prefix)
+      hostsByPrefix[owner.prefix, default: LargestOwner()].add(owner)
+      let count = count(of: owner)
       orderByHost[owner, default: ExpiryOrder()].add(place, among: count) { [entries] in
         Self.stands($0, in: entries) { $0.owner == owner }
       }
@@ -134,15 +191,25 @@ struct ItemStore: Sendable {
         Self.stands($0, in: entries) { $0.caller == caller }
       }
     }
+    if let keeper = Self.keeper(of: entry) {
+      keptCount += 1
+      keptByCaller.add(keeper)
+      let count = keptByCaller.counts[keeper]
+      keptOrderByCaller[keeper, default: ExpiryOrder()].add(place, among: count) { [entries] in
+        Self.stands($0, in: entries) { Self.keeper(of: $0) == keeper }
+      }
+    }
   }
 
   // MARK: Making room
 
-  /// Of whoever has most, the one that would expire first goes; this node's own last.
+  /// Of the network that has most, and there of the host that has most, the one that would expire first goes; this node's own last.
   private mutating func evict(now: Duration) -> [[UInt8]] {
     let expired = removeExpired(now: now)
     guard expired.isEmpty else { return expired }
-    guard let largest = countByHost.largest() else { return evict(first()) }
+    guard let network = countByPrefix.largest(),
+      let largest = hostsByPrefix[network]?.largest()
+    else { return evict(first()) }
     return evict(
       orderByHost[largest]?.first { [entries] in
         Self.stands($0, in: entries) { $0.owner == largest }
@@ -182,4 +249,9 @@ extension DHTHost {
   package var owner: DHTHost {
     family == .ipv4 ? self : DHTHost(high: high & ~0xffff, low: 0)
   }
+}
+
+extension DHTCaller {
+  /// All those together who are not counted.
+  fileprivate static let uncounted = DHTCaller([])
 }

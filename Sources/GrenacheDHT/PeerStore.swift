@@ -12,13 +12,18 @@ struct PeerStore: Sendable {
   /// How often a store that is full, or somebody's share of it, is looked through for what has expired:
   /// whoever is refused asks again as fast as he can.
   static let sweepInterval = Duration.seconds(1)
+  /// How often a network that has much makes room, of half of what it has more than another.
+  static let sharingInterval = Duration.milliseconds(100)
 
   private var peers: [[UInt8]: KeyAnnouncements] = [:]
   private var nextSweep = Duration.zero
+  private var nextSharing = Duration.zero
   /// What strangers have announced, by their addresses and networks.
   private var countByHost = CountByOwner<DHTHost>()
   private var countByPrefix = LargestOwner<UInt64>()
-  /// The same as they expire.
+  /// The same without loopback, which is no network of strangers that could crowd others out.
+  private var largestPrefix = LargestOwner<UInt64>()
+  /// The announcements of each network as they expire.
   private var orderByPrefix: [UInt64: ExpiryOrder] = [:]
   /// Keys that nobody but strangers has announced.
   private var strangerKeyCount = 0
@@ -33,22 +38,29 @@ struct PeerStore: Sendable {
 
   var keyCount: Int { peers.count }
 
-  /// Keeps a stranger's announcement, or renews it; returns whether it is new.
+  /// Keeps a stranger's announcement, or renews it. In a full store, and of a full key, the network that
+  /// has most makes room.
+  ///
+  /// - Parameter isContact: whether it comes from a node that has proven to be there.
+  /// - Returns: whether it is new, and the keys of the announcements that have made room.
   @discardableResult
   mutating func insert(
-    _ peer: DHTAddress, for key: [UInt8], now: Duration, until expiry: Duration? = nil
-  ) throws(Refusal) -> Bool {
+    _ peer: DHTAddress, for key: [UInt8], isContact: Bool = false, now: Duration,
+    until expiry: Duration? = nil
+  ) throws(Refusal) -> (isNew: Bool, displaced: [[UInt8]]) {
     let expiry = expiry ?? now + configuration.peerAgeMax
-    if let known = peers[key]?[peer] {
-      var renewed = known
-      renewed.expiry = expiry
-      set(peer, key, renewed)
-      return known.expiry <= now
+    if var known = peers[key]?[peer] {
+      let isNew = known.expiry <= now
+      known.expiry = expiry
+      set(peer, key, known)
+      return (isNew, [])
     }
-    if refusal(of: peer, key) != nil { sweep(now: now) }
-    if let refusal = refusal(of: peer, key) { throw refusal }
+    if share(of: peer.host, key, isContact) || !hasRoom(for: key) { sweep(now: now) }
+    guard !share(of: peer.host, key, isContact) else { throw .addressLimit }
+    let displaced = hasRoom(for: key) ? [] : makeRoom(for: peer.host, key, now: now)
+    guard hasRoom(for: key) else { throw .full }
     add(peer, key, Entry(expiry: expiry, isOwn: false))
-    return true
+    return (true, displaced)
   }
 
   /// Keeps what this node's own callers announce, for which strangers' announcements make room.
@@ -58,8 +70,8 @@ struct PeerStore: Sendable {
     _ peer: DHTAddress, for key: [UInt8], by caller: DHTCaller? = nil, now: Duration,
     until expiry: Duration? = nil
   ) throws(Refusal) -> (isNew: Bool, displaced: [[UInt8]]) {
-    let entry = Entry(
-      expiry: expiry ?? now + configuration.peerAgeMax, isOwn: true, caller: caller)
+    let end = expiry ?? now + configuration.peerAgeMax
+    let entry = Entry(expiry: end, isOwn: true, caller: caller, ownUntil: end)
     // Whoever keeps it alive has it counted: a fleet's worker may take over from another.
     if let caller, peers[key]?[peer]?.caller != caller {
       if hasMost(caller) { sweep(now: now) }
@@ -91,6 +103,7 @@ struct PeerStore: Sendable {
     if !entry.isOwn {
       countByHost.add(peer.host)
       countByPrefix.add(peer.host.prefix)
+      largestPrefix.add(peer.host.isLoopback ? nil : peer.host.prefix)
     }
     set(peer, key, entry)
   }
@@ -125,29 +138,73 @@ struct PeerStore: Sendable {
     return !entry.isOwn && entry.expiry == place.expiry
   }
 
-  private func refusal(of peer: DHTAddress, _ key: [UInt8]) -> Refusal? {
-    let host = peer.host
+  /// Whether a stranger, or his network, has as much as he may, of the key or of all.
+  private func share(of host: DHTHost, _ key: [UInt8], _ isContact: Bool) -> Bool {
     let ofHost = countByHost[host]
-    if ofHost >= configuration.peersPerAddressMax
-      || !host.isLoopback && ofHost >= configuration.peersPerRemoteAddressMax
-    {
-      return .addressLimit
+    let hostMax =
+      isContact ? configuration.peersPerContactMax : configuration.peersPerRemoteAddressMax
+    if ofHost >= configuration.peersPerAddressMax || !host.isLoopback && ofHost >= hostMax {
+      return true
     }
-    if configuration.limitsPrefix(of: host),
-      countByPrefix.counts[host.prefix] >= configuration.peersPerPrefixMax
-    {
-      return .addressLimit
-    }
-    return hasRoom(for: key) ? nil : .full
+    guard configuration.limitsPrefix(of: host) else { return false }
+    let prefixMax =
+      isContact
+      ? max(configuration.peersPerPrefixMax, configuration.peersPerContactMax)
+      : configuration.peersPerPrefixMax
+    return countByPrefix.counts[host.prefix] >= prefixMax
+      || (peers[key]?.strangersByPrefix[host.prefix] ?? 0) >= configuration.peersPerKeyAndPrefixMax
   }
 
   private func hasRoom(for key: [UInt8]) -> Bool {
-    count < configuration.peersMax
-      && (peers[key]?.count ?? 0) < configuration.peersPerKeyMax
+    count < configuration.peersMax && !isFull(key)
       && (peers[key] != nil || peers.count < configuration.keysMax)
   }
 
+  private func isFull(_ key: [UInt8]) -> Bool {
+    (peers[key]?.count ?? 0) >= configuration.peersPerKeyMax
+  }
+
   // MARK: Making room
+
+  /// Has the network that has most make room for a stranger of another that has less, if there is one: in
+  /// a full key of that key, in a full store of what would expire first.
+  ///
+  /// - Returns: the keys of the announcements that have gone.
+  private mutating func makeRoom(
+    for host: DHTHost, _ key: [UInt8], now: Duration
+  ) -> [[UInt8]] {
+    if isFull(key) {
+      guard let peer = peers[key]?.displaceable(for: host.prefix) else { return [] }
+      return remove(peer, for: key) ? [key] : []
+    }
+    guard let largest = largestPrefix.largest() else { return [] }
+    let excess = countByPrefix.counts[largest] - countByPrefix.counts[host.prefix]
+    guard excess > 1 else { return [] }
+    guard peers[key] == nil, peers.count >= configuration.keysMax else {
+      let first = orderByPrefix[largest]?.first { [peers] in Self.stands($0, in: peers) }
+      guard let first, let peer = first.peer else { return [] }
+      return remove(peer, for: first.key) ? [first.key] : []
+    }
+    return makeRoomForKeys(excess / 2, from: largest, now: now)
+  }
+
+  /// Has a network give up keys that nobody else has announced; so many at once, and once in a while only,
+  /// for that looks at all there is.
+  private mutating func makeRoomForKeys(
+    _ count: Int, from network: UInt64, now: Duration
+  ) -> [[UInt8]] {
+    guard now >= nextSharing else { return [] }
+    nextSharing = now + Self.sharingInterval
+    var found: [ExpiryOrder.Place] = []
+    for (key, known) in peers where known.count == 1 && known.areStrangers {
+      for (peer, entry) in known.all where peer.host.prefix == network {
+        found.append(ExpiryOrder.Place(expiry: entry.expiry, key: key, peer: peer))
+      }
+    }
+    return found.sorted().prefix(count).compactMap { place in
+      place.peer.flatMap { remove($0, for: place.key) ? place.key : nil }
+    }
+  }
 
   /// What makes room for an announcement of this node's own callers: strangers' of the key if that is
   /// full, a key that only strangers have announced if there are too many, or any of strangers'; that
@@ -193,12 +250,24 @@ struct PeerStore: Sendable {
     return true
   }
 
+  /// Forgets what datagrams have announced: what this node's own callers did stays for as long as they
+  /// have said.
+  mutating func removeStrangers(_ peer: DHTAddress, for key: [UInt8], now: Duration) -> Bool {
+    guard var entry = peers[key]?[peer], entry.isOwn, entry.ownUntil > now else {
+      return remove(peer, for: key)
+    }
+    entry.expiry = entry.ownUntil
+    peers[key]?.set(peer, entry)
+    return false
+  }
+
   private mutating func forget(_ host: DHTHost, _ entry: Entry) {
     count -= 1
     countByCaller.remove(entry.caller)
     guard !entry.isOwn else { return }
     countByHost.remove(host)
     countByPrefix.remove(host.prefix)
+    largestPrefix.remove(host.isLoopback ? nil : host.prefix)
     if countByPrefix.counts[host.prefix] == 0 { orderByPrefix[host.prefix] = nil }
   }
 

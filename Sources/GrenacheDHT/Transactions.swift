@@ -8,6 +8,7 @@ struct Transactions: Sendable {
     case verification
     case lookup(UInt64)
     case delivery(UInt64)
+    case withdrawal(UInt64)
   }
   struct Query: Sendable {
     let address: DHTAddress

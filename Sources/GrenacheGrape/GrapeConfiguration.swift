@@ -48,6 +48,8 @@ public struct GrapeConfiguration: Sendable {
   public var announcementsPerRemoteAddressMax = 250
   /// The same of one /24, or /48 of IPv6 (default 500).
   public var announcementsPerNetworkMax = 500
+  /// In place of both, of another node in the routing table (default 2,500): all services of a host.
+  public var announcementsPerContactMax = 2_500
   /// Announcements kept of one caller of the API (default 2,500, then `ERR_GRAPE_CALLER_LIMIT`): a
   /// certificate's key, wherever it calls from, or the address of who has none, loopback exempt.
   public var announcementsPerCallerMax = 2_500

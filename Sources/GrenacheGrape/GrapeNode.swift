@@ -232,6 +232,7 @@ public final class GrapeNode: Service {
     dht.peersPerAddressMax = configuration.announcementsPerAddressMax
     dht.peersPerRemoteAddressMax = configuration.announcementsPerRemoteAddressMax
     dht.peersPerPrefixMax = configuration.announcementsPerNetworkMax
+    dht.peersPerContactMax = configuration.announcementsPerContactMax
     dht.peersPerCallerMax = configuration.announcementsPerCallerMax
     dht.itemsMax = configuration.valuesMax
     dht.itemsPerCallerMax = configuration.valuesPerCallerMax

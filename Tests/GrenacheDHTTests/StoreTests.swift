@@ -41,7 +41,7 @@ struct PeerStoreTests {
     var store = PeerStore(configuration)
     func insert(_ port: UInt16, at now: Duration, for age: Duration = .seconds(9)) -> Bool {
       let peer = DHTAddress(ip: 1, port: port)
-      return (try? store.insert(peer, for: [1], now: now, until: now + age)) == true
+      return (try? store.insert(peer, for: [1], now: now, until: now + age))?.isNew == true
     }
     #expect(insert(1, at: .zero, for: .milliseconds(1)))
     #expect(insert(2, at: .zero, for: .milliseconds(200)))
@@ -59,7 +59,7 @@ struct PeerStoreTests {
     var store = PeerStore(configuration)
     func kept(_ ip: UInt32) -> Int {
       (0..<10 as Range<UInt8>).count { key in
-        (try? store.insert(DHTAddress(ip: ip, port: 1), for: [key], now: .zero)) == true
+        (try? store.insert(DHTAddress(ip: ip, port: 1), for: [key], now: .zero))?.isNew == true
       }
     }
     #expect(kept(0x0808_0801) == 3)
@@ -71,6 +71,104 @@ struct PeerStoreTests {
     #expect(kept(0x0808_0803) == 1)
     let sharing = DHTConfiguration()
     #expect(sharing.peersPerRemoteAddressMax * 20 <= sharing.keysMax)
+  }
+
+  @Test("P30 of one key one network has a share, and makes room for others when the key is full")
+  func sharesOfKey() {
+    var configuration = DHTConfiguration()
+    #expect(configuration.peersPerKeyAndPrefixMax * 8 <= configuration.peersPerKeyMax)
+    configuration.peersPerKeyMax = 8
+    configuration.peersPerKeyAndPrefixMax = 4
+    var store = PeerStore(configuration)
+    func insert(_ ip: UInt32, _ port: UInt16) -> PeerStore.Refusal? {
+      do throws(PeerStore.Refusal) {
+        try store.insert(
+          DHTAddress(ip: ip, port: port), for: [1], now: .zero, until: .seconds(Int(port)))
+        return nil
+      } catch {
+        return error
+      }
+    }
+    for port in 1...4 as ClosedRange<UInt16> {
+      #expect(insert(0x0808_0801, port) == nil && insert(0x0909_0901, port) == nil)
+    }
+    #expect(insert(0x0808_0802, 9) == .addressLimit, "the network has its share")
+    #expect(insert(0x0a0a_0a01, 9) == nil)
+    #expect(store.count == 8)
+    #expect(store.peers(of: [1], now: .zero).count { $0.ip == 0x0909_0901 } == 3)
+    #expect(!store.peers(of: [1], now: .zero).contains(DHTAddress(ip: 0x0909_0901, port: 1)))
+    #expect(insert(0x0a0a_0a01, 8) == nil, "8.8.8 has four")
+    #expect(insert(0x0a0a_0a01, 7) == .full, "nobody has two more")
+    #expect(insert(0x7f00_0001, 1) == nil, "loopback is no network")
+    #expect(store.count == 8)
+  }
+
+  @Test("P30 in a full store the network that has most makes room, of half of what it has more")
+  func sharesOfAll() {
+    var configuration = DHTConfiguration()
+    configuration.peersMax = 10
+    configuration.keysMax = 9
+    var store = PeerStore(configuration)
+    func insert(
+      _ ip: UInt32, _ key: UInt8, at now: Duration = .zero
+    ) -> (isNew: Bool, displaced: [[UInt8]])? {
+      try? store.insert(DHTAddress(ip: ip, port: 1), for: [key], now: now)
+    }
+    for key in 0..<8 as Range<UInt8> { #expect(insert(0x0808_0801, key)?.isNew == true) }
+    #expect(insert(0x0909_0901, 1)?.isNew == true)
+    #expect(insert(0x0909_0901, 8)?.isNew == true)
+    #expect(insert(0x0808_0801, 8) == nil, "those who have most themselves")
+    // Eight are six more than two; and 1 is another's key as well.
+    #expect(insert(0x0909_0902, 9)?.displaced == [[0], [2], [3]])
+    #expect(store.count == 8)
+    for key in 20...21 as ClosedRange<UInt8> { #expect(insert(0x0a0a_0a01, key)?.displaced == []) }
+    #expect(insert(0x0b0b_0b01, 30) == nil, "not so often")
+    #expect(insert(0x0b0b_0b01, 30, at: PeerStore.sharingInterval)?.displaced.count == 2)
+    #expect(store.count == 9)
+  }
+
+  @Test("a node in the routing table announces more, as much as a host may")
+  func contacts() {
+    var configuration = DHTConfiguration()
+    configuration.peersPerRemoteAddressMax = 2
+    configuration.peersPerPrefixMax = 3
+    configuration.peersPerContactMax = 5
+    var store = PeerStore(configuration)
+    func kept(_ ip: UInt32, isContact: Bool) -> Int {
+      (0..<10 as Range<UInt8>).count { key in
+        let peer = DHTAddress(ip: ip, port: 1)
+        return (try? store.insert(peer, for: [key], isContact: isContact, now: .zero))?.isNew
+          == true
+      }
+    }
+    #expect(kept(0x0808_0801, isContact: false) == 2)
+    #expect(kept(0x0808_0801, isContact: true) == 3)
+    #expect(kept(0x0808_0802, isContact: true) == 0, "the network")
+    #expect(kept(0x0909_0901, isContact: true) == 5)
+  }
+
+  @Test("P26 what this node's own callers have announced, no datagram takes back")
+  func ownStays() throws {
+    let configuration = DHTConfiguration()
+    var store = PeerStore(configuration)
+    let peer = DHTAddress(ip: 0x0808_0801, port: 1)
+    func remove(_ key: UInt8, at seconds: Int) -> Bool {
+      store.removeStrangers(peer, for: [key], now: .seconds(seconds))
+    }
+    _ = try store.insertOwn(peer, for: [1], now: .zero)
+    #expect(!remove(1, at: 1))
+    #expect(store.peers(of: [1], now: .seconds(119)) == [peer])
+    // Announced by datagram as well, it lasts as long as the longer of them.
+    try store.insert(peer, for: [1], now: .seconds(60))
+    #expect(store.peers(of: [1], now: .seconds(179)) == [peer])
+    #expect(!remove(1, at: 61))
+    #expect(store.peers(of: [1], now: .seconds(119)) == [peer])
+    #expect(store.peers(of: [1], now: .seconds(120)) == [])
+    try store.insert(peer, for: [1], now: .seconds(121))
+    #expect(remove(1, at: 122), "theirs has expired")
+    try store.insert(peer, for: [2], now: .zero)
+    #expect(remove(2, at: 0))
+    #expect(store.count == 0)
   }
 
   @Test("P30 strangers make room for this node's own callers, those of the largest network first")

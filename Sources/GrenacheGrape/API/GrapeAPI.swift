@@ -305,6 +305,13 @@ struct GrapeAPI: Sendable {
       var response = json("\(error.code) \(error.message)")
       response.status = HTTPStatus(code: error == .casMismatch ? 301 : 302)
       return response
+    case .storeLimit(let error):
+      if denials.isNew("limit of other nodes \(error.code)") {
+        logger.notice(
+          "other nodes refuse to store more",
+          metadata: ["code": "\(error.code)", "reason": "\(error.message)"])
+      }
+      return json("All queries failed")
     case .stored, .allFailed, nil:
       return json("All queries failed")
     }

@@ -409,7 +409,7 @@ struct AmplificationTests {
     for ip in 1...10 as ClosedRange<UInt32> {
       for port in 1...10 as ClosedRange<UInt16> {
         let peer = DHTAddress(ip: ip, port: port)
-        if (try? store.insert(peer, for: [1], now: .zero)) == true { kept += 1 }
+        if (try? store.insert(peer, for: [1], now: .zero))?.isNew == true { kept += 1 }
       }
     }
     #expect(kept == 5)

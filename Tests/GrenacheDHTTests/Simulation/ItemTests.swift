@@ -64,6 +64,64 @@ struct ItemTests {
     #expect(network.outcome(of: network.put(third, compareAndSwap: 2, at: 5)) == .stored(9))
   }
 
+  @Test("what is put and refused makes room for what was found, or has come meanwhile")
+  func refusedLate() throws {
+    for comesLater in [true, false] {
+      var network = network(8, seed: 7)
+      let fourth = DHTItem.simulated("four", key: 1, sequence: 4)
+      let fifth = DHTItem.simulated("five", key: 1, sequence: 5)
+      let seventh = DHTItem.simulated("seven", key: 1, sequence: 7)
+      let target = fourth.target(.simulated)
+      _ = network.outcome(of: network.put(fifth, at: 1))
+      // Node 8 knows nothing of it.
+      network.start(8, bootstrap: [0])
+      network.run(for: .seconds(3))
+      let request = network.put(fourth, at: 8)
+      let query = KRPCQuery.put(
+        seventh, compareAndSwap: nil,
+        token: try #require(network.node(8)).tokens.token(for: SimulatedNetwork.address(2).host))
+      if comesLater {
+        network.inject(
+          query.encoded(transaction: [1], from: NodeID(prefixOf: [1])),
+          from: SimulatedNetwork.address(2), to: 8)
+      }
+      guard case .refused = network.outcome(of: request) else {
+        Issue.record("not refused")
+        continue
+      }
+      #expect(network.node(8)?.items[target]?.item == (comesLater ? seventh : fifth))
+      #expect(network.node(8)?.items[target]?.republishAt == nil || comesLater)
+    }
+  }
+
+  @Test("who does not want to know what this node keeps is not told by another's lookup")
+  func ownStore() throws {
+    var network = network(8, seed: 8)
+    let item = DHTItem.simulated("kept", key: 1, sequence: 1)
+    let target = item.target(.simulated)
+    let now = network.now
+    network.nodes[3].change { node in
+      _ = try? node.items.insert(item, at: target, owner: nil, compareAndSwap: nil, now: now)
+    }
+    let started = [true, false, true].map {
+      network.get(target, usesOwnStore: $0, at: 3)
+    }
+    let (own, others, again) = (
+      try #require(started[0]), try #require(started[1]), try #require(started[2])
+    )
+    network.run(for: .seconds(3))
+    #expect(network.getResult(own)?.item == item && network.getResult(again)?.item == item)
+    #expect(network.hasGetEnded(others) && network.getResult(others) == nil)
+    // Something newer elsewhere is told to all.
+    let newer = DHTItem.simulated("newer", key: 1, sequence: 2)
+    _ = network.outcome(of: network.put(newer, at: 5))
+    network.nodes[3].change { node in
+      node.items.remove(target)
+      _ = try? node.items.insert(item, at: target, owner: nil, compareAndSwap: nil, now: now)
+    }
+    #expect(network.item(target, at: 3)?.item == newer)
+  }
+
   @Test("a value outlives its age while the node lives that put it, and goes with it")
   func republishing() {
     var network = network(8, seed: 4) {
@@ -77,6 +135,24 @@ struct ItemTests {
     network.stop(3)
     network.run(for: .seconds(7_300))
     #expect(network.item(item.target(.simulated), at: 6) == nil)
+  }
+
+  @Test("a node that was killed puts its values again as soon as it knows somebody")
+  func republishedSoon() {
+    var network = network(8, seed: 9)
+    let items = (0..<20).map { immutable("kept \($0)") }
+    for item in items { _ = network.outcome(of: network.put(item, at: 3)) }
+    for number in 0..<8 { network.stop(number) }
+    for number in 0..<8 {
+      network.start(number, bootstrap: [0, 1].filter { $0 != number }, keepsMemory: number == 3)
+    }
+    network.run(for: .seconds(20))
+    func known() -> Int {
+      items.count { network.node(6)?.items[$0.target(.simulated)] != nil }
+    }
+    #expect((1...8).contains(known()), "a few at a time")
+    network.run(for: .seconds(45))
+    #expect(known() == 20)
   }
 
   @Test("a node alone keeps what is put, and says that nobody else does")
@@ -209,6 +285,83 @@ struct ItemTests {
     #expect(store.count == 6, "all together")
   }
 
+  /// Puts values of a caller that are kept alive; those that yield.
+  private func keepAlive(
+    _ targets: ClosedRange<UInt8>, by caller: UInt8?, at seconds: Int, in store: inout ItemStore
+  ) throws -> [[UInt8]] {
+    try targets.flatMap { number in
+      _ = try store.insert(
+        DHTItem(value: [number]), at: [number], owner: nil, by: caller.map { DHTCaller([$0]) },
+        compareAndSwap: nil, now: .seconds(seconds))
+      return store.keepAlive([number], now: .seconds(seconds))
+    }
+  }
+
+  @Test(
+    "P30 of one caller so many values are put again, of all so many: one past it, the oldest yields"
+  )
+  func keptAliveShares() throws {
+    var configuration = DHTConfiguration()
+    configuration.ownItemsMax = 6
+    configuration.ownItemsPerCallerMax = 3
+    var store = ItemStore(configuration)
+    #expect(try keepAlive(1...3, by: 1, at: 1, in: &store) == [])
+    #expect(try keepAlive(4...4, by: 1, at: 2, in: &store) == [[1]], "its own oldest")
+    #expect(store[[1]]?.republishAt == nil)
+    #expect(store[[1]]?.expiry == .seconds(2) + configuration.itemAgeMax, "it is kept for its age")
+    #expect(try keepAlive(2...2, by: 1, at: 3, in: &store) == [], "once more, it is the newest")
+    #expect(try keepAlive(11...12, by: 2, at: 4, in: &store) == [])
+    #expect(try keepAlive(21...21, by: 3, at: 5, in: &store) == [])
+    #expect(try keepAlive(22...22, by: 3, at: 6, in: &store) == [[3]], "of the caller with most")
+    #expect(try keepAlive(31...34, by: nil, at: 7, in: &store).count == 4)
+    #expect(store.all.count { $0.entry.republishAt != nil } == 6)
+    #expect(store.due(at: .seconds(7) + configuration.republishInterval, max: 99).count == 6)
+  }
+
+  @Test("a value is put again for thirty days, unless it is put once more")
+  func keptAliveAge() throws {
+    let configuration = DHTConfiguration()
+    #expect(configuration.ownItemAgeMax == .seconds(30 * 86_400))
+    var store = ItemStore(configuration)
+    _ = try keepAlive(1...2, by: 1, at: 0, in: &store)
+    let end = configuration.ownItemAgeMax
+    #expect(store.removeExpired(now: end - .seconds(1)) == [])
+    _ = try keepAlive(2...2, by: 1, at: 86_400, in: &store)
+    #expect(store.removeExpired(now: end) == [[1]])
+    #expect(store.removeExpired(now: end + .seconds(86_400)) == [[2]])
+  }
+
+  @Test("P30 values of one /24 are bounded, and the network that has most makes room")
+  func networks() throws {
+    var configuration = DHTConfiguration()
+    configuration.itemsMax = 20
+    configuration.itemsPerAddressMax = 9
+    configuration.itemsPerPrefixMax = 16
+    var store = ItemStore(configuration)
+    var number: UInt8 = 0
+    func insert(by ip: UInt32) throws -> [[UInt8]] {
+      number += 1
+      return try store.insert(
+        DHTItem(value: [number]), at: [number], owner: DHTHost(ip: ip), compareAndSwap: nil,
+        now: .seconds(Int(number)))
+    }
+    // One honest host with four, and eight of one network with two each.
+    for _ in 0..<4 { #expect(try insert(by: 0x0808_0801) == []) }
+    for host in 1...16 as ClosedRange<UInt32> {
+      #expect(try insert(by: 0x0909_0900 + host % 8) == [])
+    }
+    #expect(throws: KRPCErrorCode.addressLimit) { try insert(by: 0x0909_0963) }
+    #expect(store.count == 20)
+    for host in 1...5 as ClosedRange<UInt32> {
+      let evicted = try insert(by: 0x0a0a_0001 + host << 8)
+      #expect(evicted.count == 1 && evicted[0][0] > 4, "not the host that has most")
+    }
+    var shared = configuration
+    shared.limitsLocalPrefixes = false
+    store = ItemStore(shared)
+    for host in 1...20 as ClosedRange<UInt32> { #expect(try insert(by: 0x0a00_0000 + host) == []) }
+  }
+
   @Test("what is kept alive here stays so when somebody else puts it, too")
   func keptAlive() throws {
     let configuration = DHTConfiguration()
@@ -217,7 +370,7 @@ struct ItemTests {
     for owner in [nil, DHTHost(ip: 0x0808_0808)] {
       _ = try store.insert(
         item, at: [1], owner: owner, compareAndSwap: nil, now: .zero)
-      if owner == nil { store.keepAlive([1], now: .zero) }
+      if owner == nil { _ = store.keepAlive([1], now: .zero) }
     }
     #expect(store.removeExpired(now: configuration.itemAgeMax * 2).isEmpty)
     #expect(store[[1]]?.republishAt != nil)
