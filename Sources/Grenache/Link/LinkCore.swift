@@ -194,7 +194,7 @@ package final class LinkCore {
   }
 
   func endReloading() {
-    reloadingUsers -= 1
+    reloadingUsers = max(0, reloadingUsers - 1)
     guard reloadingUsers == 0 else { return }
     reloading?.cancel()
     reloading = nil

@@ -115,8 +115,8 @@ final class SubCore: KeyObserver {
   func isAnnounced(_ endpoint: Endpoint) -> Bool { announced.contains(endpoint) }
 
   func stop(on loop: isolated EventLoop) {
-    runs -= 1
-    guard runs == 0 else { return }
+    runs = max(0, runs - 1)
+    guard runs == 0, !isStopped else { return }
     isStopped = true
     if let observation { configuration.access?.endObservation(observation) }
     observation = nil
