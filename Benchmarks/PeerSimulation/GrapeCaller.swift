@@ -9,6 +9,8 @@ final class GrapeCaller {
   let grapes: [SimulatedGrape]
   private let clock: NodeClock
   private(set) var preferred = 0
+  /// The one that answered the last lookup.
+  private var naming = 0
 
   init(_ grapes: [SimulatedGrape], _ clock: NodeClock) {
     self.grapes = grapes
@@ -19,7 +21,7 @@ final class GrapeCaller {
   var inOrder: [SimulatedGrape] { Array(grapes[preferred...] + grapes[..<preferred]) }
 
   /// What the one that answered last has said is of no use.
-  func distrust() { preferred = GrapeRound.next(after: preferred, of: grapes.count) }
+  func distrust() { preferred = GrapeRound.next(after: naming, of: grapes.count) }
 
   func lookUp(_ done: @escaping (Result<[Endpoint], GrenacheError>) -> Void) {
     let round = GrapeRound(
@@ -42,6 +44,7 @@ final class GrapeCaller {
         switch answer {
         case .found(let endpoints):
           preferred = index
+          naming = index
           done(.success(endpoints))
         case .refused:
           done(.failure(GrenacheError(.grapeRefused, "it says no")))

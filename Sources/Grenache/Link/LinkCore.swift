@@ -18,6 +18,8 @@ package final class LinkCore {
   private var followers: [String: KeyFollower] = [:]
   /// The grape that answered last is asked first.
   private var preferredGrape = 0
+  /// The grape that answered the last lookup.
+  private var namingGrape = 0
 
   init(_ configuration: LinkConfiguration, context: TLSContext?, logger: Logger) {
     self.configuration = configuration
@@ -83,7 +85,8 @@ package final class LinkCore {
     _ service: String, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> [Endpoint] {
     expire(service, on: loop)
-    preferredGrape = GrapeRound.next(after: preferredGrape, of: configuration.grapes.count)
+    // Calls that find this out at the same time mean the same grape.
+    preferredGrape = GrapeRound.next(after: namingGrape, of: configuration.grapes.count)
     do throws(GrenacheError) {
       return try await lookup(service, by: deadline, on: loop)
     } catch {
@@ -102,6 +105,7 @@ package final class LinkCore {
       let endpoints = try await ask("/lookup", body, on: loop) { answer throws(GrenacheError) in
         try GrapeMessages.endpoints(in: answer, max: workersMax)
       }
+      namingGrape = preferredGrape
       cache.store(endpoints, of: service, at: .now())
       result = .success(endpoints)
     } catch {
