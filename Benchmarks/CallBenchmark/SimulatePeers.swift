@@ -18,10 +18,11 @@ struct SimulatePeers: ParsableCommand {
   var only: String?
 
   private typealias Run = @Sendable (UInt64) -> (faults: [String], digest: UInt64)
-  private static let scenarios: [(name: String, run: Run)] = [
-    ("calls", { CallScenario.run(seed: $0) }), ("follow", { FollowScenario.run(seed: $0) }),
-    ("messages", { PublishScenario.run(seed: $0) }),
-    ("comebacks", { ComebackScenario.run(seed: $0) }),
+  /// The scenarios, and which seeds they take when all of them run: a thousand subscribers cost more.
+  private static let scenarios: [(name: String, each: UInt64, run: Run)] = [
+    ("calls", 1, { CallScenario.run(seed: $0) }), ("follow", 1, { FollowScenario.run(seed: $0) }),
+    ("messages", 1, { PublishScenario.run(seed: $0) }),
+    ("comebacks", 10, { ComebackScenario.run(seed: $0) }),
   ]
 
   func validate() throws {
@@ -34,9 +35,10 @@ struct SimulatePeers: ParsableCommand {
     let start = ContinuousClock.now
     var failures = 0
     var digest: UInt64 = 0
-    for (name, run) in Self.scenarios where only == nil || only == name {
+    for (name, each, run) in Self.scenarios where only == nil || only == name {
       let began = ContinuousClock.now
-      for seed in range {
+      let seeds = range.filter { range.count == 1 || only != nil || $0 % each == 0 }
+      for seed in seeds {
         let result = run(seed)
         digest = (digest ^ result.digest) &* 0x100_0000_01b3
         guard !result.faults.isEmpty else { continue }
@@ -44,7 +46,7 @@ struct SimulatePeers: ParsableCommand {
         Promises.show("\(name) fails; again: simulate-peers --seed \(seed) --only \(name)")
         for fault in result.faults.prefix(5) { Promises.show("  \(fault)") }
       }
-      Promises.show("\(name): \(range.count) seeds in \(Self.seconds(since: began)) s")
+      Promises.show("\(name): \(seeds.count) seeds in \(Self.seconds(since: began)) s")
     }
     Promises.show(
       "\(range.count) seeds, \(failures) failures, \(Self.seconds(since: start)) s, digest "

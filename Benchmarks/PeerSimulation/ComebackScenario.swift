@@ -71,7 +71,8 @@ package final class ComebackScenario {
       timeline.after(latency) { [self] in lost(index, after: .seconds(60)) }
     }
     if kind == .inOrder {
-      timeline.after(timeline.milliseconds(0...500)) { [self] in isAnnounced = false }
+      let withdrawal = min(timeline.milliseconds(0...500), away)
+      timeline.after(withdrawal) { [self] in isAnnounced = false }
     }
     timeline.run(for: away)
     isUp = true

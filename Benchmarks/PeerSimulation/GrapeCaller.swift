@@ -9,6 +9,8 @@ final class GrapeCaller {
   let grapes: [SimulatedGrape]
   private let clock: NodeClock
   private var preference = GrapePreference()
+  /// The one that answered the last lookup.
+  private var naming = 0
 
   init(_ grapes: [SimulatedGrape], _ clock: NodeClock) {
     self.grapes = grapes
@@ -19,8 +21,8 @@ final class GrapeCaller {
   var first: Int { preference.first(at: clock.now) }
   var inOrder: [SimulatedGrape] { Array(grapes[first...] + grapes[..<first]) }
 
-  /// What the one that is asked first has said is of no use.
-  func distrust() { preference.distrust(of: grapes.count, at: clock.now) }
+  /// What the one that answered last has said is of no use.
+  func distrust() { preference.distrust(naming, of: grapes.count, at: clock.now) }
 
   func lookUp(_ done: @escaping (Result<[Endpoint], GrenacheError>) -> Void) {
     let round = GrapeRound(
@@ -43,6 +45,7 @@ final class GrapeCaller {
         switch answer {
         case .found(let endpoints):
           preference.answered(index, at: clock.now)
+          naming = index
           done(.success(endpoints))
         case .refused:
           done(.failure(GrenacheError(.grapeRefused, "it says no")))

@@ -68,7 +68,8 @@ final class SimulatedClient {
   func call(_ call: SimulatedCall, _ done: @escaping Completion) {
     group.retries.deposit()
     let limits = RPCCallLimits(
-      isIdempotent: call.isIdempotent, deadline: call.deadline, retriesMax: 2)
+      isIdempotent: call.isIdempotent, deadline: call.deadline, retriesMax: 2,
+      grapes: network.grapes.count)
     let plan = RPCCallPlan<SimulatedCandidate>("service", limits)
     if let delay = call.hedgeDelay, call.isIdempotent {
       return hedge(call, plan, after: delay, done)
@@ -226,6 +227,7 @@ final class SimulatedClient {
     waiting.append { [self] error in
       guard !isOver else { return }
       isOver = true
+      if isAnew { runner.plan.lookedUp() }
       if let error {
         let stale = cache.endpoints(of: "service", at: clock.now, staleBy: Self.staleAge)
         guard isAnew, stale != nil else { return runner.end(error) }
@@ -238,6 +240,7 @@ final class SimulatedClient {
     clock.at(runner.call.deadline) {
       guard !isOver else { return }
       isOver = true
+      if isAnew { runner.plan.lookedUp() }
       runner.end(GrenacheError(.deadlineExceeded, "the lookup took too long"))
     }
     lookUp()

@@ -20,8 +20,8 @@ package struct GrapePreference: Sendable {
     until = now + Self.time
   }
 
-  /// What the one that is asked first has said is of no use: another one of so many may know better.
-  package mutating func distrust(of count: Int, at now: MonotonicTime) {
-    if count > 1 { answered((first(at: now) + 1) % count, at: now) }
+  /// What that grape has said is of no use: another one of so many may know better.
+  package mutating func distrust(_ grape: Int, of count: Int, at now: MonotonicTime) {
+    if count > 1 { answered((grape + 1) % count, at: now) }
   }
 }

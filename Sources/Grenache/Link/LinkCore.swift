@@ -18,6 +18,8 @@ package final class LinkCore {
   /// Keys that somebody follows.
   private var followers: [String: KeyFollower] = [:]
   private var preference = GrapePreference()
+  /// The grape that answered the last lookup.
+  private var namingGrape = 0
   /// What loads the certificates again, for everybody who subscribes over the link.
   private var reloading: Task<Void, Never>?
   private var reloadingUsers = 0
@@ -88,7 +90,8 @@ package final class LinkCore {
     _ service: String, by deadline: MonotonicTime, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> [Endpoint] {
     expire(service, on: loop)
-    preference.distrust(of: configuration.grapes.count, at: loop.core.now)
+    // Calls that find this out at the same time mean the same grape.
+    preference.distrust(namingGrape, of: configuration.grapes.count, at: loop.core.now)
     return try await lookupOrKnown(service, by: deadline, on: loop)
   }
 
@@ -114,6 +117,7 @@ package final class LinkCore {
       let endpoints = try await ask("/lookup", body, on: loop) { answer throws(GrenacheError) in
         try GrapeMessages.endpoints(in: answer, max: workersMax)
       }
+      namingGrape = preference.first(at: .now())
       if endpoints.count >= workersMax { noteCrowd(service, on: loop) }
       cache.store(endpoints, of: service, at: .now())
       result = .success(endpoints)

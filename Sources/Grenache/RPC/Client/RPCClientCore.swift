@@ -107,6 +107,7 @@ final class RPCClientCore {
           if let failure = failed(error, worker, plan) { throw failure }
         }
       case .lookUp:
+        defer { plan.lookedUp() }
         if worker == nil {
           group = try await groupAnew(for: service, by: deadline, on: loop)
         }
@@ -129,7 +130,7 @@ final class RPCClientCore {
   private func plan(_ call: RPCCall, tried: [RPCWorker] = []) -> RPCCallPlan<RPCWorker> {
     let limits = RPCCallLimits(
       isIdempotent: call.options.isIdempotent, deadline: call.deadline,
-      retriesMax: configuration.retriesMax)
+      retriesMax: configuration.retriesMax, grapes: link.configuration.grapes.count)
     return RPCCallPlan(call.service, limits, tried: tried)
   }
 
@@ -168,6 +169,7 @@ final class RPCClientCore {
           if let failure = failed(error, worker, plan) { throw failure }
         }
       case .lookUp:
+        defer { plan.lookedUp() }
         group = try await groupAnew(for: service, by: call.deadline, on: loop)
       case .fail(let error):
         link.core(on: loop).expire(service, on: loop)

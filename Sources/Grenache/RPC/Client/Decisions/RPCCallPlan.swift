@@ -10,11 +10,15 @@ package struct RPCCallLimits: Hashable, Sendable {
   package var deadline: MonotonicTime
   /// How often it is sent again.
   package var retriesMax: Int
+  /// How often it is asked who announces the service now, once all who are known have been tried.
+  package var lookupsMax: Int
 
-  package init(isIdempotent: Bool, deadline: MonotonicTime, retriesMax: Int) {
+  /// - Parameter grapes: how many there are to ask; the first may name those who are long gone.
+  package init(isIdempotent: Bool, deadline: MonotonicTime, retriesMax: Int, grapes: Int = 1) {
     self.isIdempotent = isIdempotent
     self.deadline = deadline
     self.retriesMax = retriesMax
+    lookupsMax = min(grapes, 2)
   }
 }
 
@@ -41,7 +45,8 @@ package final class RPCCallPlan<Worker: RPCCandidate> {
   private var retryCause: GrenacheError?
   /// Those who were known before the lookup that is asked for.
   private var before: [Endpoint]?
-  private var hasLookedUp = false
+  private var lookups = 0
+  private var isLookingUp = false
 
   /// - Parameter tried: who has been called already.
   package init(_ service: String, _ limits: RPCCallLimits, tried: [Worker] = []) {
@@ -54,8 +59,12 @@ package final class RPCCallPlan<Worker: RPCCandidate> {
     in group: RPCWorkerGroup<Worker>, at now: MonotonicTime,
     using generator: inout some RandomNumberGenerator
   ) -> Step {
+    // The other half of a hedged call is at it, and goes on with what it finds.
+    guard !isLookingUp else { return .fail(unreachable) }
     // What has been looked up again and is the same leads nowhere.
-    if let before, before == group.endpoints { return .fail(unreachable) }
+    if let before, before == group.endpoints, lookups >= limits.lookupsMax {
+      return .fail(unreachable)
+    }
     before = nil
     if let choice = group.choose(avoiding: tried, at: now, using: &generator) {
       // Not before there is somebody to send it to: what is never sent again costs nothing.
@@ -70,11 +79,15 @@ package final class RPCCallPlan<Worker: RPCCandidate> {
     // A fleet that has too much to do is not asked for by each call that it turns away.
     if let cause = retryCause, cause.code == .overloaded { return .fail(cause) }
     // What was known may be old: those who announce the service now are asked, too.
-    guard !hasLookedUp else { return .fail(unreachable) }
-    hasLookedUp = true
+    guard lookups < limits.lookupsMax else { return .fail(unreachable) }
+    lookups += 1
+    isLookingUp = true
     before = group.endpoints
     return .lookUp
   }
+
+  /// What `lookUp` asked for has been tried, whatever came of it.
+  package func lookedUp() { isLookingUp = false }
 
   /// Whether the call may be sent to a second worker while the first has not answered: if there is one that
   /// has not been called (to look for others is no use while that one may still answer), and within the
