@@ -140,6 +140,7 @@ struct DestinationTests {
       return request.payload
     }
     let hanging = RPCService(raw: "other") { request in
+      guard request.payload == [0x32] else { return request.payload }
       await hung.add()
       try await Task.sleep(for: .seconds(60))
       return request.payload
@@ -163,8 +164,13 @@ struct DestinationTests {
     #expect(grape.lookups == 1)
     // The one retry is there when there is somebody else.
     grape.answer([first.endpoint, second.endpoint])
+    // Both are connected to before, or a hedge is for the connection.
+    var connected: Set<Endpoint> = []
+    while connected.count < 2 {
+      connected.insert(try await client.requestRaw("other", [0x31]).worker)
+    }
     while await hung.value == 0 {
-      let reply = try await client.requestRaw("other", [0x31], options: options)
+      let reply = try await client.requestRaw("other", [0x32], options: options)
       #expect(reply.worker == second.endpoint)
     }
     #expect(grape.lookups == 2)

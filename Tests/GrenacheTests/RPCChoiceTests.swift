@@ -55,6 +55,17 @@ struct RPCChoiceTests {
     }
   }
 
+  @Test("who has been tried counts among those that are connected")
+  func triedAreConnected() throws {
+    var generator = SeededGenerator(seed: 6)
+    for state in [Candidate.State.warm, .connecting] {
+      let group = group([state, state, .cold], warmMax: 2)
+      let choice = group.choose(
+        avoiding: [group.workers[0]], at: now, using: &generator)
+      #expect(choice?.worker === group.workers[1] && choice?.warmUp == nil)
+    }
+  }
+
   @Test("of more that are connected than the limit, those known longest are called")
   func limit() throws {
     var generator = SeededGenerator(seed: 2)

@@ -43,7 +43,10 @@ package final class RPCWorkerGroup<Worker: RPCCandidate> {
     var connecting = TwoDrawn()
     var cold = TwoDrawn()
     var out: Worker?
-    for worker in workers where !tried.contains(where: { $0 === worker }) {
+    var connectedOrConnecting = 0
+    for worker in workers {
+      if worker.isWarm || worker.isConnecting { connectedOrConnecting += 1 }
+      if tried.contains(where: { $0 === worker }) { continue }
       if !worker.standing.isReady(at: now) {
         let sitsOutUntil = worker.standing.sitsOutUntil
         if out.map({ sitsOutUntil < $0.standing.sitsOutUntil }) ?? true { out = worker }
@@ -56,14 +59,15 @@ package final class RPCWorkerGroup<Worker: RPCCandidate> {
       }
     }
     if let chosen = warm.lessBusy(using: &generator) {
-      let hasRoom = warm.count + connecting.count < warmMax
+      let hasRoom = connectedOrConnecting < warmMax
       return (chosen, hasRoom ? cold.lessBusy(using: &generator) : nil)
     }
-    let hasRoom = connecting.count + 1 < warmMax
     if let chosen = connecting.lessBusy(using: &generator) {
+      let hasRoom = connectedOrConnecting < warmMax
       return (chosen, hasRoom ? cold.lessBusy(using: &generator) : nil)
     }
     guard let chosen = cold.lessBusy(using: &generator) else { return out.map { ($0, nil) } }
+    let hasRoom = connectedOrConnecting + 1 < warmMax
     return (chosen, hasRoom ? cold.other(than: chosen) : nil)
   }
 
