@@ -75,10 +75,10 @@ struct DocumentationTests {
     ]
     for program in [Programs.grenache, Programs.grape] {
       let help = try await run(program, "--experimental-dump-help").output
-      for name in help.matches(of: /"name" : "([a-z0-9-]+)"/) { known.insert("--\(name.1)") }
+      for name in help.matches(of: /"name" : "([A-Za-z0-9_-]+)"/) { known.insert("--\(name.1)") }
     }
     for page in Self.pages {
-      for option in try text(page).matches(of: /(?:^|[ `(])(--[a-z][a-z0-9-]+)/) {
+      for option in try text(page).matches(of: /(?:^|[ `(])(--[a-z][A-Za-z0-9_-]+)/) {
         let isKnown = known.contains(String(option.1))
         #expect(isKnown, "\(option.1) in \(page)")
       }
