@@ -42,16 +42,18 @@ struct InputTests {
   @Test("a stream whose input breaks is cancelled at the worker, which has not seen its end")
   func brokenStream() async throws {
     let (worker, to) = try await worker()
-    // A terminal that hangs up is an input that breaks behind what it has given.
+    // A connection that is reset is an input that breaks behind what it has given.
     let script = """
-      import os, pty, subprocess, sys
-      master, slave = pty.openpty()
-      command = subprocess.Popen(sys.argv[1:], stdin=slave, stdout=subprocess.PIPE, \
-      start_new_session=True)
-      os.close(slave)
-      os.write(master, b"one\\n")
+      import socket, struct, subprocess, sys
+      listener = socket.create_server(("127.0.0.1", 0))
+      peer = socket.create_connection(listener.getsockname())
+      given, _ = listener.accept()
+      command = subprocess.Popen(sys.argv[1:], stdin=given, stdout=subprocess.PIPE)
+      given.close()
+      peer.sendall(b"one\\n")
       assert command.stdout.readline() == b"one\\n"
-      os.close(master)
+      peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+      peer.close()
       sys.exit(command.wait())
       """
     let ended = try await run(

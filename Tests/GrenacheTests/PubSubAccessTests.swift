@@ -12,21 +12,10 @@ import Testing
 @testable import Grenache
 
 @Suite("P26 Who may publish, and who may subscribe", .timeLimit(.minutes(1)))
-struct PubSubAccessTests {
+struct PubSubAccessTests: NewsSuite {
   let authority: TestAuthority
 
   init() throws { authority = try TestAuthority() }
-
-  private func secure() throws -> PeerPubConfiguration {
-    PeerPubConfiguration(port: 0, tls: try authority.worker("news"))
-  }
-
-  private func subscriber(
-    _ grape: FixedGrape, configure: (inout PeerSubConfiguration) -> Void = { _ in }
-  ) async throws -> PeerSub {
-    try await GrenacheTests.subscriber(
-      grape.endpoint, try authority.client(), configure: configure)
-  }
 
   @Test(
     "P20 a publisher whose certificate covers its address and not the key is not listened to",

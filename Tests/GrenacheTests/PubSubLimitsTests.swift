@@ -76,21 +76,10 @@ struct PubLimitsTests {
 }
 
 @Suite("The limits of subscribers", .timeLimit(.minutes(1)))
-struct SubLimitsTests {
+struct SubLimitsTests: NewsSuite {
   let authority: TestAuthority
 
   init() throws { authority = try TestAuthority() }
-
-  private func secure() throws -> PeerPubConfiguration {
-    PeerPubConfiguration(port: 0, tls: try authority.worker("news"))
-  }
-
-  private func subscriber(
-    _ grape: FixedGrape, configure: (inout PeerSubConfiguration) -> Void = { _ in }
-  ) async throws -> PeerSub {
-    try await GrenacheTests.subscriber(
-      grape.endpoint, try authority.client(), configure: configure)
-  }
 
   @Test("publishersMax: as many as the limit are followed; one that goes makes room for another")
   func publishers() async throws {

@@ -8,6 +8,24 @@ import TestSupport
 
 @testable import Grenache
 
+/// Tests with publishers and subscribers of `news`.
+protocol NewsSuite {
+  var authority: TestAuthority { get }
+}
+
+extension NewsSuite {
+  func secure() throws -> PeerPubConfiguration {
+    PeerPubConfiguration(port: 0, tls: try authority.worker("news"))
+  }
+
+  func subscriber(
+    _ grape: FixedGrape, configure: (inout PeerSubConfiguration) -> Void = { _ in }
+  ) async throws -> PeerSub {
+    try await GrenacheTests.subscriber(
+      grape.endpoint, try authority.client(), configure: configure)
+  }
+}
+
 /// A publisher that a test starts and ends.
 struct RunningPub: Sendable {
   let pub: PeerPub

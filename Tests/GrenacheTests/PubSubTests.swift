@@ -12,21 +12,10 @@ import Testing
 @testable import Grenache
 
 @Suite("Publish and subscribe", .timeLimit(.minutes(1)))
-struct PubSubTests {
+struct PubSubTests: NewsSuite {
   let authority: TestAuthority
 
   init() throws { authority = try TestAuthority() }
-
-  private func secure() throws -> PeerPubConfiguration {
-    PeerPubConfiguration(port: 0, tls: try authority.worker("news"))
-  }
-
-  private func subscriber(
-    _ grape: FixedGrape, configure: (inout PeerSubConfiguration) -> Void = { _ in }
-  ) async throws -> PeerSub {
-    try await GrenacheTests.subscriber(
-      grape.endpoint, try authority.client(), configure: configure)
-  }
 
   @Test("texts and bytes, with topics and numbers, over mutual TLS")
   func messages() async throws {

@@ -159,54 +159,43 @@ struct BlackHoleAmongWorkersTests {
 
   init() throws { authority = try TestAuthority() }
 
-  @Test(
-    "costs a new client no call, whatever its deadline and transport",
-    arguments: [RPCTransport.wss, .https], [nil, Duration.milliseconds(900)])
-  func newClient(_ transport: RPCTransport, _ attemptTimeout: Duration?) async throws {
+  /// A black hole and a worker, of which each of six new clients draws one by chance.
+  private func callOfNewClients(
+    within time: Duration, _ options: RPCCallOptions = RPCCallOptions(),
+    configure: (inout PeerRPCClientConfiguration) -> Void
+  ) async throws {
     let hole = try ListenSocket(.loopback(port: 0))
     let address = try #require(hole.localAddress)
     let fleet = try await WorkerFleet([echo], authority: authority)
     fleet.grape.answer([Endpoint(address), fleet.workers[0].endpoint])
-    // Each draws one of the two by chance.
     for _ in 0..<6 {
       let link = try await Link(
         LinkConfiguration(grapes: [fleet.grape.endpoint], tls: try authority.client()),
         logger: quietLogger)
       var configuration = PeerRPCClientConfiguration()
-      configuration.transport = transport
+      configure(&configuration)
       let client = await PeerRPCClient(link: link, configuration: configuration)
-      var options = RPCCallOptions()
-      options.attemptTimeout = attemptTimeout
-      let reply = try await client.requestRaw(
-        "rpc_test", one, within: .seconds(3), options: options)
-      #expect(reply.result == one)
+      let reply = try await client.requestRaw("rpc_test", one, within: time, options: options)
+      #expect(reply.worker == fleet.workers[0].endpoint)
       await client.close()
       await link.close()
     }
     await fleet.stop()
   }
 
+  @Test(
+    "costs a new client no call, whatever its deadline and transport",
+    arguments: [RPCTransport.wss, .https], [nil, Duration.milliseconds(900)])
+  func newClient(_ transport: RPCTransport, _ attemptTimeout: Duration?) async throws {
+    var options = RPCCallOptions()
+    options.attemptTimeout = attemptTimeout
+    try await callOfNewClients(within: .seconds(3), options) { $0.transport = transport }
+  }
+
   @Test("is not waited for any longer when another worker is connected to")
   func moved() async throws {
-    let hole = try ListenSocket(.loopback(port: 0))
-    let address = try #require(hole.localAddress)
-    let fleet = try await WorkerFleet([echo], authority: authority)
-    fleet.grape.answer([Endpoint(address), fleet.workers[0].endpoint])
-    for _ in 0..<6 {
-      let link = try await Link(
-        LinkConfiguration(grapes: [fleet.grape.endpoint], tls: try authority.client()),
-        logger: quietLogger)
-      var configuration = PeerRPCClientConfiguration()
-      // Half of the time that is left is more than this test has.
-      configuration.connectTimeout = .seconds(100)
-      configuration.callTimeout = .seconds(200)
-      let client = await PeerRPCClient(link: link, configuration: configuration)
-      let reply = try await client.requestRaw("rpc_test", one)
-      #expect(reply.worker == fleet.workers[0].endpoint)
-      await client.close()
-      await link.close()
-    }
-    await fleet.stop()
+    // Half of the time that is left is more than this test has.
+    try await callOfNewClients(within: .seconds(200)) { $0.connectTimeout = .seconds(100) }
   }
 }
 
