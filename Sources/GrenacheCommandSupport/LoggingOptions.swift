@@ -28,8 +28,9 @@ public struct LoggingOptions: ParsableArguments, Sendable {
 
 /// Has all certificates loaded again at SIGHUP.
 private struct ReloadAtHangUp: Service {
+  let signals: UnixSignalsSequence
+
   func run() async throws {
-    let signals = await UnixSignalsSequence(trapping: [.sighup])
     for await _ in signals.cancelOnGracefulShutdown() { Reload.requestAll() }
   }
 }
@@ -39,8 +40,10 @@ private struct ReloadAtHangUp: Service {
 public func runServices(_ services: [any Service], logger: Logger) async throws {
   var quiet = logger
   quiet.logLevel = max(logger.logLevel, .notice)
+  // Before any of them says that it is there: until then the signal ends the process.
+  let hangUps = ReloadAtHangUp(signals: await UnixSignalsSequence(trapping: [.sighup]))
   let group = ServiceGroup(
-    services: services + [ReloadAtHangUp()], gracefulShutdownSignals: [.sigterm, .sigint],
+    services: services + [hangUps], gracefulShutdownSignals: [.sigterm, .sigint],
     logger: quiet)
   try await group.run()
 }

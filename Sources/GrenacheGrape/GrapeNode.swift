@@ -84,12 +84,13 @@ public final class GrapeNode: Service {
       throw error
     }
     log(context, apis, dht)
+    let reloaders = reloaders(context)
     if let first = apis.first {
       await started(
         Addresses(api: first.localAddress, apis: apis.map(\.localAddress), dht: dht))
     }
     let memory = Self.memory(of: driver)
-    await runUntilShutdown(context, store, memory, driver)
+    await runUntilShutdown(reloaders, store, memory, driver)
     logger.info("shutting down")
     await withTaskGroup { group in
       for api in apis { group.addTask { await api.shutDown(within: .seconds(2)) } }
@@ -162,19 +163,23 @@ public final class GrapeNode: Service {
 
   /// Keeps certificates, policy and bootstrap nodes fresh and writes the state down meanwhile.
   private func runUntilShutdown(
-    _ context: TLSContext?, _ store: GrapeStore?, _ memory: GrapeStore.Source,
+    _ reloaders: [FileReloader], _ store: GrapeStore?, _ memory: GrapeStore.Source,
     _ driver: LoopBound<DHTDriver>
   ) async {
+    await withTaskGroup { [bootstrap] group in
+      if let store { group.addTask { await store.run(from: memory) } }
+      group.addTask { await bootstrap.run(driver) }
+      await FileReloader.runUntilShutdown(reloaders)
+      group.cancelAll()
+    }
+  }
+
+  private func reloaders(_ context: TLSContext?) -> [FileReloader] {
     let certificates = context.map { context in
       FileReloader(context, role: "grape", logger: logger, report: configuration.tlsReloaded)
     }
     let access = configuration.access.flatMap { FileReloader($0, role: "grape", logger: logger) }
-    await withTaskGroup { [bootstrap] group in
-      if let store { group.addTask { await store.run(from: memory) } }
-      group.addTask { await bootstrap.run(driver) }
-      await FileReloader.runUntilShutdown([certificates, access].compactMap(\.self))
-      group.cancelAll()
-    }
+    return [certificates, access].compactMap(\.self)
   }
 
   private static func makeWatches(

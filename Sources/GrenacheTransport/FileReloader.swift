@@ -36,6 +36,8 @@ package struct FileReloader: Sendable {
   package var reload: @Sendable () throws -> Void
   /// Told of what has come of it: `nil`, or why what was there before stays in use.
   package var report: @Sendable ((any Error)?) -> Void
+  /// Requests that came before: what comes from now on counts, whenever it begins to run.
+  private let requestsBefore = Reload.requests.load(ordering: .relaxed)
 
   package init(
     _ what: String, role: String, logger: Logger, interval: Duration?, period: Duration? = nil,
@@ -57,7 +59,7 @@ package struct FileReloader: Sendable {
 
   /// Runs until its task is cancelled.
   package func run() async {
-    var requests = Reload.requests.load(ordering: .relaxed)
+    var requests = requestsBefore
     var failed: [FileStamp?]?
     var isReported = false
     let pause = [interval, period, Self.requestInterval].compactMap(\.self).min()

@@ -7,7 +7,7 @@ import Testing
 
 @testable import GrenacheTransport
 
-@Suite("TLS reload on a running server")
+@Suite("TLS reload on a running server", .timeLimit(.minutes(1)))
 struct TLSReloadTests {
   /// Runs an echo server with `context`, and its reloader, while `body` runs.
   private func withEcho<Result: Sendable>(
@@ -226,5 +226,17 @@ struct TLSReloadTests {
         return
       }
     }
+  }
+
+  @Test("P21 a request between loading and the reloader's beginning is not lost")
+  func earlyRequest() async throws {
+    let (loads, loaded) = AsyncStream.makeStream(of: Void.self)
+    let reloader = FileReloader(
+      "nothing", role: "test", logger: quietLogger, interval: nil, present: { [] },
+      loaded: { [] }, reload: { loaded.yield() })
+    Reload.requestAll()
+    let running = Task { await reloader.run() }
+    for await _ in loads { break }
+    running.cancel()
   }
 }

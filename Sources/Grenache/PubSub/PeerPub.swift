@@ -206,15 +206,14 @@ public final class PeerPub: Service {
     }
     for shard in shards { await shard.loop.run { loop in shard.get(on: loop).begin() } }
     let server = try await listen(context)
+    let reloaders = reloaders(context)
     await started(server.localAddress)
     let port = server.localAddress.port
     await withTaskGroup { group in
       if let link {
         group.addTask { [key] in await link.keepAnnouncing(key, port: port) }
       }
-      group.addTask { [reloaders = reloaders(context)] in
-        await FileReloader.runUntilShutdown(reloaders)
-      }
+      group.addTask { await FileReloader.runUntilShutdown(reloaders) }
       // Announcing never ends by itself: the first to end is the wait, or all are cancelled.
       await group.next()
       group.cancelAll()

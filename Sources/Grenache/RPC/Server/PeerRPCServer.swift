@@ -113,15 +113,14 @@ public final class PeerRPCServer: Service {
     let context = try configuration.tls.map { try TLSContext($0) }
     if let context { guardConnections(of: context) }
     let server = try await listen(context)
+    let reloaders = reloaders(context)
     await started(server.localAddress)
     let port = server.localAddress.port
     await withTaskGroup { group in
       for name in link == nil ? [] : services.names {
         group.addTask { [link] in await link?.keepAnnouncing(name, port: port) }
       }
-      group.addTask { [reloaders = reloaders(context)] in
-        await FileReloader.runUntilShutdown(reloaders)
-      }
+      group.addTask { await FileReloader.runUntilShutdown(reloaders) }
       // Announcing never ends by itself: the first to end is the wait, or all are cancelled.
       await group.next()
       group.cancelAll()
