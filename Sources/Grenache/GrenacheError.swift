@@ -18,6 +18,8 @@ public struct GrenacheError: Error, Hashable, Sendable, CustomStringConvertible 
     public static let serviceNotFound = Code(name: "serviceNotFound", isRetryable: true)
     /// Workers were found, but none could be connected to: no call has reached any.
     public static let workerUnreachable = Code(name: "workerUnreachable", isRetryable: true)
+    /// The same, and need not be reached: another one has been. No caller sees it.
+    static let connectedElsewhere = Code(name: "connectedElsewhere", isRetryable: true)
     /// The workers that were found could not prove that they may answer for the service.
     public static let workerNotTrusted = Code(name: "workerNotTrusted", isRetryable: false)
     /// The connection broke after the call was sent: whether it was carried out is not known.

@@ -119,6 +119,33 @@ struct RPCChoiceTests {
     #expect(isLeft)
   }
 
+  @Test("who was waited for while another one was connected to has not been tried")
+  func moved() throws {
+    var generator = SeededGenerator(seed: 7)
+    let group = group([.connecting, .warm], burstMax: 1)
+    let plan = RPCCallPlan<Candidate>(
+      "service",
+      RPCCallLimits(
+        isIdempotent: true, deadline: MonotonicTime(nanoseconds: .max), retriesMax: 2),
+      tried: [group.workers[0]])
+    func failed(_ code: GrenacheError.Code, at worker: Candidate) -> GrenacheError? {
+      plan.failed(GrenacheError(code, "x"), at: worker, now: now, using: &generator)
+    }
+    #expect(failed(.connectedElsewhere, at: group.workers[0]) == nil)
+    for expected in [group.workers[1], group.workers[0]] {
+      guard case .call(let worker, _) = plan.next(in: group, at: now, using: &generator) else {
+        Issue.record("one of them has not been tried")
+        return
+      }
+      #expect(worker === expected)
+      #expect(failed(.connectionLost, at: worker) == nil)
+    }
+    guard case .lookUp = plan.next(in: group, at: now, using: &generator) else {
+      Issue.record("all have been tried")
+      return
+    }
+  }
+
   @Test("P34 each service has a budget of its own; the last retry is made, and not one more")
   func budgets() {
     var generator = SeededGenerator(seed: 4)

@@ -78,6 +78,7 @@ final class RPCClientCore {
       return try await worker.call(
         call, by: call.limit, mayRepeat: { group.retries.withdraw() }, on: loop)
     } catch {
+      if error.code == .connectedElsewhere { try checkOpen(call) }
       guard call.closings == closings else { throw error }
       let plan = plan(call, tried: [worker])
       if let failure = failed(error, worker, plan) { throw failure }
@@ -165,6 +166,7 @@ final class RPCClientCore {
           return try await worker.call(
             call, by: call.limit, mayRepeat: { retried.retries.withdraw() }, on: loop)
         } catch {
+          if error.code == .connectedElsewhere { try checkOpen(call) }
           guard call.closings == closings else { throw error }
           if let failure = failed(error, worker, plan) { throw failure }
         }

@@ -119,7 +119,7 @@ final class RPCWorker: RPCCandidate {
         guard let connection = try await connection(for: call, by: limit, on: loop) else {
           isMoved = true
           throw GrenacheError(
-            .workerUnreachable, "another worker of \(call.service) was connected to sooner")
+            .connectedElsewhere, "another worker of \(call.service) was connected to sooner")
         }
         isSent = true
         reply = try await connection.call(call, by: limit, on: loop)

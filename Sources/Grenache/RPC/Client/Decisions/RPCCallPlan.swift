@@ -109,6 +109,11 @@ package final class RPCCallPlan<Worker: RPCCandidate> {
     _ error: GrenacheError, at worker: Worker, now: MonotonicTime,
     using generator: inout some RandomNumberGenerator
   ) -> GrenacheError? {
+    if error.code == .connectedElsewhere {
+      // It was waited for and not asked: if the other one fails, it may be.
+      tried.removeAll { $0 === worker }
+      return nil
+    }
     if error.cause?.tls != nil || failure == nil { failure = error }
     switch error.code {
     case .workerUnreachable where limits.deadline <= now:
