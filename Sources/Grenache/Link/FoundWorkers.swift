@@ -83,8 +83,10 @@ extension Link {
   /// What is known of an earlier lookup is given at once. Grapes that do not tell workers one by one
   /// give all of them at the end. A grape that fails is replaced by the next one, in the middle as well.
   ///
-  /// - Parameter timeout: how long all of it may take. A connection to a grape is made for it; for one
-  ///   call after the other `lookup` is cheaper.
+  /// - Parameters:
+  ///   - service: the service to look for.
+  ///   - timeout: how long all of it may take. A connection to a grape is made for it; for one call after
+  ///     the other `lookup` is cheaper.
   public func workers(
     of service: String, within timeout: Duration = .seconds(5)
   ) -> FoundWorkers {

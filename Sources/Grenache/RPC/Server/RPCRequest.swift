@@ -45,8 +45,12 @@ public struct RPCRequest: Sendable {
   /// A request as a test of a handler makes it.
   ///
   /// - Parameters:
+  ///   - service: the service that is called.
   ///   - payload: one JSON value.
+  ///   - identity: who calls, as the client certificate says.
+  ///   - remoteAddress: where the call comes from.
   ///   - timeLeft: how much longer the caller waits, if it says so.
+  ///   - metadata: what the caller has sent beside the payload.
   public init(
     service: String, payload: [UInt8], identity: PeerIdentity? = nil,
     remoteAddress: SocketAddress = .loopback(port: 0), timeLeft: Duration? = nil,
