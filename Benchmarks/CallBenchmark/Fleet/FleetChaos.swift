@@ -11,8 +11,12 @@ final class FleetChaos: Sendable {
   }
   private let fleet: Fleet
   private let counts = Mutex(Counts())
+  private let log: SoakLog
 
-  init(_ fleet: Fleet) { self.fleet = fleet }
+  init(_ fleet: Fleet, log: SoakLog) {
+    self.fleet = fleet
+    self.log = log
+  }
 
   var failures: [String] { counts.withLock { $0.failures } }
 
@@ -30,9 +34,11 @@ final class FleetChaos: Sendable {
       let index = Int.random(in: 1..<fleet.count(role))
       guard let member = fleet.member(role, index) else { return }
       if Bool.random() {
+        log("kill \(role) \(index) at \(member.port)")
         await member.kill()
         counts.withLock { $0.killed[role, default: 0] += 1 }
       } else {
+        log("end \(role) \(index) at \(member.port)")
         let status = await member.terminate()
         counts.withLock { counts in
           counts.ended[role, default: 0] += 1
@@ -41,7 +47,9 @@ final class FleetChaos: Sendable {
       }
       try await Task.sleep(for: .milliseconds(Int.random(in: 100...1_500)))
       // A grape is known by its address; the others are found again wherever they are.
+      log("start \(role) \(index)")
       try await fleet.replace(role, index, samePort: role == .grape || Bool.random())
+      log("\(role) \(index) is ready at \(fleet.member(role, index)?.port ?? 0)")
       try await Task.sleep(for: .milliseconds(Int.random(in: 1_000...3_000)))
     }
   }

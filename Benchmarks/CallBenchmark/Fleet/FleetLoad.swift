@@ -29,6 +29,7 @@ final class FleetLoad: Sendable {
     }
   }
 
+  private let log: SoakLog
   private let links: [Link]
   private let client: PeerRPCClient
   private let subs: [PeerSub]
@@ -38,7 +39,7 @@ final class FleetLoad: Sendable {
   private let tasks = Mutex<(calls: [Task<Result, Never>], others: [Task<Void, Never>])>(([], []))
 
   init(
-    _ fleet: Fleet, _ published: Published, callers: Int, subscribers: Int
+    _ fleet: Fleet, _ published: Published, callers: Int, subscribers: Int, log: SoakLog
   ) async throws {
     var links = [try await fleet.link()]
     client = await PeerRPCClient(link: links[0])
@@ -48,6 +49,7 @@ final class FleetLoad: Sendable {
       links.append(link)
       subs.append(try await PeerSub(Member.key, link: link))
     }
+    self.log = log
     self.links = links
     self.subs = subs
     heard = Mutex(subs.indices.map { HeardMessages(published, isSlow: $0 == subs.count - 1) })
@@ -115,13 +117,15 @@ final class FleetLoad: Sendable {
       due += Self.callInterval
       if due > .now { try? await Task.sleep(until: due, tolerance: .zero) }
       let payload = Array("\(number)".utf8)
-      let start = due
+      let (start, began) = (due, ContinuousClock.now)
       do {
         let reply = try await client.requestRaw(Member.service, payload, options: .idempotent)
         if reply.result != payload { result.failures.append("a wrong reply") }
       } catch {
         result.failures.append("after \(ContinuousClock.now - start): \(error.code): \(error)")
       }
+      let took = ContinuousClock.now - began
+      if took > .milliseconds(200) { log("a call took \(took / .milliseconds(1)) ms", at: began) }
       result.latencies.add(ContinuousClock.now - start)
     }
     return result

@@ -18,6 +18,9 @@ struct FleetSoak: AsyncParsableCommand {
   var callers = 16
   @Option(help: "Subscribers, the last of which does not keep up.")
   var subscribers = 4
+  @Flag(
+    name: .shortAndLong, help: "Say on standard error who ends when, and which calls took long.")
+  var verbose = false
 
   func run() async throws {
     let published = Published()
@@ -38,9 +41,12 @@ struct FleetSoak: AsyncParsableCommand {
 
   private func soak(_ fleet: Fleet, _ published: Published) async throws -> Bool {
     let before = ProcessUsage.tcpSockets
-    let load = try await FleetLoad(fleet, published, callers: callers, subscribers: subscribers)
+    let log = SoakLog(isOn: verbose)
+    let load = try await FleetLoad(
+      fleet, published, callers: callers, subscribers: subscribers, log: log)
     let watch = LeakWatch(fleet)
-    let chaos = FleetChaos(fleet)
+    let chaos = FleetChaos(fleet, log: log)
+    let pauses = MachinePauses(log: log)
     try await load.warmUp()
     let end = ContinuousClock.now + .seconds(minutes * 60)
     try await withThrowingTaskGroup { group in
@@ -50,6 +56,7 @@ struct FleetSoak: AsyncParsableCommand {
     }
     let result = try await load.end(fleet)
     print(String(format: "%.1f minutes; ", minutes) + chaos.summary)
+    print("the machine paused for \(Int(pauses.end() / .milliseconds(1))) ms at the longest")
     for failure in chaos.failures.prefix(5) { print("  \(failure)") }
     // While the fleet is there, which would close what nobody else has.
     let isClosed = try await Self.socketsAreClosed(since: before)

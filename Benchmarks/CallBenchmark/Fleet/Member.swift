@@ -114,7 +114,10 @@ struct Member: AsyncParsableCommand {
         }
       }
       try await withGracefulShutdownHandler {
-        try await pub.run { Self.say("ready \($0.port) 0") }
+        try await pub.run {
+          Self.say("ready \($0.port) 0")
+          Self.say("place \(run) \($0.port)")
+        }
       } onGracefulShutdown: {
         publishing.cancel()
       }

@@ -9,17 +9,27 @@ final class Published: Sendable {
     /// When it has said that its first one is published, and this one.
     var began: ContinuousClock.Instant
     var lastAt: ContinuousClock.Instant
+    /// Where it was.
+    var port: UInt16?
   }
   private let state = Mutex<[String: Run]>([:])
 
-  /// Takes a line of a publisher: the name of the run and a number.
+  /// Takes a line of a publisher: the name of the run and a number, or "place", the name and the port.
   func note(_ line: String) {
     let parts = line.split(separator: " ")
-    guard parts.count == 2, let number = Int(parts[1]) else { return }
+    guard let number = parts.last.flatMap({ Int($0) }), parts.count > 1 else { return }
+    let name = String(parts[parts.count - 2])
     let now = ContinuousClock.now
     state.withLock { runs in
-      runs[String(parts[0]), default: Run(last: 0, began: now, lastAt: now)].last = number
-      runs[String(parts[0])]?.lastAt = now
+      var run = runs[name] ?? Run(last: 0, began: now, lastAt: now)
+      if parts[0] == "place" {
+        run.port = UInt16(number)
+      } else {
+        if run.last == 0 { run.began = now }
+        run.last = number
+        run.lastAt = now
+      }
+      runs[name] = run
     }
   }
 
