@@ -71,12 +71,13 @@ package final class HTTPClient {
   /// one, provided that `isRetryable` says that the request may reach the server twice.
   ///
   /// - Parameters:
-  ///   - connectDeadline: when a new connection has to be there, if sooner.
+  ///   - connectDeadline: when a connection that is begun now has to be there, if sooner: asked when one
+  ///     is begun, for the wait in a row of others is none for a connection.
   ///   - mayRepeat: asked before a request that is retryable is sent again.
   ///   - prepare: adds what is known only when a connection is there, such as the time left.
   package func send(
     _ request: HTTPClientRequest, to destination: Destination, by deadline: MonotonicTime,
-    isRetryable: Bool, connectingBy connectDeadline: MonotonicTime? = nil,
+    isRetryable: Bool, connectingBy connectDeadline: (() -> MonotonicTime)? = nil,
     mayRepeat: () -> Bool = { true }, on loop: isolated EventLoop,
     prepare: ((inout HTTPClientRequest) -> Void)? = nil
   ) async throws(TransportError) -> HTTPClientResponse {
@@ -107,6 +108,19 @@ package final class HTTPClient {
         closeIdle(to: destination, on: loop)
       }
     }
+  }
+
+  /// Makes a connection to `destination` and keeps it for the next request, where there is none.
+  package func connect(
+    to destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(TransportError) {
+    let began = closings
+    guard pools[destination] == nil else { return }
+    pools[destination] = Pool(count: 1)
+    let connection = try await open(to: destination, by: deadline, on: loop)
+    if closings != began { connection.close(on: loop) }
+    release(connection, to: destination, on: loop)
+    if closings != began { throw Self.closed }
   }
 
   /// Sends the head of `request` and leaves its body and the response to a stream, over a connection
@@ -171,9 +185,9 @@ package final class HTTPClient {
 
   private func connection(
     to destination: Destination, since began: Int, by deadline: MonotonicTime,
-    connectingBy connectDeadline: MonotonicTime?, on loop: isolated EventLoop
+    connectingBy connectDeadline: (() -> MonotonicTime)?, on loop: isolated EventLoop
   ) async throws(TransportError) -> (HTTPClientConnection, isReused: Bool) {
-    let connectDeadline = min(deadline, connectDeadline ?? deadline)
+    let connectDeadline = { min(deadline, connectDeadline?() ?? deadline) }
     guard closings == began else { throw Self.closed }
     while let kept = pools[destination]?.idle.popLast() {
       if kept.isUsable { return (kept, true) }
@@ -182,13 +196,13 @@ package final class HTTPClient {
     // What is decided here is noted before the next `await`: others may run at each.
     if pools[destination, default: Pool()].count < configuration.connectionsPerDestinationMax {
       pools[destination, default: Pool()].count += 1
-      return (try await open(to: destination, by: connectDeadline, on: loop), false)
+      return (try await open(to: destination, by: connectDeadline(), on: loop), false)
     }
     let turn = try queue(for: destination)
     try await wait(for: turn, destination, by: deadline, on: loop)
     // What closed meanwhile leaves its place.
     if let kept = turn.connection, kept.isUsable { return (kept, true) }
-    return (try await open(to: destination, by: connectDeadline, on: loop), false)
+    return (try await open(to: destination, by: connectDeadline(), on: loop), false)
   }
 
   /// - Precondition: the connection that is made is counted already.

@@ -9,6 +9,8 @@ final class HostileServer: ListenSocketDelegate, StreamSocketDelegate {
     case closesAtOnce
     case saysNothing
     case says([UInt8])
+    /// Says so once it has heard something.
+    case answers([UInt8])
     /// The same, and counts who has connected.
     case counts(Tally)
   }
@@ -37,6 +39,9 @@ final class HostileServer: ListenSocketDelegate, StreamSocketDelegate {
     switch manner {
     case .closesAtOnce:
       socket.close(on: loop)
+    case .answers:
+      socket.delegate = self
+      try? socket.setReading(true, on: loop)
     case .saysNothing:
       socket.delegate = self
     case .counts(let tally):
@@ -54,7 +59,11 @@ final class HostileServer: ListenSocketDelegate, StreamSocketDelegate {
     for socket in sockets where !socket.isClosed {
       let outcome = buffer.withUnsafeMutableBytes { try? socket.receive(into: $0) }
       switch outcome {
-      case .bytes(let count): received += buffer[..<count]
+      case .bytes(let count):
+        if case .answers(let bytes) = manner, received.isEmpty {
+          bytes.withUnsafeBytes { try? socket.send($0, on: loop) }
+        }
+        received += buffer[..<count]
       case .endOfStream, nil: socket.close(on: loop)
       case .wouldBlock: break
       }

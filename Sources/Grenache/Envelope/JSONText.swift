@@ -1,3 +1,5 @@
+internal import GrenacheFraming
+
 /// Strings as JSON text, both ways.
 extension [UInt8] {
   /// A string with its quotes, escaped as `JSON.stringify` does: quotes, backslashes and control
@@ -29,6 +31,12 @@ extension [UInt8] {
 }
 
 enum JSONText {
+  /// Whether `bytes` can be sent as a value: one JSON value in UTF-8. A peer breaks off a connection over
+  /// which it gets text that is none, and existing ones end their process.
+  static func isSendable(_ bytes: Span<UInt8>) -> Bool {
+    JSONScanner.isOneValue(bytes) && isValidUTF8(bytes)
+  }
+
   /// The string that the content between the quotes of a valid JSON string stands for. A lone
   /// surrogate becomes U+FFFD.
   static func string(_ content: Span<UInt8>) -> String {

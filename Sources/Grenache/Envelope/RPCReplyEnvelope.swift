@@ -29,12 +29,22 @@ package struct RPCReplyEnvelope: Hashable, Sendable {
 
   /// The identifier, if it is one of this client's: a number in quotes.
   package func ridNumber(in message: Span<UInt8>) -> UInt64? {
-    guard let rid, rid.count > 2, rid.count <= 22, message[rid.lowerBound] == 0x22 else {
-      return nil
-    }
+    rid.flatMap { Self.number(in: message.extracting($0)) }
+  }
+
+  /// The identifier of a message that need not be a reply but for its beginning, if it is one of this
+  /// client's.
+  static func ridNumber(beginning message: Span<UInt8>) -> UInt64? {
+    var scanner = JSONScanner(at: 0)
+    guard scanner.take(0x5b, message), let rid = scanner.skipValue(message) else { return nil }
+    return number(in: message.extracting(rid))
+  }
+
+  private static func number(in rid: Span<UInt8>) -> UInt64? {
+    guard rid.count > 2, rid.count <= 22, rid[0] == 0x22 else { return nil }
     var number: UInt64 = 0
-    for index in (rid.lowerBound + 1)..<(rid.upperBound - 1) {
-      let digit = message[index] &- 0x30
+    for index in 1..<(rid.count - 1) {
+      let digit = rid[index] &- 0x30
       let (shifted, overflow) = number.multipliedReportingOverflow(by: 10)
       let (sum, carry) = shifted.addingReportingOverflow(UInt64(digit))
       guard digit < 10, !overflow, !carry else { return nil }

@@ -2,11 +2,11 @@ internal import GrenacheIO
 public import GrenacheTransport
 
 /// What one worker answered to a call that went to several.
-public struct RPCMapResult: Sendable {
+public struct RPCMapResult<Output: Sendable>: Sendable {
   /// The worker that was called.
   public let worker: Endpoint
-  /// Its reply, or why there is none.
-  public let result: Result<RPCReply, GrenacheError>
+  /// What it answered, or why there is nothing.
+  public let result: Result<Output, GrenacheError>
 }
 
 extension PeerRPCClient {
@@ -20,10 +20,8 @@ extension PeerRPCClient {
   public func map(
     _ service: String, _ payload: [UInt8], limit: Int? = nil, within timeout: Duration? = nil,
     options: RPCCallOptions = RPCCallOptions()
-  ) async throws(GrenacheError) -> [RPCMapResult] {
-    guard JSONScanner.isOneValue(payload.span) else {
-      throw GrenacheError(.invalidPayload, "the payload of \(service) is not one JSON value")
-    }
+  ) async throws(GrenacheError) -> [RPCMapResult<RPCReply>] {
+    try Self.check(payload, of: service)
     let time = timeout ?? options.timeout ?? configuration.callTimeout
     let clock = ContinuousClock()
     let end = clock.now + time
@@ -36,9 +34,9 @@ extension PeerRPCClient {
     var generator = SystemRandomNumberGenerator()
     let plan = RPCMapPlan(
       workers, limit: limit, concurrencyMax: configuration.mapConcurrencyMax, using: &generator)
-    return await withTaskGroup(of: RPCMapResult.self) { group in
+    return await withTaskGroup(of: RPCMapResult<RPCReply>.self) { group in
       var plan = plan
-      var results: [RPCMapResult] = []
+      var results: [RPCMapResult<RPCReply>] = []
       while true {
         while let worker = plan.next() {
           group.addTask {
@@ -63,14 +61,15 @@ extension PeerRPCClient {
   public func map<Payload: Encodable, Output: Decodable & Sendable>(
     _ service: String, _ payload: Payload, as type: Output.Type = Output.self, limit: Int? = nil,
     within timeout: Duration? = nil, options: RPCCallOptions = RPCCallOptions()
-  ) async throws(GrenacheError) -> [(worker: Endpoint, result: Result<Output, GrenacheError>)] {
+  ) async throws(GrenacheError) -> [RPCMapResult<Output>] {
+    let coding = configuration.coding
     let results = try await map(
-      service, try JSONCoding.encode(payload), limit: limit, within: timeout, options: options)
+      service, try coding.encode(payload), limit: limit, within: timeout, options: options)
     return results.map { one in
       let decoded = one.result.flatMap { reply in
-        Result { () throws(GrenacheError) in try reply.decode(type) }
+        Result { () throws(GrenacheError) in try reply.decode(type, coding: coding) }
       }
-      return (one.worker, decoded)
+      return RPCMapResult(worker: one.worker, result: decoded)
     }
   }
 

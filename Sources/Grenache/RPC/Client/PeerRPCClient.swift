@@ -43,6 +43,8 @@ public struct PeerRPCClientConfiguration: Sendable {
   /// Bytes that a call may have as it is sent, its envelope included (default 1 MiB: what workers take
   /// unless they are told otherwise). A larger one would cost the connection and every call on it.
   public var callBytesMax = 1 << 20
+  /// How `Codable` payloads become JSON text, and results come of it.
+  public var coding = RPCCoding()
   /// What a reply over HTTPS may hold.
   public var http = HTTPLimits()
   /// What a reply may hold.
@@ -78,11 +80,14 @@ public struct RPCReply: Sendable {
 
   /// Decodes the result.
   ///
+  /// - Parameters:
+  ///   - type: what it is to become.
+  ///   - coding: how values are read from JSON text.
   /// - Throws: `GrenacheError`: `invalidReply`.
   public func decode<Value: Decodable>(
-    _ type: Value.Type = Value.self
+    _ type: Value.Type = Value.self, coding: RPCCoding = RPCCoding()
   ) throws(GrenacheError) -> Value {
-    try JSONCoding.decode(type, result)
+    try coding.decode(type, result)
   }
 }
 
@@ -120,9 +125,10 @@ public final class PeerRPCClient: Service {
     _ service: String, _ payload: Payload, as type: Output.Type = Output.self,
     within timeout: Duration? = nil, options: RPCCallOptions = RPCCallOptions()
   ) async throws(GrenacheError) -> Output {
+    let coding = configuration.coding
     let reply = try await requestRaw(
-      service, try JSONCoding.encode(payload), within: timeout, options: options)
-    return try reply.decode(type)
+      service, try coding.encode(payload), within: timeout, options: options)
+    return try reply.decode(type, coding: coding)
   }
 
   /// Calls `service` with JSON text and returns the reply as it came.
@@ -150,9 +156,7 @@ public final class PeerRPCClient: Service {
     _ service: String, _ payload: [UInt8], to worker: Endpoint?, isFound: Bool,
     within timeout: Duration?, options: RPCCallOptions
   ) async throws(GrenacheError) -> RPCReply {
-    guard JSONScanner.isOneValue(payload.span) else {
-      throw GrenacheError(.invalidPayload, "the payload of \(service) is not one JSON value")
-    }
+    try Self.check(payload, of: service)
     guard options.hasValidMetadata else {
       throw GrenacheError(
         .invalidPayload, "the metadata of \(service) is more than a call may have")
@@ -165,6 +169,14 @@ public final class PeerRPCClient: Service {
     call.isWorkerFound = isFound
     let core = core
     return try await Self.request(call, core: core, on: core.loop)
+  }
+
+  static func check(_ payload: [UInt8], of service: String) throws(GrenacheError) {
+    guard !JSONText.isSendable(payload.span) else { return }
+    throw GrenacheError(
+      .invalidPayload,
+      "the payload of \(service) is not one JSON value in UTF-8, at most "
+        + "\(JSONScanner.depthMax) levels deep")
   }
 
   /// Closes the connections, those that are being made as well; calls that have been sent fail with

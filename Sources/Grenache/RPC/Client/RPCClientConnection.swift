@@ -77,6 +77,7 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     webSocket.send(.text, message.span, on: loop)
     let outcome = await promise.wait(until: deadline, on: loop)
     calls[id] = nil
+    lastUse = loop.core.now
     switch outcome {
     case .value(let result): return try result.get()
     case .timedOut:
@@ -134,9 +135,10 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     on loop: isolated EventLoop
   ) {
     // A reply to nothing that is in flight (late, doubled or made up) is dropped.
-    guard let envelope = RPCReplyEnvelope(payload, checksUTF8: kind == .binary),
-      let id = envelope.ridNumber(in: payload), let call = calls[id]
-    else { return }
+    guard let envelope = RPCReplyEnvelope(payload, checksUTF8: kind == .binary) else {
+      return receivedNoReply(payload, on: loop)
+    }
+    guard let id = envelope.ridNumber(in: payload), let call = calls[id] else { return }
     if let message = envelope.errorMessage(in: payload) {
       let code = RPCFault.code(of: message, isExtended: isExtended)
       var error = GrenacheError(code, message)
@@ -147,6 +149,15 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
       result: envelope.result.bytes(in: payload), identity: connection.identity,
       negotiated: connection.negotiated, worker: worker)
     call.fulfil(.success(reply), on: loop)
+  }
+
+  /// A message that cannot be understood; the call that it names need not wait for another one.
+  private func receivedNoReply(_ message: Span<UInt8>, on loop: isolated EventLoop) {
+    guard let id = RPCReplyEnvelope.ridNumber(beginning: message), let call = calls[id] else {
+      return
+    }
+    call.fulfil(
+      .failure(GrenacheError(.invalidReply, "\(worker) answered with what is no reply")), on: loop)
   }
 
   func closed(
@@ -179,10 +190,11 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
 
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
     let idle = loop.core.now - lastUse
-    if calls.isEmpty, idle >= idleTimeout {
+    let isUsed = callsInFlight > 0
+    if !isUsed, idle >= idleTimeout {
       close(on: loop)
     } else {
-      loop.core.arm(idleTimer, after: calls.isEmpty ? idleTimeout - idle : idleTimeout)
+      loop.core.arm(idleTimer, after: isUsed ? idleTimeout : idleTimeout - idle)
     }
   }
 }

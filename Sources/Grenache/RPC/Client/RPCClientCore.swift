@@ -43,6 +43,11 @@ final class RPCClientCore {
   /// The workers that are remembered.
   var workerCount: Int { workers.count }
 
+  /// Whether each of a service's workers is passed over at present.
+  func sitsOut(_ service: String, at now: MonotonicTime) -> [Bool] {
+    groups[service]?.workers.map { !$0.standing.isReady(at: now) } ?? []
+  }
+
   // MARK: Operations
 
   func request(
@@ -101,8 +106,10 @@ final class RPCClientCore {
       case .call(let worker, warmUp: _):
         var fields = head.fields
         deadlines.append(to: &fields, at: .now())
+        let hasOthers = group.workers.count > plan.tried.count
         do throws(GrenacheError) {
-          let stream = try await worker.openStream(service, fields, by: deadline, on: loop)
+          let stream = try await worker.openStream(
+            service, fields, by: deadline, hasOthers: hasOthers, on: loop)
           return RPCClientStream(stream, worker: worker.endpoint, deadlines: deadlines)
         } catch {
           if let failure = failed(error, worker, plan) { throw failure }

@@ -22,8 +22,15 @@ struct RPCCall: Sendable {
     return min(deadline, .now() + time)
   }
 
-  /// How long to wait for a connection: where there are others, half of the time is left for them.
+  /// How long to wait from now for a connection.
   func connectLimit(within limit: MonotonicTime, _ timeout: Duration) -> MonotonicTime {
+    Self.connectLimit(of: deadline, within: limit, timeout, hasOthers: hasOthers)
+  }
+
+  /// How long to wait from now for a connection: where there are others, half of the time is left for them.
+  static func connectLimit(
+    of deadline: MonotonicTime, within limit: MonotonicTime, _ timeout: Duration, hasOthers: Bool
+  ) -> MonotonicTime {
     let now = MonotonicTime.now()
     let most = min(limit, now + timeout)
     return hasOthers && deadline > now ? min(most, now + (deadline - now) / 2) : most
@@ -89,7 +96,7 @@ final class RPCWorker: RPCCandidate {
 
   /// Whether a call needs no connecting, as far as is known.
   var isWarm: Bool {
-    configuration.transport == .https ? standing.hasAnswered : connections.contains(where: \.isOpen)
+    configuration.transport == .https ? standing.isReached : connections.contains(where: \.isOpen)
   }
 
   var isConnecting: Bool { connecting != nil }
@@ -106,10 +113,14 @@ final class RPCWorker: RPCCandidate {
     guard !Task.isCancelled else {
       throw GrenacheError(.cancelled, "the call of \(call.service) was cancelled")
     }
+    // Late in a row of calls, or handed on by a handler that has no time left: nobody begins it any more.
+    guard limit > .now() else {
+      throw GrenacheError(.deadlineExceeded, "the call of \(call.service) had no time left")
+    }
     standing.callsInFlight += 1
     defer { standing.callsInFlight -= 1 }
     var isMoved = false
-    var isSent = configuration.transport == .https
+    var isSent = false
     do throws(GrenacheError) {
       let reply: RPCReply
       if configuration.transport == .https {
@@ -128,6 +139,7 @@ final class RPCWorker: RPCCandidate {
       return reply
     } catch {
       // What ran out of time before it was sent says nothing of how the worker answers.
+      if error.cause?.stage == .transfer { isSent = true }
       if !isMoved, isSent || error.code != .deadlineExceeded {
         standing.note(error.code, at: .now(), using: &generator)
       }
@@ -135,8 +147,9 @@ final class RPCWorker: RPCCandidate {
     }
   }
 
+  /// - Parameter hasOthers: whether there are others that may be connected to in its place.
   func openStream(
-    _ service: String, _ fields: HTTPFields, by deadline: MonotonicTime,
+    _ service: String, _ fields: HTTPFields, by deadline: MonotonicTime, hasOthers: Bool,
     on loop: isolated EventLoop
   ) async throws(GrenacheError) -> HTTPClientStream {
     // Whoever streams is as busy as whoever answers a call, for as long as that lasts.
@@ -144,6 +157,8 @@ final class RPCWorker: RPCCandidate {
     do throws(GrenacheError) {
       let stream = try await http.openStream(
         service, fields, to: destination, by: deadline,
+        connectingBy: RPCCall.connectLimit(
+          of: deadline, within: deadline, configuration.connectTimeout, hasOthers: hasOthers),
         ended: { self.standing.callsInFlight -= 1 }, on: loop)
       standing.noteAnswer()
       return stream
@@ -165,7 +180,7 @@ final class RPCWorker: RPCCandidate {
 
   /// Connects in the background, if nothing is connected or being connected.
   func warmUp(on loop: isolated EventLoop) {
-    guard configuration.transport == .wss, !isClosed, connecting == nil, !isWarm else { return }
+    guard !isClosed, connecting == nil, !isWarm else { return }
     startConnecting(on: loop)
   }
 
@@ -216,9 +231,15 @@ final class RPCWorker: RPCCandidate {
   private func startConnecting(on loop: isolated EventLoop) {
     let deadline = loop.core.now + configuration.connectTimeout
     connecting = Task {
-      let failure = await connect(by: deadline, on: loop)
+      let failure =
+        configuration.transport == .https
+        ? await keepConnection(by: deadline, on: loop) : await connect(by: deadline, on: loop)
       connecting = nil
-      if failure != nil { standing.sitOut(from: .now(), using: &generator) }
+      if failure == nil {
+        standing.noteReached()
+      } else {
+        standing.sitOut(from: .now(), using: &generator)
+      }
       let waiting = self.waiting
       self.waiting = []
       let outcome = failure.map { ConnectOutcome.failed($0) } ?? .connected
@@ -255,6 +276,18 @@ final class RPCWorker: RPCCandidate {
       return nil
     } catch {
       // Cancelled by closing: of those who wait nobody has cancelled anything.
+      return isClosed ? closed : error
+    }
+  }
+
+  /// Connects over HTTPS, for the next call.
+  private func keepConnection(
+    by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async -> TransportError? {
+    do throws(TransportError) {
+      try await http.connect(to: destination, by: deadline, on: loop)
+      return nil
+    } catch {
       return isClosed ? closed : error
     }
   }

@@ -62,9 +62,18 @@ public struct RPCClientStream: Sendable {
     await stream.close()
   }
 
+  /// An answer that is an error, which has to be there whole when the answer was to begin, or a second from
+  /// now.
   private func collect() async throws(GrenacheError) -> [UInt8] {
+    let limit = max(deadlines.reply, .now() + .seconds(1))
+    let ending = Task {
+      try await Task.sleep(for: limit - .now())
+      await stream.close()
+    }
+    defer { ending.cancel() }
     var body: [UInt8] = []
-    var iterator = RPCByteStream(stream.body, until: deadlines.end).makeAsyncIterator()
+    let end = min(limit, deadlines.end ?? limit)
+    var iterator = RPCByteStream(stream.body, until: end).makeAsyncIterator()
     while let part = try await iterator.next() {
       body += part
       guard body.count <= Self.errorBytesMax else {

@@ -30,6 +30,13 @@ final class RPCHTTPCaller {
     client.close(on: loop)
   }
 
+  /// Makes a connection and keeps it for a call, where there is none.
+  func connect(
+    to destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) async throws(TransportError) {
+    try await client.connect(to: destination, by: deadline, on: loop)
+  }
+
   // MARK: Calls
 
   /// - Parameter mayRepeat: asked before an idempotent call is sent again, because the kept connection turned
@@ -45,8 +52,8 @@ final class RPCHTTPCaller {
     do {
       response = try await client.send(
         request, to: destination, by: deadline, isRetryable: call.options.isIdempotent,
-        connectingBy: call.connectLimit(within: deadline, connectTimeout), mayRepeat: mayRepeat,
-        on: loop
+        connectingBy: { [connectTimeout] in call.connectLimit(within: deadline, connectTimeout) },
+        mayRepeat: mayRepeat, on: loop
       ) { request in
         // Not before: the wait for a connection is not the worker's to have.
         request.fields.append(
@@ -128,7 +135,8 @@ final class RPCHTTPCaller {
 
   func openStream(
     _ service: String, _ fields: HTTPFields, to destination: Destination,
-    by deadline: MonotonicTime, ended: @escaping () -> Void, on loop: isolated EventLoop
+    by deadline: MonotonicTime, connectingBy connectDeadline: MonotonicTime,
+    ended: @escaping () -> Void, on loop: isolated EventLoop
   ) async throws(GrenacheError) -> HTTPClientStream {
     lastID &+= 1
     var request: [UInt8] = []
@@ -139,8 +147,8 @@ final class RPCHTTPCaller {
     for line in fields.lines { all.append(line.name, line.value) }
     do {
       return try await client.openStream(
-        HTTPClientRequest(.post, "/", fields: all), to: destination, by: deadline, ended: ended,
-        on: loop)
+        HTTPClientRequest(.post, "/", fields: all), to: destination, by: connectDeadline,
+        ended: ended, on: loop)
     } catch {
       throw GrenacheError(
         calling: service, at: destination.endpoint, isLate: deadline <= .now(), error)

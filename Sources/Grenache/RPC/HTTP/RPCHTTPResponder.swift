@@ -67,14 +67,18 @@ struct RPCHTTPResponder: Sendable {
       let service = named.service.flatMap({ dispatcher.services.service(named: $0) }),
       let handler = service.streamHandler, head.isStream || !service.takesCalls
     else { return nil }
+    let bytesMax = replyBytesMax
     if let denial = denial(service, request) {
       return { _, body, writer in
-        await RPCServerStream(RPCByteStream(body), writer, rid: named.rid).fail(denial)
+        await RPCServerStream(
+          RPCByteStream(body), writer, rid: named.rid, replyBytesMax: bytesMax
+        ).fail(denial)
       }
     }
     let call = rpcRequest(service, head, request, payload: Array("null".utf8))
     return { [dispatcher] _, body, writer in
-      let stream = RPCServerStream(RPCByteStream(body), writer, rid: named.rid)
+      let stream = RPCServerStream(
+        RPCByteStream(body), writer, rid: named.rid, replyBytesMax: bytesMax)
       guard service.load.enter(service.callsInFlightMax) else {
         return await stream.fail(dispatcher.shed(service.name))
       }

@@ -55,11 +55,15 @@ public struct RPCServerStream: Sendable {
   public let incoming: RPCByteStream
   private let writer: HTTPResponseWriter
   private let rid: [UInt8]
+  private let replyBytesMax: Int
 
-  init(_ incoming: RPCByteStream, _ writer: HTTPResponseWriter, rid: [UInt8]) {
+  init(
+    _ incoming: RPCByteStream, _ writer: HTTPResponseWriter, rid: [UInt8], replyBytesMax: Int
+  ) {
     self.incoming = incoming
     self.writer = writer
     self.rid = rid
+    self.replyBytesMax = replyBytesMax
   }
 
   /// Sends bytes to the caller; waits while it does not take those before. One writer at a time.
@@ -74,9 +78,28 @@ public struct RPCServerStream: Sendable {
   }
 
   /// Answers with one JSON value in an envelope, in place of bytes.
-  public func reply(_ result: [UInt8]) async {
-    await writer.respond(
-      HTTPServerResponse(.ok, body: RPCHTTPResponder.reply(rid, .result(result))))
+  ///
+  /// - Throws: `GrenacheError`: `invalidReply` for what is not one JSON value in UTF-8, is larger than the
+  ///   server's `replyBytesMax`, or comes when bytes have been sent already.
+  public func reply(_ result: [UInt8]) async throws(GrenacheError) {
+    guard JSONText.isSendable(result.span) else {
+      throw GrenacheError(.invalidReply, "the reply is not one JSON value in UTF-8")
+    }
+    let body = RPCHTTPResponder.reply(rid, .result(result))
+    guard body.count <= replyBytesMax else {
+      throw GrenacheError(
+        .invalidReply, "the reply has \(body.count) bytes, more than \(replyBytesMax)")
+    }
+    guard await writer.respond(HTTPServerResponse(.ok, body: body)) else {
+      throw GrenacheError(.invalidReply, "an answer in bytes has begun or ended already")
+    }
+  }
+
+  /// The same with a `Codable` value.
+  public func reply<Output: Encodable>(
+    _ result: Output, coding: RPCCoding = RPCCoding()
+  ) async throws(GrenacheError) {
+    try await reply(try coding.encode(result))
   }
 
   /// Answers with an error; once bytes have been sent, breaks the connection off instead, so that

@@ -77,10 +77,15 @@ public struct RPCRequest: Sendable {
 
   /// Decodes the payload.
   ///
+  /// - Parameters:
+  ///   - type: what it is to become.
+  ///   - coding: how values are read from JSON text.
   /// - Throws: `RPCFault`, which answers the call with a message that the caller can act on.
-  public func decode<Value: Decodable>(_ type: Value.Type = Value.self) throws(RPCFault) -> Value {
+  public func decode<Value: Decodable>(
+    _ type: Value.Type = Value.self, coding: RPCCoding = RPCCoding()
+  ) throws(RPCFault) -> Value {
     do {
-      return try JSONDecoder().decode(type, from: Data(payload))
+      return try coding.makeDecoder().decode(type, from: Data(payload))
     } catch {
       throw RPCFault("the payload is not what \(service) takes")
     }

@@ -18,8 +18,6 @@ public struct RPCService: Sendable {
   let handler: Handler
   let streamHandler: StreamHandler?
   let takesCalls: Bool
-  /// Whether the handler's answer may be something else than JSON.
-  let isRaw: Bool
   let load = RPCServiceLoad()
   /// Calls and streams of the service that a server answers at once, all its connections together; more
   /// are turned away with `overloaded`, which tells callers to go to another worker (default 1,000).
@@ -36,17 +34,10 @@ public struct RPCService: Sendable {
 
   /// A service that takes calls, and streams over HTTPS as well.
   public init(raw name: String, _ handler: @escaping Handler, stream: StreamHandler?) {
-    self.init(name, handler, stream, isRaw: true)
-  }
-
-  private init(
-    _ name: String, _ handler: @escaping Handler, _ stream: StreamHandler?, isRaw: Bool
-  ) {
     self.name = name
     self.handler = handler
     streamHandler = stream
     takesCalls = true
-    self.isRaw = isRaw
   }
 
   /// A service that takes streams only, over HTTPS.
@@ -54,37 +45,41 @@ public struct RPCService: Sendable {
     self.name = name
     streamHandler = handler
     takesCalls = false
-    isRaw = true
     self.handler = { _ in throw RPCFault("ERR_STREAM_ONLY: \(name) takes streams over HTTPS") }
   }
 
-  /// A service that takes and gives `Codable` values.
+  /// A service that takes and gives `Codable` values, as `coding` reads and writes them.
   public init<Input: Decodable & SendableMetatype, Output: Encodable & SendableMetatype>(
-    _ name: String, _ handler: @escaping @Sendable (Input, RPCRequest) async throws -> Output
+    _ name: String, coding: RPCCoding = RPCCoding(),
+    _ handler: @escaping @Sendable (Input, RPCRequest) async throws -> Output
   ) {
-    self.init(name, handler, stream: nil)
+    self.init(name, coding: coding, handler, stream: nil)
   }
 
   /// A service that takes and gives `Codable` values, and streams over HTTPS as well.
   public init<Input: Decodable & SendableMetatype, Output: Encodable & SendableMetatype>(
-    _ name: String, _ handler: @escaping @Sendable (Input, RPCRequest) async throws -> Output,
+    _ name: String, coding: RPCCoding = RPCCoding(),
+    _ handler: @escaping @Sendable (Input, RPCRequest) async throws -> Output,
     stream: StreamHandler?
   ) {
     let coded: Handler = { request in
-      let input = try request.decode(Input.self)
+      let input = try request.decode(Input.self, coding: coding)
       let output = try await handler(input, request)
-      return Array(try JSONEncoder().encode(output))
+      return Array(try coding.makeEncoder().encode(output))
     }
-    self.init(name, coded, stream, isRaw: false)
+    self.init(raw: name, coded, stream: stream)
   }
 
   /// What the handler answers a request with, as in a server: for tests of handlers.
   ///
-  /// - Throws: what the handler throws; `GrenacheError` `invalidReply` for what is not one JSON value.
+  /// - Throws: what the handler throws; `GrenacheError` `invalidReply` for what is not one JSON value in UTF-8.
   public func answer(_ request: RPCRequest) async throws -> [UInt8] {
     let answer = try await handler(request)
-    guard !isRaw || JSONScanner.isOneValue(answer.span) else {
-      throw GrenacheError(.invalidReply, "the handler of \(name) answered with no JSON value")
+    guard JSONText.isSendable(answer.span) else {
+      throw GrenacheError(
+        .invalidReply,
+        "the handler of \(name) answered with something else than one JSON value in UTF-8, at most "
+          + "\(JSONScanner.depthMax) levels deep")
     }
     return answer
   }

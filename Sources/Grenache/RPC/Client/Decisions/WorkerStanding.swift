@@ -14,7 +14,8 @@ package struct WorkerStanding {
   package static let timeoutsMax = 3
   private var failures = 0
   private var timeouts = 0
-  private(set) var hasAnswered = false
+  /// Whether it has been connected to, or has answered, since it failed last.
+  private(set) var isReached = false
   /// The calls that are with this worker.
   package var callsInFlight = 0
   private(set) var sitsOutUntil = MonotonicTime(nanoseconds: 0)
@@ -26,8 +27,10 @@ package struct WorkerStanding {
 
   func isReady(at now: MonotonicTime) -> Bool { now >= sitsOutUntil }
 
+  package mutating func noteReached() { isReached = true }
+
   package mutating func noteAnswer() {
-    hasAnswered = true
+    isReached = true
     if failures != 0 { failures = 0 }
     if timeouts != 0 { timeouts = 0 }
   }
@@ -55,7 +58,7 @@ package struct WorkerStanding {
   package mutating func sitOut(
     from now: MonotonicTime, using generator: inout some RandomNumberGenerator
   ) {
-    hasAnswered = false
+    isReached = false
     guard now >= sitsOutUntil else { return }
     timeouts = 0
     failures = min(failures + 1, 16)
