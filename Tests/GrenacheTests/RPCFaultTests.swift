@@ -72,6 +72,33 @@ struct RPCFaultTests {
     #expect(RPCFault.code(of: message, isExtended: false) == .remoteError)
   }
 
+  @Test(
+    "a fault may bring a result with it, one JSON value within the limit",
+    arguments: [RPCTransport.wss, .https])
+  func resultBeside(_ transport: RPCTransport) async throws {
+    let service = RPCService(raw: "rpc_test") { request in
+      throw RPCFault("no", result: Array(request.payload.dropFirst().dropLast()))
+    }
+    try await withServer(
+      [service], tls: try authority.worker("rpc_test"), configure: { $0.replyBytesMax = 100 }
+    ) { worker in
+      let client = try await directClient(try authority.client()) { $0.transport = transport }
+      func error(_ payload: String) async -> GrenacheError? {
+        await grenacheError {
+          _ = try await client.requestRaw("rpc_test", Array(payload.utf8), to: worker)
+        }
+      }
+      let both = await error("[{}]")
+      #expect(both?.code == .remoteError && both?.message == "no")
+      #expect(both?.result == Array("{}".utf8))
+      let unsent = await error("[1,2]")
+      #expect(unsent?.message == "no" && unsent?.result == nil)
+      let large = await error("[\"\(String(repeating: "x", count: 100))\"]")
+      #expect(large?.message.hasPrefix("ERR_REPLY_SIZE") == true && large?.result == nil)
+      await client.close()
+    }
+  }
+
   @Test("without the extension what an error begins with means nothing")
   func plainErrors() async throws {
     var full = RPCService(raw: "rpc_test") { $0.payload }

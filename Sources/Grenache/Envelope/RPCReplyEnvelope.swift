@@ -86,12 +86,20 @@ package struct RPCReplyEnvelope: Hashable, Sendable {
     output.append(0x5d)
   }
 
-  /// Appends a reply with an error.
-  package static func append(rid: [UInt8], error: String, to output: inout [UInt8]) {
+  /// Appends a reply with an error, and the result beside it, if there is one: one JSON value.
+  package static func append(
+    rid: [UInt8], error: String, result: [UInt8]? = nil, to output: inout [UInt8]
+  ) {
     output.append(0x5b)
     output.append(contentsOf: rid)
     output.append(0x2c)
     output.appendJSONString(error)
-    output.append(contentsOf: ",null]".utf8)
+    output.append(0x2c)
+    output.append(contentsOf: result ?? Array("null".utf8))
+    output.append(0x5d)
+  }
+
+  static func append(rid: [UInt8], _ fault: RPCFault, to output: inout [UInt8]) {
+    append(rid: rid, error: fault.message, result: fault.result, to: &output)
   }
 }

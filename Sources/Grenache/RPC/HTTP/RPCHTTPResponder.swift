@@ -35,9 +35,9 @@ struct RPCHTTPResponder: Sendable {
     _ call: RPCHTTPCall, _ head: RPCHTTPHead, _ request: HTTPServerRequest
   ) async -> RPCOutcome {
     guard let service = call.service.flatMap({ dispatcher.services.service(named: $0) }) else {
-      return .fault(RPCDispatcher.notFound(call.service))
+      return .fault(RPCFault(RPCDispatcher.notFound(call.service)))
     }
-    if let denial = denial(service, request) { return .fault(denial) }
+    if let denial = denial(service, request) { return .fault(RPCFault(denial)) }
     let call = rpcRequest(service, head, request, payload: call.payload)
     guard let deadline = call.deadline, let loop = Self.loop(#isolation) else {
       return await dispatcher.run(service, call)
@@ -53,7 +53,7 @@ struct RPCHTTPResponder: Sendable {
     _ service: RPCService, _ call: RPCRequest, by deadline: MonotonicTime,
     _ dispatcher: RPCDispatcher, on loop: isolated EventLoop
   ) async -> RPCOutcome {
-    let late = RPCOutcome.fault("\(RPCFault.deadlineCode): \(service.name)")
+    let late = RPCOutcome.fault(RPCFault("\(RPCFault.deadlineCode): \(service.name)"))
     guard deadline > loop.core.now else { return late }
     let limit = RPCTaskDeadline(deadline, on: loop)
     let outcome = await dispatcher.run(service, call)
@@ -127,7 +127,7 @@ struct RPCHTTPResponder: Sendable {
     var body: [UInt8] = []
     switch outcome {
     case .result(let result): RPCReplyEnvelope.append(rid: rid, result: result, to: &body)
-    case .fault(let message): RPCReplyEnvelope.append(rid: rid, error: message, to: &body)
+    case .fault(let fault): RPCReplyEnvelope.append(rid: rid, fault, to: &body)
     }
     return body
   }

@@ -108,7 +108,7 @@ public struct RPCServerStream: Sendable {
     let isWhole = await writer.respond(
       HTTPServerResponse(
         .ok, fields: [(RPCReplyField.name, RPCReplyField.error)],
-        body: RPCHTTPResponder.reply(rid, .fault(message))))
+        body: RPCHTTPResponder.reply(rid, .fault(RPCFault(message)))))
     if !isWhole { await writer.abort() }
   }
 }

@@ -8,8 +8,7 @@ internal import Metrics
 enum RPCOutcome: Sendable {
   /// One JSON value.
   case result([UInt8])
-  /// The message of an error.
-  case fault(String)
+  case fault(RPCFault)
 
   /// Itself, or an error where the reply to `rid` would be larger than a caller takes.
   @inline(__always)
@@ -19,15 +18,16 @@ enum RPCOutcome: Sendable {
     case .result(let result):
       bytes = RPCReplyEnvelope.byteCount(rid: rid, result: result)
       if bytes <= bytesMax { return self }
-    case .fault(let message):
+    case .fault(let fault):
       // No byte of a text takes more than six as JSON.
-      if message.utf8.count < 1 << 10 { return self }
+      if fault.message.utf8.count < 1 << 10, fault.result == nil { return self }
       var envelope: [UInt8] = []
-      RPCReplyEnvelope.append(rid: rid, error: message, to: &envelope)
+      RPCReplyEnvelope.append(rid: rid, fault, to: &envelope)
       bytes = envelope.count
       if bytes <= bytesMax { return self }
     }
-    return .fault("ERR_REPLY_SIZE: the reply has \(bytes) bytes, more than \(bytesMax)")
+    return .fault(
+      RPCFault("ERR_REPLY_SIZE: the reply has \(bytes) bytes, more than \(bytesMax)"))
   }
 }
 
@@ -53,13 +53,13 @@ struct RPCDispatcher: Sendable {
   /// and touches no other.
   func run(_ service: RPCService, _ request: RPCRequest) async -> RPCOutcome {
     guard service.load.enter(service.callsInFlightMax) else {
-      return .fault(shed(service.name))
+      return .fault(RPCFault(shed(service.name)))
     }
     defer { service.load.leave() }
     do {
       return .result(try await service.answer(request))
     } catch {
-      return .fault(message(for: error, of: service.name))
+      return .fault(fault(for: error, of: service.name))
     }
   }
 
@@ -73,23 +73,35 @@ struct RPCDispatcher: Sendable {
       try await handler(request, stream)
       return nil
     } catch {
-      return message(for: error, of: request.service)
+      return fault(for: error, of: request.service).message
     }
   }
 
   /// What the caller is told of an error that a handler has thrown.
-  func message(for error: any Error, of service: String) -> String {
-    if let fault = error as? RPCFault { return fault.handlerMessage }
+  func fault(for error: any Error, of service: String) -> RPCFault {
+    if let fault = error as? RPCFault { return checked(fault, of: service) }
     // Whoever cancels a call hears nothing of it, and can do so at will.
     if Task.isCancelled, Self.isCancellation(error) {
       logger.debug("a call was cancelled", metadata: ["service": "\(service)"])
-      return "ERR_CANCELLED: the call was cancelled"
+      return RPCFault("ERR_CANCELLED: the call was cancelled")
     }
     // It may hold what others have said: a caller, or whom the handler has called.
     logger.error(
       "a handler failed",
       metadata: ["service": "\(service)", "error": "\("\(error)".quotedForLog(bytesMax: 2_000))"])
-    return "ERR_INTERNAL: the call failed"
+    return RPCFault("ERR_INTERNAL: the call failed")
+  }
+
+  /// A handler's fault as it is sent: it says nothing of the server, and what stands beside it is JSON.
+  private func checked(_ fault: RPCFault, of service: String) -> RPCFault {
+    var sent = RPCFault(fault.handlerMessage, result: fault.result)
+    if let result = fault.result, !JSONText.isSendable(result.span) {
+      logger.error(
+        "the result beside a fault is not one JSON value in UTF-8, and is left out",
+        metadata: ["service": "\(service)"])
+      sent.result = nil
+    }
+    return sent
   }
 
   /// Whether a handler whose task was cancelled failed because of that: what it waited for, or the stream

@@ -135,10 +135,14 @@ public struct RPCFault: Error, Hashable, Sendable, CustomStringConvertible {
 
   /// What the caller reads.
   public var message: String
+  /// One JSON value that the caller gets beside the message (`GrenacheError.result`), as existing servers
+  /// may send one; a stream sends none.
+  public var result: [UInt8]?
 
-  /// Makes a fault from its message.
-  public init(_ message: String) {
+  /// Makes a fault from its message, and what stands beside it.
+  public init(_ message: String, result: [UInt8]? = nil) {
     self.message = message
+    self.result = result
   }
 
   /// The message.

@@ -250,7 +250,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   private func reply(_ rid: [UInt8], _ outcome: RPCOutcome, on loop: isolated EventLoop) {
     switch outcome.bounded(by: limits.replyBytesMax, rid: rid) {
     case .result(let result): reply(rid, result: result, on: loop)
-    case .fault(let message): reply(rid, fault: message, on: loop)
+    case .fault(let fault): reply(rid, fault: fault, on: loop)
     }
   }
 
@@ -262,10 +262,14 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     }
   }
 
-  private func reply(_ rid: [UInt8], fault: String, on loop: isolated EventLoop) {
+  private func reply(_ rid: [UInt8], fault message: String, on loop: isolated EventLoop) {
+    reply(rid, fault: RPCFault(message), on: loop)
+  }
+
+  private func reply(_ rid: [UInt8], fault: RPCFault, on loop: isolated EventLoop) {
     guard let connection else { return }
     var message: [UInt8] = []
-    RPCReplyEnvelope.append(rid: rid, error: fault, to: &message)
+    RPCReplyEnvelope.append(rid: rid, fault, to: &message)
     connection.send(.text, message.span, on: loop)
   }
 }
