@@ -4,10 +4,12 @@ internal import Glibc
 /// Reads `CLOCK_MONOTONIC`.
 func monotonicNanoseconds() -> UInt64 { grenache_monotonic_ns() }
 
-/// A system call failed: its name and `errno`.
-package struct SystemCallError: Error, Hashable, Sendable, CustomStringConvertible {
-  package let call: String
-  package let errno: Int32
+/// A system call failed: there are not enough descriptors or threads for an event loop, for example.
+public struct SystemCallError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// The call's name.
+  public let call: String
+  /// The system's number of what went wrong (`EMFILE` and others).
+  public let errno: Int32
 
   package init(call: String, errno: Int32) {
     self.call = call
@@ -20,7 +22,7 @@ package struct SystemCallError: Error, Hashable, Sendable, CustomStringConvertib
   }
 
   /// The system's words for `errno`.
-  package var reason: String {
+  public var reason: String {
     var buffer = [CChar](repeating: 0, count: 128)
     return unsafe buffer.withUnsafeMutableBufferPointer { storage in
       guard let base = storage.baseAddress else { return "error \(errno)" }
@@ -28,7 +30,8 @@ package struct SystemCallError: Error, Hashable, Sendable, CustomStringConvertib
     }
   }
 
-  package var description: String { "\(call): \(reason)" }
+  /// The call and the system's words.
+  public var description: String { "\(call): \(reason)" }
 }
 
 /// Reads `CLOCK_REALTIME`.

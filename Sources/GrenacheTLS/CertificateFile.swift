@@ -54,6 +54,27 @@ public struct CertificateFile: Hashable, Sendable {
   }
 }
 
+extension PeerIdentity {
+  /// What a certificate says of its bearer, verified by nobody: for tests of handlers and policies.
+  ///
+  /// - Parameter text: PEM (`CertificateAuthority.Issued.certificate`, for example): the peer's certificate,
+  ///   and those of the authorities above it, if any.
+  /// - Throws: `TLSConfigurationError` when it holds no certificate, or what cannot be read.
+  public init(unverifiedPEM text: String) throws(TLSConfigurationError) {
+    let content = try TLSSourceReader.Everything(in: .pem(text), passphrase: nil)
+    guard let leaf = content.certificates.first else {
+      throw TLSConfigurationError([
+        .init(
+          source: "PEM in memory", reason: "holds no certificate", remedy: "Name one that does.")
+      ])
+    }
+    unsafe self.init(
+      certificate: leaf.pointer,
+      chain: content.certificates.map { unsafe certificateDER($0.pointer) },
+      issuers: content.certificates.dropFirst().map { unsafe $0.pointer })
+  }
+}
+
 extension CertificateFile.Certificate {
   /// What DER says; `nil` when it is no certificate.
   init?(der: [UInt8]) {

@@ -1,3 +1,9 @@
+/// A source that a program gives: equal to itself alone.
+public struct TLSProvidedSource: Hashable, Sendable {
+  let name: String
+  let body: IdentifiedClosure<Void, [UInt8]?>
+}
+
 /// Certificates and keys, and what is asked of the peer: the one configuration that grapes, links,
 /// servers and clients take.
 ///
@@ -13,6 +19,21 @@ public struct TLSConfiguration: Hashable, Sendable {
     case der([UInt8])
     /// What a URI names in a store of OpenSSL's providers, `pkcs11:…` for example.
     case store(String)
+    /// What a program keeps elsewhere, made by `provided`.
+    case program(TLSProvidedSource)
+
+    /// What `body` gives each time that certificates are loaded: PEM text, DER or PKCS#12 from a vault or a
+    /// certificate authority, for example; `nil` when there is nothing. After a renewal `Reload.requestAll`
+    /// has it asked again; what cannot be used changes nothing.
+    ///
+    /// - Parameters:
+    ///   - name: what errors and logs call it.
+    ///   - body: called on any thread; it is not to wait for long.
+    public static func provided(
+      _ name: String, _ body: @escaping @Sendable () -> [UInt8]?
+    ) -> Source {
+      .program(TLSProvidedSource(name: name, body: IdentifiedClosure(body)))
+    }
 
     /// The file's name, or the URI without its query, which may hold a PIN (RFC 7512 §2.3); never the
     /// content, which may be a key.
@@ -22,6 +43,7 @@ public struct TLSConfiguration: Hashable, Sendable {
       case .pem: "PEM in memory"
       case .der: "DER in memory"
       case .store(let uri): String(uri.prefix { $0 != "?" })
+      case .program(let provided): provided.name
       }
     }
   }

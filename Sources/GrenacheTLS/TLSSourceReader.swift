@@ -34,15 +34,26 @@ struct TLSSourceReader {
       return .store(uri)
     case .file(let path):
       do {
-        let bytes = try FileReader.read(path)
-        // DER begins with a SEQUENCE, which no text does that holds PEM.
-        let isDER = bytes.first == 0x30 && !bytes.containsPEM
-        return isDER ? der(bytes, source) : pem(bytes, source)
+        return pemOrDER(try FileReader.read(path), source)
       } catch {
         report(source, error.reason, "Name a readable PEM, DER or PKCS#12 file.")
         return nil
       }
+    case .program(let provided):
+      guard let bytes = provided.body(()) else {
+        report(source, "gives nothing", "Give PEM text, DER or PKCS#12.")
+        return nil
+      }
+      return pemOrDER(bytes, source)
     }
+  }
+
+  private mutating func pemOrDER(
+    _ bytes: [UInt8], _ source: TLSConfiguration.Source
+  ) -> Content? {
+    // DER begins with a SEQUENCE, which no text does that holds PEM.
+    let isDER = bytes.first == 0x30 && !bytes.containsPEM
+    return isDER ? der(bytes, source) : pem(bytes, source)
   }
 
   private mutating func pem(

@@ -68,7 +68,7 @@ package final class HTTPServer: Sendable {
         LoopBound(try Acceptor(address, shards: shards, on: loop), on: loop)
       }
     } catch {
-      throw TransportError(.connectFailed, stage: .connect, message: error.description)
+      throw TransportError(.listenFailed, stage: .listen, message: error.description)
     }
     let acceptor = acceptor
     localAddress = await acceptor.loop.run { loop in

@@ -6,8 +6,11 @@ public struct HTTPServerConfiguration: Hashable, Sendable {
   public var http = HTTPLimits()
   /// What a WebSocket message may hold.
   public var webSocket = WebSocketLimits()
-  /// Compression, subprotocols and keep-alive of WebSockets (default: compression for clients that
-  /// offer it).
+  /// The web pages (`https://host`, RFC 6454) whose scripts are served (default none). Browsers name the page
+  /// by `Origin`, and any page can have one send requests and open WebSockets with its user's certificate,
+  /// or to its user's own host: what names another one is answered with 403. Programs name none.
+  public var allowedOrigins: Set<String> = []
+  /// Compression and keep-alive of WebSockets (default: compression for clients that offer it).
   public var webSocketOptions = WebSocketOptions.server
   /// The handshake, stall and close deadlines, and how much output may wait.
   package var stream = ByteStreamLimits()

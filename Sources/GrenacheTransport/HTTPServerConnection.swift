@@ -197,6 +197,10 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
       method: head.method, target: head.originTarget(in: bytes.span),
       fields: head.ownedFields(in: bytes.span), body: [], identity: stream.identity,
       remoteAddress: stream.remoteAddress, localAddress: stream.localAddress)
+    if let origin = request.fields["Origin"], !configuration.allowedOrigins.contains(origin) {
+      respondAndClose(.forbidden, on: loop)
+      return false
+    }
     if head.upgradesToWebSocket {
       try upgrade(request, &bytes, from: &offset, on: loop)
       return false

@@ -15,6 +15,8 @@ public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible
     public static let nameNotResolved = Code(name: "nameNotResolved")
     /// No connection: refused, unreachable, or out of descriptors.
     public static let connectFailed = Code(name: "connectFailed")
+    /// A server cannot listen at its address: in use, not this host's, or not allowed.
+    public static let listenFailed = Code(name: "listenFailed")
     /// A deadline passed.
     public static let timedOut = Code(name: "timedOut")
     /// TLS failed; `tls` says how.
@@ -39,6 +41,8 @@ public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible
     /// The stage's name.
     public var description: String { name }
 
+    /// Listening for connections.
+    public static let listen = Stage(name: "listen")
     /// Making the TCP connection.
     public static let connect = Stage(name: "connect")
     /// The TLS handshake.

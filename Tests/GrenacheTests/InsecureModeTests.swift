@@ -132,6 +132,17 @@ struct InsecureModeTests {
     }
   }
 
+  @Test("a link that has lost its certificates is refused: in the clear only by the long name")
+  func linkWithout() async throws {
+    var configuration = LinkConfiguration(
+      grapes: [Endpoint(host: "127.0.0.1", port: 1)], tls: try TestAuthority().client())
+    configuration.tls = nil
+    let error = await #expect(throws: GrenacheError.self) {
+      try await Link(configuration, logger: quietLogger)
+    }
+    #expect(error?.code == .invalidConfiguration)
+  }
+
   @Test("a link in the clear says so at each start")
   func link() async throws {
     let log = LogRecorder()

@@ -242,7 +242,7 @@ struct RPCRefusalTests {
     // Without the extension nothing that has been sent can be called back.
     let fleet = try await WorkerFleet([service], authority: authority) { _ in
     } configure: {
-      $0.webSocketOptions.subprotocols = []
+      $0.offersExtension = false
     }
     let client = fleet.client
     let none = try await client.requestRaw("rpc_test", [0x31])

@@ -105,7 +105,7 @@ struct RPCFaultTests {
     full.callsInFlightMax = 0
     try await withServer([full], tls: try authority.worker("rpc_test")) { worker in
       let client = try await directClient(try authority.client()) {
-        $0.webSocketOptions.subprotocols = []
+        $0.offersExtension = false
       }
       let error = await grenacheError {
         _ = try await client.requestRaw("rpc_test", one, to: worker)

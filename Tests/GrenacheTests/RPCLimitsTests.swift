@@ -65,7 +65,7 @@ struct RPCLimitsTests {
   ) async throws -> PeerRPCClient {
     try await directClient(try authority.client()) { configuration in
       configuration.connectionsPerWorkerMax = 1
-      if !isExtended { configuration.webSocketOptions.subprotocols = [] }
+      if !isExtended { configuration.offersExtension = false }
       configure(&configuration)
     }
   }
@@ -319,7 +319,7 @@ struct RPCSizeTests {
         $0.transport = transport
         $0.connectionsPerWorkerMax = 1
         // Without the extension, whose element has no fixed length.
-        $0.webSocketOptions.subprotocols = []
+        $0.offersExtension = false
       }
       let other = Task { await gated.call(client, worker) }
       await gated.begun.reaches(1)

@@ -28,6 +28,46 @@ struct HTTPServerConnectionTests {
     }
   }
 
+  @Test(
+    "RFC 6454 a web page's request or upgrade is answered with 403, but for pages that are allowed",
+    arguments: [false, true])
+  func origins(_ isUpgrade: Bool) async throws {
+    let rest =
+      isUpgrade
+      ? "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" : "Content-Length: 0\r\n"
+    let method = isUpgrade ? "GET" : "POST"
+    try await withServer(
+      configure: { $0.allowedOrigins = ["https://one.test"] },
+      openWebSocket: { _, _ in EchoHandler() }
+    ) { server in
+      for (origins, status) in [
+        ([], isUpgrade ? "101" : "200"), (["https://one.test"], isUpgrade ? "101" : "200"),
+        (["https://two.test"], "403"), (["null"], "403"), ([""], "403"),
+        (["https://one.test:8443"], "403"), (["https://one.test", "https://two.test"], "403"),
+      ] {
+        let connection = try await RawConnection(to: server.localAddress)
+        let lines = origins.map { "Origin: \($0)\r\n" }.joined()
+        await connection.send("\(method) / HTTP/1.1\r\nHost: x\r\n\(lines)\(rest)\r\n")
+        let answer = await connection.received(until: isDone(1))
+        #expect(answer.text.hasPrefix("HTTP/1.1 \(status) "), "\(origins)")
+      }
+    }
+  }
+
+  @Test("a server that cannot listen says so, and where")
+  func cannotListen() async throws {
+    try await withServer { server in
+      let error = await #expect(throws: TransportError.self) {
+        try await HTTPServer(
+          on: server.localAddress, context: nil, configuration: HTTPServerConfiguration(),
+          handlers: HTTPServerHandlers(respond: { _ in HTTPServerResponse(.ok) }),
+          group: EventLoopGroup(count: 1), logger: quietLogger)
+      }
+      #expect(error?.code == .listenFailed && error?.stage == .listen)
+    }
+  }
+
   @Test("§9.3 HTTP/1.0 is answered and closed")
   func http10() async throws {
     try await withServer { server in

@@ -20,13 +20,20 @@ public final class Link: Service {
 
   /// Validates the certificates and prepares the link; connections are made when they are needed.
   ///
-  /// - Throws: `TLSConfigurationError` with every fault found; `GrenacheError` without grapes.
+  /// - Throws: `TLSConfigurationError` with every fault found; `GrenacheError` `invalidConfiguration` without
+  ///   grapes, or without certificates that were not left out by `insecurePlaintext`; `SystemCallError`
+  ///   without a loop.
   public init(
     _ configuration: LinkConfiguration, group: EventLoopGroup? = nil,
     logger: Logger = Logger(label: "grenache.link")
   ) async throws {
     guard !configuration.grapes.isEmpty else {
       throw GrenacheError(.invalidConfiguration, "a link needs the address of at least one grape")
+    }
+    guard configuration.tls != nil || configuration.isInsecurePlaintext else {
+      throw GrenacheError(
+        .invalidConfiguration,
+        "a link needs certificates; in the clear only by LinkConfiguration.insecurePlaintext")
     }
     let context = try configuration.tls.map { try TLSContext($0) }
     self.configuration = configuration

@@ -6,7 +6,7 @@ public struct LinkConfiguration: Sendable {
   /// The grapes to ask, in order of preference; the next one is asked when one fails, and asked first for
   /// a minute from then on.
   public var grapes: [Endpoint]
-  /// The certificates; `nil` talks to grapes and workers in the clear (see `insecurePlaintext`).
+  /// The certificates; `nil` only through `insecurePlaintext`: without, a link is refused.
   public var tls: TLSConfiguration?
   /// How long one grape may take for one request before the next one is asked (default 2.5 s).
   public var attemptTimeout = Duration.seconds(2.5)
@@ -32,11 +32,16 @@ public struct LinkConfiguration: Sendable {
   public init(grapes: [Endpoint], tls: TLSConfiguration) {
     self.grapes = grapes
     self.tls = tls
+    isInsecurePlaintext = false
   }
+
+  /// Whether no TLS was asked for by its long name.
+  let isInsecurePlaintext: Bool
 
   private init(plaintextGrapes: [Endpoint]) {
     grapes = plaintextGrapes
     tls = nil
+    isInsecurePlaintext = true
   }
 
   /// No TLS at all: nobody proves who they are, and everybody on the way reads and changes what is

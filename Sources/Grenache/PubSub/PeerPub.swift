@@ -24,8 +24,7 @@ public struct PeerPubConfiguration: Sendable {
   /// Messages that may wait for one subscriber (default 1,024).
   public var queueMessagesMax = 1_024
   /// Bytes that may wait for one subscriber, and the most that one message may have (default 384 KiB).
-  /// As much again as `transport.stream.outputHighWaterBytes` and one message more may be on its way:
-  /// by default a subscriber holds 896 KiB at most.
+  /// 128 KiB and one message more may be on their way: by default a subscriber holds 896 KiB at most.
   public var queueBytesMax = 384 << 10
   /// What happens to a subscriber that does not keep up (default: the oldest messages are given up).
   public var slowSubscribers = SlowSubscriberPolicy.dropOldest
@@ -46,8 +45,6 @@ public struct PeerPubConfiguration: Sendable {
   public init(port: UInt16, tls: TLSConfiguration) {
     self.port = port
     self.tls = tls
-    transport.stream.outputHighWaterBytes = 128 << 10
-    transport.stream.outputLowWaterBytes = 32 << 10
   }
 
   private init(plaintextPort: UInt16) {
@@ -55,8 +52,6 @@ public struct PeerPubConfiguration: Sendable {
     tls = nil
     access = nil
     host = "127.0.0.1"
-    transport.stream.outputHighWaterBytes = 128 << 10
-    transport.stream.outputLowWaterBytes = 32 << 10
   }
 
   /// No TLS at all: anybody may subscribe, and everybody on the way reads and changes what is said. For
@@ -245,6 +240,8 @@ public final class PeerPub: Service {
     }
     var transport = configuration.transport
     transport.webSocketOptions.subprotocols = [PubWire.subprotocol]
+    transport.stream.outputHighWaterBytes = 128 << 10
+    transport.stream.outputLowWaterBytes = 32 << 10
     let shards = shards
     let (key, access, denials, logger) = (key, configuration.access, DenialLog(), logger)
     let server = try await HTTPServer(

@@ -12,12 +12,18 @@ public import Foundation
 ///     }
 public struct RPCCoding: Sendable {
   /// Makes an encoder, for each value anew.
-  public var makeEncoder: @Sendable () -> JSONEncoder = { JSONEncoder() }
+  public var makeEncoder: @Sendable () -> JSONEncoder
   /// Makes a decoder, for each value anew.
-  public var makeDecoder: @Sendable () -> JSONDecoder = { JSONDecoder() }
+  public var makeDecoder: @Sendable () -> JSONDecoder
 
-  /// Foundation's defaults.
-  public init() {}
+  /// Foundation's defaults, unless told otherwise.
+  public init(
+    makeEncoder: @escaping @Sendable () -> JSONEncoder = { JSONEncoder() },
+    makeDecoder: @escaping @Sendable () -> JSONDecoder = { JSONDecoder() }
+  ) {
+    self.makeEncoder = makeEncoder
+    self.makeDecoder = makeDecoder
+  }
 
   func encode<Value: Encodable>(_ value: Value) throws(GrenacheError) -> [UInt8] {
     do {

@@ -44,6 +44,7 @@ package struct HTTPStatus: Hashable, Sendable, CustomStringConvertible {
   package static let movedPermanently = HTTPStatus(code: 301)
   package static let found = HTTPStatus(code: 302)
   package static let badRequest = HTTPStatus(code: 400)
+  package static let forbidden = HTTPStatus(code: 403)
   package static let notFound = HTTPStatus(code: 404)
   package static let requestTimeout = HTTPStatus(code: 408)
   package static let contentTooLarge = HTTPStatus(code: 413)

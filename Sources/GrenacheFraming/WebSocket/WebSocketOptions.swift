@@ -4,7 +4,7 @@ public struct WebSocketOptions: Hashable, Sendable {
   public var deflate: WebSocketDeflate?
   /// The subprotocols that are spoken (RFC 6455 §1.9), the best first. A server takes the first that
   /// the client offers; with none in common the connection goes on without.
-  public var subprotocols: [String] = []
+  package var subprotocols: [String] = []
   /// After this time without a byte from the peer it is sent a ping (default 30 s); `nil` for never.
   public var pingInterval: Duration? = .seconds(30)
   /// Without a byte for this long after a ping, the peer is given up (default 20 s).
@@ -16,7 +16,16 @@ public struct WebSocketOptions: Hashable, Sendable {
   public static let server = WebSocketOptions(deflate: WebSocketDeflate())
 
   /// The defaults, unless told otherwise.
-  public init(deflate: WebSocketDeflate? = nil, subprotocols: [String] = []) {
+  public init(
+    deflate: WebSocketDeflate? = nil, pingInterval: Duration? = .seconds(30),
+    pongDeadline: Duration = .seconds(20)
+  ) {
+    self.deflate = deflate
+    self.pingInterval = pingInterval
+    self.pongDeadline = pongDeadline
+  }
+
+  package init(deflate: WebSocketDeflate? = nil, subprotocols: [String]) {
     self.deflate = deflate
     self.subprotocols = subprotocols
   }

@@ -49,10 +49,12 @@ public struct PeerRPCClientConfiguration: Sendable {
   public var http = HTTPLimits()
   /// What a reply may hold.
   public var webSocket = WebSocketLimits()
-  /// Keep-alive and compression of WebSockets; the subprotocols are those of the extension
-  /// (`docs/wire-extensions.md`), and none turns it off.
-  public var webSocketOptions = WebSocketOptions(
-    subprotocols: RPCCallContext.offeredSubprotocols)
+  /// Keep-alive and compression of WebSockets (default: no compression).
+  public var webSocketOptions = WebSocketOptions.client
+  /// Whether workers are offered the extension over WebSockets (`docs/wire-extensions.md`), which existing
+  /// ones pass over (default yes): without it they learn neither deadlines and metadata nor that a call was
+  /// cancelled, and this side does not learn that a call was not begun.
+  public var offersExtension = true
   /// Who may answer for a service, other than by default: its certificate names the service by a
   /// URI `grenache:<service>`; of a worker that a call names by its address, the address by an IP or DNS
   /// name will do as well.

@@ -25,15 +25,21 @@ public struct RPCCallOptions: Hashable, Sendable {
   /// request's head, of which servers take 8 KiB with the name of the field.
   public static let metadataBytesMax = 8_000
 
-  /// A call that is sent once.
-  public init() {}
+  /// A call that is sent once and takes the client's time, unless told otherwise.
+  public init(
+    timeout: Duration? = nil, attemptTimeout: Duration? = nil, isIdempotent: Bool = false,
+    hedgeDelay: Duration? = nil, metadata: [String: String] = [:], worker: Endpoint? = nil
+  ) {
+    self.timeout = timeout
+    self.attemptTimeout = attemptTimeout
+    self.isIdempotent = isIdempotent
+    self.hedgeDelay = hedgeDelay
+    self.metadata = metadata
+    self.worker = worker
+  }
 
   /// A call that may be carried out more than once.
-  public static var idempotent: RPCCallOptions {
-    var options = RPCCallOptions()
-    options.isIdempotent = true
-    return options
-  }
+  public static var idempotent: RPCCallOptions { RPCCallOptions(isIdempotent: true) }
 
   /// Whether the metadata is within its limits.
   var hasValidMetadata: Bool {

@@ -262,10 +262,12 @@ final class RPCWorker: RPCCandidate {
     let connection = RPCClientConnection(
       worker: destination.endpoint, idleTimeout: configuration.idleTimeout,
       callBytesMax: configuration.callBytesMax)
+    var options = configuration.webSocketOptions
+    options.subprotocols = configuration.offersExtension ? RPCCallContext.offeredSubprotocols : []
     do throws(TransportError) {
       let webSocket = try await WebSocketClient.connect(
         to: destination, context: context, limits: configuration.webSocket,
-        options: configuration.webSocketOptions, handler: connection, by: deadline, on: loop)
+        options: options, handler: connection, by: deadline, on: loop)
       connection.attach(webSocket, on: loop)
       guard !isClosed else {
         connection.close(on: loop)

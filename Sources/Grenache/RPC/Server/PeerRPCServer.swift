@@ -103,7 +103,7 @@ public final class PeerRPCServer: Service {
   /// The same, telling `started` the address that the server listens on.
   ///
   /// - Throws: `GrenacheError` `invalidConfiguration`, also when two services have one name;
-  ///   `TLSError`; `SystemCallError` when it cannot listen.
+  ///   `TLSConfigurationError`; `TransportError` `listenFailed`; `SystemCallError` without a loop.
   public func run(started: @Sendable (SocketAddress) async -> Void) async throws {
     if let name = services.doubledName {
       throw GrenacheError(

@@ -47,19 +47,23 @@ public struct RPCRequest: Sendable {
   /// - Parameters:
   ///   - service: the service that is called.
   ///   - payload: one JSON value.
-  ///   - identity: who calls, as the client certificate says.
+  ///   - identity: who calls, as the client certificate says; `PeerIdentity.init(unverifiedPEM:)` makes one.
   ///   - remoteAddress: where the call comes from.
   ///   - timeLeft: how much longer the caller waits, if it says so.
   ///   - metadata: what the caller has sent beside the payload.
+  ///   - action: the field `_a` of a call over HTTPS.
+  ///   - actionArguments: the field `_ar` of one, one JSON value.
   public init(
     service: String, payload: [UInt8], identity: PeerIdentity? = nil,
     remoteAddress: SocketAddress = .loopback(port: 0), timeLeft: Duration? = nil,
-    metadata: [String: String] = [:]
+    metadata: [String: String] = [:], action: String? = nil, actionArguments: [UInt8]? = nil
   ) {
-    let extras = Extras(action: nil, actionArguments: nil, metadata: metadata)
+    let extras = Extras(
+      action: action, actionArguments: actionArguments, metadata: metadata)
+    let isPlain = metadata.isEmpty && action == nil && actionArguments == nil
     self.init(
       service: service, payload: payload, identity: identity, remoteAddress: remoteAddress,
-      deadline: timeLeft.map { .now() + $0 }, extras: metadata.isEmpty ? nil : extras)
+      deadline: timeLeft.map { .now() + $0 }, extras: isPlain ? nil : extras)
   }
 
   /// How much longer the caller waits, never less than zero; `nil` when it did not say. When the time
