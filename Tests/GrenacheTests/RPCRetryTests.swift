@@ -39,8 +39,10 @@ struct RPCRetryTests {
     let fleet = try await WorkerFleet(
       [slow, echo], authority: authority, configure: { $0.sitOutTime = .zero })
     // Both are connected to before: an attempt's time is the handshake's as well.
-    for worker in fleet.workers {
-      _ = try? await fleet.client.requestRaw("none", one, to: worker.endpoint)
+    while await begun.value == 0 {
+      let reply = try await fleet.client.requestRaw(
+        "rpc_test", one, options: options { $0.hedgeDelay = .milliseconds(20) })
+      #expect(reply.worker == fleet.workers[1].endpoint)
     }
     for _ in 0..<10 {
       let reply = try await fleet.client.requestRaw(

@@ -223,7 +223,9 @@ struct HTTPServerAbuseTests {
       await connection.send(get)
       _ = await connection.received { bytes, _ in bytes.suffix(4) == Array("done".utf8) }
       async let end: Void = server.shutDown(within: .seconds(10))
-      while (try? await RawConnection(to: server.localAddress)) != nil { await Task.yield() }
+      try await eventually("the end of listening") {
+        (try? await RawConnection(to: server.localAddress)) == nil
+      }
       await connection.send(get)
       let answers = await connection.receivedToEnd()
       #expect(answers.text.count(of: "done") == 2)
