@@ -49,7 +49,7 @@ private func read(_ answer: [UInt8]) {
       require(!error.message.isEmpty, "refused without a reason")
     }
   }
-  let most = 5
+  let most = 1
   explains { () throws(GrenacheError) in
     require(
       try GrapeMessages.endpoints(in: answer, max: most).count <= most, "more than was asked for")
