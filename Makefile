@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench bench-framing bench-grape soak promises storm slow-clients fuzz simulate lint imports docs format clean
+.PHONY: help setup build test demo bench bench-framing bench-grape soak promises storm slow-clients gate fuzz simulate lint imports docs format clean
 
 # How long each fuzz target runs.
 SECONDS ?= 60
@@ -78,6 +78,23 @@ slow-clients: ## What a thousand clients that send a byte a second do to establi
 	swift build -c release --product CallBenchmark
 	$$(chrt --rr 10 true 2>/dev/null && echo chrt --rr 10) \
 	  $$(swift build -c release --show-bin-path)/CallBenchmark slow-clients $(SLOW_OPTIONS)
+
+# What has a figure that a busy machine misses: on a quiet one only.
+GATE := promises storm slow-clients bench-framing
+
+gate: ## Before a release, on a quiet machine: every promised figure that is measured; fails with any missed
+	@failed=""; \
+	for name in $(GATE); do \
+		echo "=== $$name"; \
+		$(MAKE) --no-print-directory $$name STORM_OPTIONS="--strict $(STORM_OPTIONS)" \
+		  SLOW_OPTIONS="--strict $(SLOW_OPTIONS)" BENCH_OPTIONS="--strict $(BENCH_OPTIONS)" \
+		  || failed="$$failed $$name"; \
+	done; \
+	echo "=== summary"; \
+	for name in $(GATE); do \
+		case "$$failed " in *" $$name "*) echo "$$name: MISSED";; *) echo "$$name: kept";; esac; \
+	done; \
+	[ -z "$$failed" ]
 
 fuzz: ## Each parser under the fuzzer, SECONDS=60 for each, or EXECUTIONS=10000000
 	@sh scripts/setup.sh

@@ -207,7 +207,8 @@ let package = Package(
       name: "GrenacheGrapeTests",
       dependencies: [
         "GrapeCommand", "GrenacheGrape", "GrenacheDHT", "GrenacheTransport", "GrenacheAccess",
-        "GrenacheFraming", "GrenacheIO", "GrenacheTLS", "TestSupport", logging, coreMetrics,
+        "GrenacheFraming", "GrenacheIO", "GrenacheTLS", "TestSupport", argumentParser, logging,
+        coreMetrics,
       ],
       swiftSettings: testSettings),
     .testTarget(
@@ -237,7 +238,7 @@ let package = Package(
 // The fuzzer needs flags of its own for the whole build; scripts/fuzz.sh sets the variable and a folder.
 // In every other build what it feeds is fed by tests.
 let fuzzed: [Target.Dependency] = [
-  "Grenache", "GrenacheAccess", "GrenacheDHT", "GrenacheFraming", "GrenacheTLS",
+  "Grenache", "GrenacheAccess", "GrenacheDHT", "GrenacheFraming", "GrenacheGrape", "GrenacheTLS",
 ]
 if Context.environment["GRENACHE_FUZZ"] == "1" {
   package.targets.append(

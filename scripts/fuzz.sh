@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname -- "$0")/.."
 limit=-max_total_time=${SECONDS_EACH:-60}
 [ -z "${EXECUTIONS:-}" ] || limit=-runs=$EXECUTIONS
-targets=${*:-"http-request http-response chunked websocket deflate gzip envelope krpc bencode certificate policy"}
+targets=${*:-"http-request http-response chunked websocket deflate gzip envelope krpc bencode certificate policy pubsub context grape-request grape-answer"}
 
 export GRENACHE_FUZZ=1 SWIFT_BACKTRACE=enable=no
 swift build -c release --scratch-path .build-fuzz --product FramerFuzz -Xswiftc -enable-testing \

@@ -14,17 +14,42 @@ struct SlowClients: AsyncParsableCommand {
 
   @Option(help: "Slow clients.")
   var connections = 1_000
+  @Option(help: "How many times.")
+  var rounds = 3
   @Flag(
-    help: "Fail when p99 is twice that of calm or more, one costs 1 MiB, or one stays over 11 s.")
+    help: """
+      Fail when the median of p99 is twice that of calm or more, one costs 1 MiB, or one stays over 11 s.
+      """)
   var strict = false
 
   func run() async throws {
     let calls = try CallsUnderTest(answersPlaintext: true)
     defer { calls.end() }
-    let worker = calls.worker
     var clients: [PeerRPCClient] = []
     for _ in 0..<16 { clients.append(try await calls.client()) }
-    _ = try await PacedCalls.run(clients, worker) { try await Task.sleep(for: .seconds(1)) }
+    _ = try await PacedCalls.run(clients, calls.worker) { try await Task.sleep(for: .seconds(1)) }
+    print("established connections   calls   p50 us   p99 us")
+    var all: [Round] = []
+    for _ in 0..<rounds { all.append(try await measure(calls, clients)) }
+    for client in clients { await client.close() }
+    let median = PacedCalls.percentile(all.map(\.ratio).sorted(), 50)
+    print(String(format: "the median of %d: %.2f (promised: 2)", rounds, median))
+    let isGood = !all.isEmpty && median < 2 && all.allSatisfy { $0.isKept && $0.kibibytes < 1024 }
+    if strict, !isGood { throw ExitCode.failure }
+  }
+
+  /// What one round has shown.
+  private struct Round {
+    /// p99 beside slow clients, in those of calm.
+    var ratio: Double
+    /// What a slow client costs.
+    var kibibytes: Double
+    /// Whether all were cut off in time.
+    var isKept: Bool
+  }
+
+  private func measure(_ calls: CallsUnderTest, _ clients: [PeerRPCClient]) async throws -> Round {
+    let worker = calls.worker
     let calm = try await PacedCalls.run(clients, worker) { try await Task.sleep(for: .seconds(10)) }
     let before = calls.server.residentBytes
     var most = before
@@ -37,17 +62,15 @@ struct SlowClients: AsyncParsableCommand {
       }
       isKept = slow.terminationStatus == 0
     }
-    for client in clients { await client.close() }
     let ratio = PacedCalls.percentile(beside, 99) / PacedCalls.percentile(calm, 99)
     let each = Double(most - before) / Double(connections) / 1024
-    print("established connections   calls   p50 us   p99 us")
     PacedCalls.show("calm", calm)
     PacedCalls.show("beside slow clients", beside)
     print(
       String(
-        format: "%d slow clients: p99 %.2f times that of calm (promised: 2), %.1f KiB each",
-        connections, ratio, each))
-    if strict, !isKept || ratio >= 2 || each >= 1024 { throw ExitCode.failure }
+        format: "%d slow clients: p99 %.2f times that of calm, %.1f KiB each", connections, ratio,
+        each))
+    return Round(ratio: ratio, kibibytes: each, isKept: isKept)
   }
 
   /// Starts the process of the slow clients; like that of a storm, it runs when nobody else wants to.

@@ -15,7 +15,7 @@ struct Storm: AsyncParsableCommand {
   var connections = 1_000
   @Option(help: "How many storms.")
   var rounds = 3
-  @Flag(help: "Fail when no storm leaves p99 below twice that of calm.")
+  @Flag(help: "Fail when the median of the storms does not leave p99 below twice that of calm.")
   var strict = false
 
   func run() async throws {
@@ -31,8 +31,7 @@ struct Storm: AsyncParsableCommand {
       try await Self.raise(100, port: worker.port, certificates: calls.clientCertificates)
     }
     print("established connections   calls   p50 us   p99 us")
-    // What else the machine does makes a round worse, never better.
-    var best = Double.infinity
+    var ratios: [Double] = []
     for _ in 0..<rounds {
       let calm = try await PacedCalls.run(clients, worker) {
         try await Task.sleep(for: .seconds(2))
@@ -51,16 +50,17 @@ struct Storm: AsyncParsableCommand {
       PacedCalls.show("storm elsewhere", control)
       PacedCalls.show("storm", stormy)
       let p99 = PacedCalls.percentile(stormy, 99)
-      best = min(best, p99 / PacedCalls.percentile(calm, 99))
+      ratios.append(p99 / PacedCalls.percentile(calm, 99))
       print(
         String(
           format: "%d new connections in %.2f s: p99 %.2f times that of calm, %.2f of elsewhere",
-          connections, took, p99 / PacedCalls.percentile(calm, 99),
+          connections, took, ratios.last ?? 0,
           p99 / PacedCalls.percentile(control, 99)))
     }
     for client in clients { await client.close() }
-    print(String(format: "the best of %d: %.2f (promised: 2)", rounds, best))
-    if strict, best >= 2 { throw ExitCode.failure }
+    let median = PacedCalls.percentile(ratios.sorted(), 50)
+    print(String(format: "the median of %d: %.2f (promised: 2)", rounds, median))
+    if strict, ratios.isEmpty || median >= 2 { throw ExitCode.failure }
   }
 
   /// Runs a process that opens the connections all at once. It is to press on the server and not on

@@ -99,7 +99,7 @@ struct GrapeCommand: AsyncParsableCommand {
     }
   }
 
-  private func grapeConfiguration() throws -> GrapeConfiguration {
+  func grapeConfiguration() throws -> GrapeConfiguration {
     let bootstrap = try bootstrap.split(separator: ",").map { text in
       guard let endpoint = Endpoint(String(text)) else {
         throw CommandFailure(.usage, "--bn: \(text) is not host:port.")

@@ -227,7 +227,7 @@ public final class GrapeNode: Service {
     }
   }
 
-  private var dhtConfiguration: DHTConfiguration {
+  var dhtConfiguration: DHTConfiguration {
     var dht = configuration.dht
     dht.parallelism = max(1, configuration.lookupParallelism)
     dht.peerAgeMax = configuration.peerAge

@@ -67,6 +67,9 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   var isOpen: Bool { state == .open }
   var isClosed: Bool { state == .closed }
 
+  /// How far things have come: before the handshake is over, nothing has been sent.
+  private var stage: TransportError.Stage { state == .handshaking ? .handshake : .transfer }
+
   /// What has been negotiated; `nil` without TLS.
   var negotiated: TLSNegotiation? { engine?.negotiated }
 
@@ -189,7 +192,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   }
 
   func socketFailed(_ error: SystemCallError, on loop: isolated EventLoop) {
-    end(TransportError(error, stage: .transfer, peer: remoteAddress), on: loop)
+    end(TransportError(error, stage: stage, peer: remoteAddress), on: loop)
   }
 
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
@@ -286,7 +289,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     do {
       return try unsafe socket.receive(into: buffer)
     } catch {
-      throw TransportError(error, stage: .transfer, peer: remoteAddress)
+      throw TransportError(error, stage: stage, peer: remoteAddress)
     }
   }
 
@@ -358,7 +361,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     do {
       try socket.setReading(reads, on: loop)
     } catch {
-      end(TransportError(error, stage: .transfer, peer: remoteAddress), on: loop)
+      end(TransportError(error, stage: stage, peer: remoteAddress), on: loop)
     }
   }
 
@@ -497,7 +500,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     do {
       try unsafe socket.send(bytes, on: loop)
     } catch {
-      throw TransportError(error, stage: .transfer, peer: remoteAddress)
+      throw TransportError(error, stage: stage, peer: remoteAddress)
     }
   }
 

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite("The commands, as processes")
+@Suite("The commands, as processes", .timeLimit(.minutes(2)))
 struct CommandTests {
   private func certificates(_ name: String) throws -> String {
     try GeneratedCertificates.directory(name)
@@ -321,38 +321,5 @@ struct CommandTests {
     #expect(answers.output == "oneone")
     #expect(answers.errors.contains("Re-using existing connection"))
     #expect(await echo.terminate() == 0)
-  }
-}
-
-@Suite("Python's websockets, as client and as worker", .enabled(if: Programs.hasPython))
-struct PythonTests {
-  @Test("a Python client calls our worker")
-  func client() async throws {
-    let worker = try RunningCommand(
-      Programs.grenache,
-      [
-        "serve", "rpc_test", "--port", "0", "--json", "--no-announce", "--reply", "world",
-        "--tls-dir", GeneratedCertificates.directory("worker"),
-      ])
-    let address = member("address", of: await worker.firstLine())
-    let reply = try await run(
-      Programs.python, "\(Programs.interop)/ws_client.py", "127.0.0.1", port(of: address),
-      GeneratedCertificates.directory("client"), "[\"some-rid\",\"rpc_test\",\"hello\"]")
-    #expect(reply.output == "[\"some-rid\",null,\"world\"]", "\(reply.errors)")
-    _ = await worker.terminate()
-  }
-
-  @Test("we call a Python worker")
-  func worker() async throws {
-    let server = try RunningCommand(
-      Programs.python,
-      ["\(Programs.interop)/ws_server.py", GeneratedCertificates.directory("worker")])
-    let reply = try await run(
-      Programs.grenache, "call", "rpc_test", "hello", "--to",
-      "127.0.0.1:\(await server.firstLine())",
-      "--tls-dir", GeneratedCertificates.directory("client"))
-    #expect(reply.output == "world", "\(reply.errors)")
-    server.closeInput()
-    #expect(await server.end().status == 0)
   }
 }

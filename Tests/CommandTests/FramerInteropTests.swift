@@ -16,7 +16,7 @@ private func withEcho(
   #expect(await echo.terminate() == 0, "\(echo.errors)")
 }
 
-@Suite("P15 Ambiguous HTTP is refused")
+@Suite("P15 Ambiguous HTTP is refused", .enabled(if: Programs.hasPython), .timeLimit(.minutes(5)))
 struct SmugglingTests {
   @Test("nothing of the corpus that nginx or haproxy refuses is accepted")
   func corpus() async throws {
@@ -30,7 +30,8 @@ struct SmugglingTests {
   }
 }
 
-@Suite("Parsers that share nothing with ours")
+@Suite(
+  "Parsers that share nothing with ours", .enabled(if: Programs.hasPython), .timeLimit(.minutes(5)))
 struct FramerPeerTests {
   @Test("h11 and wsproto read what we emit")
   func peers() async throws {
@@ -125,7 +126,7 @@ struct FramerPeerTests {
   }
 }
 
-@Suite("curl talks to our HTTP server")
+@Suite("curl talks to our HTTP server", .timeLimit(.minutes(5)))
 struct CurlFramingTests {
   private let url = "http://127.0.0.1"
 

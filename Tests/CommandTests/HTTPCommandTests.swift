@@ -17,7 +17,7 @@ private func withEchoWorker(
   #expect(await worker.terminate() == 0)
 }
 
-@Suite("HTTPS RPC: curl")
+@Suite("HTTPS RPC: curl", .timeLimit(.minutes(2)))
 struct CurlTests {
   private static let body = "[\"r1\",\"rpc_test\",\"hello\"]"
   private static let reply = "[\"r1\",null,\"hello\"]"
@@ -115,7 +115,7 @@ struct CurlTests {
   }
 }
 
-@Suite("announce, map and bench as commands")
+@Suite("announce, map and bench as commands", .timeLimit(.minutes(2)))
 struct MoreCommandTests {
   @Test("announce takes words, lines with comments, another delimiter and JSON; map calls them all")
   func announceAndMap() async throws {
@@ -155,41 +155,5 @@ struct MoreCommandTests {
     #expect(open.output.contains("calls, 0 failed"), "\(open.output)\(open.errors)")
     _ = await worker.terminate()
     _ = await grape.terminate()
-  }
-}
-
-@Suite("HTTPS RPC: Python's http.client and http.server", .enabled(if: Programs.hasPython))
-struct PythonHTTPTests {
-  @Test("a Python client: kept connection, chunked, gzip, stream")
-  func client() async throws {
-    try await withEchoWorker { address in
-      let ended = try await run(
-        Programs.python, "\(Programs.interop)/http_client.py", "127.0.0.1", port(of: address),
-        GeneratedCertificates.directory("client"), "rpc_test")
-      let reply = "[\"r1\",null,\"hello\"]"
-      #expect(
-        ended.output == [reply, reply, reply, "one two"].joined(separator: "\n"),
-        "\(ended.errors)")
-    }
-  }
-
-  @Test("a Python worker: calls, compressed or not, and a stream")
-  func worker() async throws {
-    let server = try RunningCommand(
-      Programs.python,
-      ["\(Programs.interop)/http_server.py", GeneratedCertificates.directory("worker")])
-    let address = "127.0.0.1:\(await server.firstLine())"
-    let client = ["--to", address, "--tls-dir", try GeneratedCertificates.directory("client")]
-    for options in [["--transport", "https"], ["--transport", "https", "--gzip"]] {
-      let called = try await run(
-        Programs.grenache, ["call", "rpc_test", "hello"] + client + options)
-      #expect(called.output == "world", "\(called.errors)")
-    }
-    let streamed = try await run(
-      "/bin/sh",
-      ["-c", "printf 'one two' | \"$0\" \"$@\"", Programs.grenache, "stream", "rpc_test"] + client)
-    #expect(streamed.output == "ONE TWO", "\(streamed.errors)")
-    server.closeInput()
-    #expect(await server.end().status == 0)
   }
 }

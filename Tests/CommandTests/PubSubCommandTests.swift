@@ -77,12 +77,8 @@ struct PubSubCommandTests {
   func pythonPublisher() async throws {
     let grape = try await RunningGrape(isPlain: true)
     let api = grape.api
-    let pub = try RunningCommand(
-      "/bin/sh",
-      [
-        "-c", "(printf 'one\\ntwo\\n'; sleep 20) | \"$0\" \"$@\"", Programs.python,
-        "\(Programs.interop)/ws_pub.py",
-      ])
+    let pub = try RunningCommand(Programs.python, ["\(Programs.interop)/ws_pub.py"])
+    pub.write("one\ntwo\n")
     let announced = try await run(
       Programs.grenache, "announce", "news,\(await pub.firstLine())", "--grape", api,
       "--insecure-plaintext")
@@ -90,6 +86,8 @@ struct PubSubCommandTests {
     let sub = try await run(
       Programs.grenache, "sub", "news", "--count", "2", "--grape", api, "--insecure-plaintext")
     #expect(sub.output == "one\ntwo", "\(sub.errors)")
+    pub.closeInput()
+    #expect(await pub.end().status == 0)
     _ = await grape.terminate()
   }
 }

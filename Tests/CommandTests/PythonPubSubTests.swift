@@ -26,12 +26,8 @@ struct PythonPubSubTests {
     let worker = try GeneratedCertificates.directory("worker")
     let grape = try await RunningGrape()
     let api = grape.api
-    let pub = try RunningCommand(
-      "/bin/sh",
-      [
-        "-c", "(printf 'one\\ntwo\\n'; sleep 20) | \"$0\" \"$@\"", Programs.python,
-        "\(Programs.interop)/ws_pub.py", worker,
-      ])
+    let pub = try RunningCommand(Programs.python, ["\(Programs.interop)/ws_pub.py", worker])
+    pub.write("one\ntwo\n")
     let announced = try await run(
       Programs.grenache, "announce", "rpc_test,\(await pub.firstLine())", "--grape", api,
       "--tls-dir", worker)
@@ -40,6 +36,8 @@ struct PythonPubSubTests {
       Programs.grenache, "sub", "rpc_test", "--count", "2", "--grape", api, "--tls-dir",
       GeneratedCertificates.directory("client"))
     #expect(sub.output == "one\ntwo", "\(sub.errors)")
+    pub.closeInput()
+    #expect(await pub.end().status == 0)
     _ = await grape.terminate()
   }
 }

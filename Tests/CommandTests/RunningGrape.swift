@@ -56,9 +56,8 @@ struct RunningGrape {
 
   /// Waits until so many workers are looked up.
   func announced(_ count: Int, _ service: String) async throws {
-    var found = 0
-    while found < count {
-      found = try await grenache("lookup", "--all", service).output.split(separator: " ").count
+    try await eventually("\(count) of \(service)") {
+      try await grenache("lookup", "--all", service).output.split(separator: " ").count >= count
     }
   }
 

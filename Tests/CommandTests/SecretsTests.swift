@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite("P42 No secrets in logs, pages, errors or arguments")
+@Suite("P42 No secrets in logs, pages, errors or arguments", .timeLimit(.minutes(2)))
 struct SecretsTests {
   private static let passphrase = "correct-horse-7391-battery"
   private let folder: TemporaryFolder

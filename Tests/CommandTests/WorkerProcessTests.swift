@@ -26,9 +26,8 @@ private final class ProcessFleet: Sendable {
     let link = try await Link(configuration, logger: quietLogger)
     client = await PeerRPCClient(link: link)
     for _ in 0..<count { try await startWorker() }
-    while try await link.lookup("rpc_test").count < count {
-      try await Task.sleep(for: .milliseconds(100))
-    }
+    let first = link
+    try await eventually("every worker") { try await first.lookup("rpc_test").count >= count }
   }
 
   func startWorker() async throws {
@@ -47,7 +46,7 @@ private final class ProcessFleet: Sendable {
   /// Waits until so many more calls have been answered.
   func answers(_ count: Int) async throws {
     let end = calls.withLock { $0 } + count
-    while calls.withLock({ $0 }) < end { try await Task.sleep(for: .milliseconds(5)) }
+    try await eventually { calls.withLock({ $0 }) >= end }
   }
 
   /// Keeps calling while `body` runs; how long the calls took, and what failed.

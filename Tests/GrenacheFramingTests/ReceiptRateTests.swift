@@ -31,7 +31,7 @@ struct ReceiptRateTests {
     #expect(!lax.isTooSlow(1, after: .seconds(100_000)))
   }
 
-  @Test("both limits take their rate from the configuration, by default 1 KiB/s after 10 s")
+  @Test("WebSocket messages take their rate from the configuration, by default 1 KiB/s after 10 s")
   func defaults() {
     #expect(WebSocketLimits().messageRate == Self.promised)
   }

@@ -8,7 +8,7 @@ import Testing
 
 @testable import GrenacheGrape
 
-@Suite("Bootstrap nodes that are known by name")
+@Suite("Bootstrap nodes that are known by name", .timeLimit(.minutes(2)))
 struct BootstrapTests {
   let authority: TestAuthority
 

@@ -5,7 +5,7 @@ import Testing
 
 @testable import GrenacheGrape
 
-@Suite("P30 Who asks a grape is counted by certificate")
+@Suite("P30 Who asks a grape is counted by certificate", .timeLimit(.minutes(2)))
 struct GrapeCallerTests {
   let authority: TestAuthority
 

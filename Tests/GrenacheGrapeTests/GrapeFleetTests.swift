@@ -60,7 +60,7 @@ private actor GrapeFleet {
   func end() { isOver = true }
 }
 
-@Suite("P31 Many grapes, each a process of its own, over real sockets")
+@Suite("P31 Many grapes, each a process of its own, over real sockets", .timeLimit(.minutes(5)))
 struct GrapeFleetTests {
   static let count = 22
   static let services = 6

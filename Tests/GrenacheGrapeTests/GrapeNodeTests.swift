@@ -8,7 +8,7 @@ import Testing
 
 @testable import GrenacheGrape
 
-@Suite("A grape, over real sockets")
+@Suite("A grape, over real sockets", .timeLimit(.minutes(2)))
 struct GrapeNodeTests {
   let authority: TestAuthority
 

@@ -10,7 +10,7 @@ import Testing
 
 @testable import GrenacheGrape
 
-@Suite("What a grape does beyond existing ones")
+@Suite("What a grape does beyond existing ones", .timeLimit(.minutes(2)))
 struct GrapeOperationTests {
   let authority: TestAuthority
 
@@ -211,7 +211,7 @@ struct GrapeOperationTests {
   }
 }
 
-@Suite("A driver of the DHT")
+@Suite("A driver of the DHT", .timeLimit(.minutes(2)))
 struct DHTDriverTests {
   @Test("P30 without a state folder nothing is collected for it", arguments: [true, false])
   func collected(_ keepsMemory: Bool) async throws {

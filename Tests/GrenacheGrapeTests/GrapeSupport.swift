@@ -111,16 +111,6 @@ private func exchange(
   return response
 }
 
-/// Waits until `condition` holds, 10 s at most.
-func eventually(line: Int = #line, _ condition: () async throws -> Bool) async throws {
-  let end = ContinuousClock.now + .seconds(10)
-  while ContinuousClock.now < end {
-    if try await condition() { return }
-    await Task.yield()
-  }
-  throw TimedOut(line: line)
-}
-
 struct TimedOut: Error {
   var line = #line
 }

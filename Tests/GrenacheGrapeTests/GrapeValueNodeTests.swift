@@ -9,7 +9,7 @@ import GrenacheTransport
 import TestSupport
 import Testing
 
-@Suite("A grape's values, over real sockets")
+@Suite("A grape's values, over real sockets", .timeLimit(.minutes(2)))
 struct GrapeValueNodeTests {
   let authority: TestAuthority
   /// BEP 44's table: the key signs "Hello World!" with sequence number 1, without and with a salt.

@@ -80,7 +80,7 @@ private final class Script: Sendable {
   }
 }
 
-@Suite("Interoperation: KRPC and libtorrent")
+@Suite("Interoperation: KRPC and libtorrent", .timeLimit(.minutes(5)))
 struct InteropTests {
   let authority: TestAuthority
 

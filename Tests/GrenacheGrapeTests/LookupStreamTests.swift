@@ -57,7 +57,7 @@ private struct LookingDriver: Sendable {
   }
 }
 
-@Suite("Peers are handed on as a lookup finds them: the driver")
+@Suite("Peers are handed on as a lookup finds them: the driver", .timeLimit(.minutes(2)))
 struct PeersFoundTests {
   private let first = ScriptedPair.first
   private let second = ScriptedPair.second
@@ -131,7 +131,7 @@ struct PeersFoundTests {
   }
 }
 
-@Suite("Peers are handed on as a lookup finds them: watch and HTTPS")
+@Suite("Peers are handed on as a lookup finds them: watch and HTTPS", .timeLimit(.minutes(2)))
 struct LookupStreamTests {
   let authority: TestAuthority
 

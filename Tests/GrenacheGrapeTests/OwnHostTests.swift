@@ -21,7 +21,9 @@ private func socket(_ text: String, _ port: UInt16 = 1) -> SocketAddress {
   return address
 }
 
-@Suite("Nobody elsewhere is told a loopback address, and nobody one service twice")
+@Suite(
+  "Nobody elsewhere is told a loopback address, and nobody one service twice",
+  .timeLimit(.minutes(2)))
 struct OwnHostTests {
   // MARK: Who sees this host where
 
@@ -190,7 +192,8 @@ struct OwnHostTests {
   }
 }
 
-@Suite("BEP 5: what is on this host is told to other nodes at its own address")
+@Suite(
+  "BEP 5: what is on this host is told to other nodes at its own address", .timeLimit(.minutes(2)))
 struct OwnHostKRPCTests {
   /// What a node with these addresses answers somebody who asks for the peers of a key, of which it
   /// stores a service on this host and another one.

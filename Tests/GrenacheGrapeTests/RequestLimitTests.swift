@@ -8,7 +8,7 @@ import Testing
 
 @testable import GrenacheGrape
 
-@Suite("P30 One caller cannot have all of a grape's queries")
+@Suite("P30 One caller cannot have all of a grape's queries", .timeLimit(.minutes(2)))
 struct RequestLimitTests {
   let authority: TestAuthority
 

@@ -258,7 +258,7 @@ struct WatchedPeersTests {
   }
 }
 
-@Suite("Watching a grape's services")
+@Suite("Watching a grape's services", .timeLimit(.minutes(2)))
 struct WatchTests {
   @Test("P26 who may not look up any more is told no more")
   func policy() async throws {

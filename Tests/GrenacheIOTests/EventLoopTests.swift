@@ -1,10 +1,11 @@
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import GrenacheIO
 
-@Suite("Event loop")
+@Suite("Event loop", .timeLimit(.minutes(1)))
 struct EventLoopTests {
   @Test("code on a loop runs on its thread, whoever enters")
   func isolation() async throws {
@@ -64,7 +65,7 @@ struct EventLoopTests {
   }
 }
 
-@Suite("The line for long work")
+@Suite("The line for long work", .timeLimit(.minutes(1)))
 struct LoopLineTests {
   /// Notes when its turn comes, and has another served before the next of the line.
   private final class Source: EventSource {
@@ -144,7 +145,7 @@ struct LoopLineTests {
   }
 }
 
-@Suite("Promises on a loop")
+@Suite("Promises on a loop", .timeLimit(.minutes(1)))
 struct LoopPromiseTests {
   private static func wait(
     _ promise: LoopBound<LoopPromise<Int>>, for time: Duration, on loop: isolated EventLoop
@@ -212,7 +213,7 @@ struct LoopPromiseTests {
   }
 }
 
-@Suite("Worker pool")
+@Suite("Worker pool", .timeLimit(.minutes(1)))
 struct WorkerPoolTests {
   private final class Log {
     var started: [Int] = []
@@ -240,7 +241,7 @@ struct WorkerPoolTests {
     // Twice: first with new tasks, then with those that are parked.
     for _ in 0..<2 {
       await Self.fill(pool, log, insideAJob: insideAJob, on: loop)
-      let (started, ended) = await Self.finish(log, on: loop)
+      let (started, ended) = try await Self.finish(log, on: loop)
       #expect(started == Array(0..<10))
       #expect(ended == [0, 1, 2, 4, 5, 6, 7, 8, 9])
     }
@@ -333,12 +334,12 @@ struct WorkerPoolTests {
   /// What has run after some turns of the loop; then everything is let go and forgotten.
   private static func finish(
     _ log: LoopBound<Log>, on loop: isolated EventLoop
-  ) async -> ([Int], [Int]) {
+  ) async throws -> ([Int], [Int]) {
     let log = log.get(on: loop)
     for _ in 0..<100 where log.ended.count < 9 { await Task.yield() }
     let seen = (log.started, log.ended)
     log.gate.fulfil((), on: loop)
-    while log.ended.count < 10 { await Task.yield() }
+    try await eventually { log.ended.count >= 10 }
     log.started = []
     log.ended = []
     log.gate = LoopPromise()

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import GrenacheIO
@@ -98,7 +99,7 @@ private final class BlackHole {
   }
 }
 
-@Suite("TCP sockets")
+@Suite("TCP sockets", .timeLimit(.minutes(1)))
 struct StreamSocketTests {
   /// A loop of the test's own, so that what is left in it can be counted.
   let loop: EventLoop
@@ -206,7 +207,7 @@ struct StreamSocketTests {
     let socket = try await StreamSocket.connect(to: server, by: .now() + .seconds(5), on: loop)
     let peer = Peer(socket, echoes: false)
     try socket.setReading(false, on: loop)
-    while acceptor.peers.isEmpty { await Task.yield() }
+    try await eventually { !acceptor.peers.isEmpty }
     // Unread bytes at the other end turn its close into a reset.
     try [UInt8](repeating: 1, count: 100).withUnsafeBytes { try socket.send($0, on: loop) }
     acceptor.stop(on: loop)
@@ -223,7 +224,7 @@ struct StreamSocketTests {
   }
 }
 
-@Suite("UDP sockets")
+@Suite("UDP sockets", .timeLimit(.minutes(1)))
 struct DatagramSocketTests {
   private final class Receiver: DatagramSocketDelegate {
     private(set) var datagrams: [[UInt8]] = []
@@ -319,7 +320,7 @@ struct SocketAddressTests {
   }
 }
 
-@Suite("Descriptors and child processes")
+@Suite("Descriptors and child processes", .timeLimit(.minutes(1)))
 struct DescriptorTests {
   @Test("a socket that is closed while a copy of its descriptor lives is not polled any more")
   func copies() async throws {

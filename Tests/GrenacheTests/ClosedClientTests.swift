@@ -16,7 +16,7 @@ struct ClosedClientTests {
     let begun = Tally()
     let service = RPCService(raw: "rpc_test") { request in
       await begun.add()
-      if request.payload == Array("1".utf8) { try await Task.sleep(for: .seconds(60)) }
+      if request.payload == Array("1".utf8) { await untilCancelled() }
       return request.payload
     }
     try await withServer([service], tls: try authority.worker("rpc_test")) { worker in

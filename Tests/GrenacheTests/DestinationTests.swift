@@ -8,15 +8,19 @@ import Testing
 
 @Suite("Destinations", .timeLimit(.minutes(1)))
 struct DestinationTests {
-  @Test("P28 one of three workers dies under load: no idempotent call fails, and none takes long")
+  @Test(
+    "P28 one of three workers breaks off its calls and ends, under load: no idempotent call fails")
   func worker() async throws {
     let authority = try TestAuthority()
-    let slowish = RPCService(raw: "rpc_test") { request in
-      try await Task.sleep(for: .milliseconds(2))
+    let (done, held) = (Tally(), Tally())
+    let dying = RPCService(raw: "rpc_test") { request in
+      if await done.value >= 1_000 {
+        await held.add()
+        await untilCancelled()
+      }
       return request.payload
     }
-    let fleet = try await WorkerFleet([slowish, slowish, slowish], authority: authority)
-    let done = Tally()
+    let fleet = try await WorkerFleet([echo, dying, echo], authority: authority)
     let results = await withTaskGroup(of: ([Duration], Int).self) { group in
       for _ in 0..<24 {
         group.addTask {
@@ -36,7 +40,8 @@ struct DestinationTests {
         }
       }
       group.addTask {
-        await done.reaches(1_000)
+        // Not before calls are on their way to it.
+        await held.reaches(3)
         await fleet.workers[1].stop()
         return ([], 0)
       }
@@ -54,19 +59,20 @@ struct DestinationTests {
 
   @Test(
     "calls go to all of a service's workers, up to the number that are kept warm",
-    arguments: [2, 5])
-  func spread(_ warmMax: Int) async throws {
+    arguments: [(2, 3), (5, 3), (5, 7)])
+  func spread(_ warmMax: Int, _ workers: Int) async throws {
     let authority = try TestAuthority()
     let fleet = try await WorkerFleet(
-      [echo, echo, echo], authority: authority, configure: { $0.activeWorkersMax = warmMax })
+      [RPCService](repeating: echo, count: workers), authority: authority,
+      configure: { $0.activeWorkersMax = warmMax })
     var seen: [Endpoint: Int] = [:]
     let deadline = ContinuousClock.now + .seconds(20)
     var calls = 0
-    while calls < 300 || (seen.count < min(warmMax, 3) && ContinuousClock.now < deadline) {
+    while calls < 300 || (seen.count < min(warmMax, workers) && ContinuousClock.now < deadline) {
       seen[try await fleet.client.requestRaw("rpc_test", [0x31]).worker, default: 0] += 1
       calls += 1
     }
-    #expect(seen.count == min(warmMax, 3))
+    #expect(seen.count == min(warmMax, workers))
     await fleet.stop()
   }
 
@@ -81,9 +87,7 @@ struct DestinationTests {
     let client = await PeerRPCClient(link: try await Link(configuration, logger: quietLogger))
     _ = try await client.requestRaw("rpc_test", [0x31])
     _ = try await client.requestRaw("rpc_test", [0x31])
-    let deadline = ContinuousClock.now + .seconds(10)
-    while grape.lookups < 2, ContinuousClock.now < deadline { await Task.yield() }
-    #expect(grape.lookups >= 2)
+    try await eventually("another lookup") { grape.lookups >= 2 }
     await grape.stop()
     for _ in 0..<5 { _ = try await client.requestRaw("rpc_test", [0x31]) }
     await worker.stop()
@@ -142,7 +146,7 @@ struct DestinationTests {
     let hanging = RPCService(raw: "other") { request in
       guard request.payload == [0x32] else { return request.payload }
       await hung.add()
-      try await Task.sleep(for: .seconds(60))
+      await untilCancelled()
       return request.payload
     }
     let other = RPCService(raw: "other") { $0.payload }
@@ -183,14 +187,20 @@ struct DestinationTests {
   @Test("P39 a rolling restart loses no call, idempotent or not")
   func rolling() async throws {
     let authority = try TestAuthority()
-    let slowish = RPCService(raw: "rpc_test") { request in
-      try await Task.sleep(for: .milliseconds(1))
-      return request.payload
+    let (done, held, gate) = (Tally(), Tally(), Tally())
+    let ending = Tally()
+    // Those of the worker that is about to end are answered once it has begun to.
+    let services = (0..<3).map { index in
+      RPCService(raw: "rpc_test") { request in
+        if await ending.value == index + 1 {
+          await held.add()
+          await gate.reachesThoughCancelled(index + 1)
+        }
+        return request.payload
+      }
     }
     let fleet = try await WorkerFleet(
-      [slowish, slowish, slowish], authority: authority,
-      configureServer: { $0.drainDeadline = .seconds(10) })
-    let done = Tally()
+      services, authority: authority, configureServer: { $0.drainDeadline = .seconds(10) })
     let stopped = Flag()
     let failures = await withTaskGroup(of: [GrenacheError].self) { group in
       for _ in 0..<12 {
@@ -211,7 +221,12 @@ struct DestinationTests {
         for index in 0..<2 {
           await done.reaches((index + 1) * 500)
           fleet.grape.answer(fleet.workers[(index + 1)...].map(\.endpoint))
-          await fleet.workers[index].stop()
+          let before = await held.value
+          await ending.add()
+          await held.reaches(before + 3)
+          async let end: Void = fleet.workers[index].stop()
+          await gate.add()
+          await end
         }
         await done.reaches(1_500)
         stopped.set()

@@ -202,13 +202,19 @@ struct HTTPSRPCTests {
 
   @Test("P20 a worker of another service gets no byte of the call")
   func impostor() async throws {
-    try await withServer([hello], tls: try authority.worker("other")) { worker in
+    let begun = Tally()
+    let service = RPCService(raw: "rpc_test") { request in
+      await begun.add()
+      return request.payload
+    }
+    try await withServer([service], tls: try authority.worker("other")) { worker in
       let client = try await client()
       let error = await #expect(throws: GrenacheError.self) {
         try await client.requestRaw("rpc_test", Array("\"hello\"".utf8), to: worker)
       }
       #expect(error?.code == .workerNotTrusted)
       #expect(error?.cause?.tls?.code == .nameMismatch)
+      #expect(await begun.value == 0)
     }
   }
 

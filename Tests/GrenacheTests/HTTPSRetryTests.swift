@@ -21,7 +21,7 @@ struct HTTPSRetryTests {
       RPCService(raw: "rpc_test") { request in
         called.withLock { $0.append(index) }
         await begun.add()
-        try await Task.sleep(for: .seconds(60))
+        await untilCancelled()
         return request.payload
       }
     }

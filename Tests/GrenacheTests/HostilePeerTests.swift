@@ -1,15 +1,15 @@
 import Foundation
 import GrenacheFraming
 import GrenacheIO
-import GrenacheTLS
 import GrenacheTransport
 import Synchronization
 import TestSupport
 import Testing
 
 @testable import Grenache
+@testable import GrenacheTLS
 
-@Suite("P2 A dead or hostile peer fails only that call")
+@Suite("P2 A dead or hostile peer fails only that call", .timeLimit(.minutes(2)))
 struct HostilePeerTests {
   let authority: TestAuthority
   let hello = Array("\"hello\"".utf8)
@@ -17,9 +17,9 @@ struct HostilePeerTests {
   init() throws { authority = try TestAuthority() }
 
   private func error(
-    calling worker: Endpoint, within timeout: Duration = .seconds(5)
+    calling worker: Endpoint, over transport: RPCTransport, within timeout: Duration = .seconds(5)
   ) async throws -> (GrenacheError?, Duration) {
-    let client = try await directClient(try authority.client())
+    let client = try await directClient(try authority.client()) { $0.transport = transport }
     let start = ContinuousClock.now
     let error = await #expect(throws: GrenacheError.self) {
       try await client.requestRaw("rpc_test", hello, to: worker, within: timeout)
@@ -27,52 +27,118 @@ struct HostilePeerTests {
     return (error, ContinuousClock.now - start)
   }
 
-  @Test("nobody listens")
-  func refused() async throws {
-    let (error, _) = try await error(calling: Endpoint(host: "127.0.0.1", port: 1))
+  @Test("nobody listens", arguments: [RPCTransport.wss, .https])
+  func refused(_ transport: RPCTransport) async throws {
+    let nobody = Endpoint(host: "127.0.0.1", port: 1)
+    let (error, _) = try await error(calling: nobody, over: transport)
     #expect(error?.code == .workerUnreachable)
     #expect(error?.isRetryable == true)
     #expect(error?.cause?.stage == .connect)
   }
 
-  @Test("a black hole: connected, and then nothing, for as long as the deadline says")
-  func blackHole() async throws {
+  @Test(
+    "a black hole: connected, and then nothing, for as long as the deadline says",
+    arguments: [RPCTransport.wss, .https])
+  func blackHole(_ transport: RPCTransport) async throws {
     try await withHostileServer(.saysNothing) { worker in
-      let (error, took) = try await error(calling: worker, within: .milliseconds(300))
+      let (error, took) = try await error(
+        calling: worker, over: transport, within: .milliseconds(300))
       #expect(error?.code == .deadlineExceeded)
       #expect(took >= .milliseconds(290))
     }
   }
 
-  @Test("a peer that closes at once")
-  func closes() async throws {
-    try await withHostileServer(.closesAtOnce) { worker in
-      let (error, _) = try await error(calling: worker)
+  @Test(
+    "a peer that closes, or resets, at once",
+    arguments: [RPCTransport.wss, .https], [HostileServer.Manner.closesAtOnce, .resetsAtOnce])
+  func closes(_ transport: RPCTransport, _ manner: HostileServer.Manner) async throws {
+    try await withHostileServer(manner) { worker in
+      let (error, _) = try await error(calling: worker, over: transport)
       #expect(error?.cause != nil)
       #expect([.workerUnreachable, .workerNotTrusted].contains(error?.code))
     }
   }
 
   @Test(
-    "garbage in place of TLS",
-    arguments: ["HTTP/1.1 400 Bad Request\r\n\r\n", "\u{0}\u{1}\u{2}garbage", "SSH-2.0-x\r\n"])
-  func garbage(_ text: String) async throws {
+    "a connection that is reset in the middle of calls fails those, and none after them",
+    arguments: [RPCTransport.wss, .https])
+  func resets(_ transport: RPCTransport) async throws {
+    let begun = Tally()
+    let waiting = waitingService(begun: begun, cancelled: Tally())
+    let fast = RPCService(raw: "fast") { $0.payload }
+    try await withServer([waiting, fast], tls: try authority.worker("*")) { worker in
+      let relay = try TCPRelay(to: worker)
+      let client = try await directClient(try authority.client()) { $0.transport = transport }
+      let calls = (0..<3).map { _ in
+        Task {
+          await grenacheError {
+            _ = try await client.requestRaw("rpc_test", hello, to: relay.endpoint)
+          }
+        }
+      }
+      await begun.reaches(3)
+      relay.reset()
+      for call in calls { #expect(await call.value?.code == .connectionLost) }
+      #expect(try await client.requestRaw("fast", hello, to: relay.endpoint).result == hello)
+      await client.close()
+      relay.stop()
+    }
+  }
+
+  @Test(
+    "P17 a worker whose certificate has expired gets no call, and the reason is named",
+    arguments: [RPCTransport.wss, .https])
+  func expired(_ transport: RPCTransport) async throws {
+    let asked = Mutex(0)
+    // No server of ours begins with such a certificate.
+    let context = try TLSContext(GeneratedCertificates.configuration("expired"), isChecked: false)
+    let server = try await HTTPServer(
+      on: .loopback(port: 0), context: context, configuration: HTTPServerConfiguration(),
+      handlers: HTTPServerHandlers(
+        respond: { _ in
+          asked.withLock { $0 += 1 }
+          return HTTPServerResponse(.ok)
+        },
+        openWebSocket: { _, _ in
+          asked.withLock { $0 += 1 }
+          return nil
+        }),
+      group: EventLoopGroup.shared(), logger: quietLogger)
+    let client = try await directClient(try GeneratedCertificates.configuration("client")) {
+      $0.transport = transport
+    }
+    let error = await grenacheError {
+      _ = try await client.requestRaw("rpc_test", hello, to: Endpoint(server.localAddress))
+    }
+    #expect(error?.code == .workerNotTrusted)
+    #expect(error?.cause?.tls?.code == .expired)
+    #expect(asked.withLock { $0 } == 0)
+    await client.close()
+    await server.shutDown(within: .zero)
+  }
+
+  @Test(
+    "garbage in place of TLS", arguments: [RPCTransport.wss, .https],
+    ["HTTP/1.1 400 Bad Request\r\n\r\n", "\u{0}\u{1}\u{2}garbage", "SSH-2.0-x\r\n"])
+  func garbage(_ transport: RPCTransport, _ text: String) async throws {
     try await withHostileServer(.says(Array(text.utf8))) { worker in
-      let (error, _) = try await error(calling: worker)
+      let (error, _) = try await error(calling: worker, over: transport)
       #expect(error?.code == .workerNotTrusted)
       #expect(error?.cause?.tls?.code == .notTLS)
     }
   }
 
-  @Test("P20 a worker of another service gets no byte of the call, and is named")
-  func impostor() async throws {
+  @Test(
+    "P20 a worker of another service gets no byte of the call, and is named",
+    arguments: [RPCTransport.wss, .https])
+  func impostor(_ transport: RPCTransport) async throws {
     let calls = Mutex(0)
     let service = RPCService(raw: "rpc_test") { request in
       calls.withLock { $0 += 1 }
       return request.payload
     }
     try await withServer([service], tls: try authority.worker("other")) { worker in
-      let (error, _) = try await error(calling: worker)
+      let (error, _) = try await error(calling: worker, over: transport)
       #expect(error?.code == .workerNotTrusted)
       let tls = try #require(error?.cause?.tls)
       #expect(tls.code == .nameMismatch)
@@ -132,19 +198,26 @@ struct HostilePeerTests {
     }
   }
 
-  @Test("a worker that closes in the middle of a frame, while others go on")
-  func midFrame() async throws {
+  @Test(
+    "a worker that closes in the middle of its answer, while others go on",
+    arguments: [RPCTransport.wss, .https])
+  func midAnswer(_ transport: RPCTransport) async throws {
     let context = try TLSContext(authority.worker("rpc_test"))
     let server = try await HTTPServer(
       on: .loopback(port: 0), context: context, configuration: HTTPServerConfiguration(),
       handlers: HTTPServerHandlers(
         respond: { _ in HTTPServerResponse(.notFound) },
-        openWebSocket: { _, _ in HalfFrameHandler() }),
+        stream: { _ in
+          { _, _, writer in
+            try? await writer.write(Array("[".utf8))
+            await writer.abort()
+          }
+        }, openWebSocket: { _, _ in HalfFrameHandler() }),
       group: EventLoopGroup.shared(), logger: quietLogger)
     try await withServer([echo], tls: try authority.worker("rpc_test")) { good in
-      let client = try await directClient(try authority.client())
+      let client = try await directClient(try authority.client()) { $0.transport = transport }
       async let reply = client.requestRaw("rpc_test", hello, to: good)
-      let (error, _) = try await error(calling: Endpoint(server.localAddress))
+      let (error, _) = try await error(calling: Endpoint(server.localAddress), over: transport)
       #expect(error?.code == .connectionLost)
       #expect(try await reply.result == hello)
     }
@@ -255,20 +328,26 @@ struct HostilePeerTests {
     }
   }
 
-  @Test("cancelling the task ends the call at once")
-  func cancellation() async throws {
-    let service = RPCService(raw: "rpc_test") { _ in
-      try await Task.sleep(for: .seconds(3))
-      return Array("1".utf8)
+  @Test(
+    "cancelling the task ends the call at once, whatever the handler does",
+    arguments: [RPCTransport.wss, .https])
+  func cancellation(_ transport: RPCTransport) async throws {
+    let (begun, gate) = (Tally(), Tally())
+    let service = RPCService(raw: "rpc_test") { request in
+      await begun.add()
+      await gate.reachesThoughCancelled(1)
+      return request.payload
     }
     try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
-      let client = try await directClient(try authority.client())
-      let start = ContinuousClock.now
+      let client = try await directClient(try authority.client()) { $0.transport = transport }
       let call = Task { try await client.requestRaw("rpc_test", Array("1".utf8), to: worker) }
+      await begun.reaches(1)
+      let start = ContinuousClock.now
       call.cancel()
       let error = await #expect(throws: GrenacheError.self) { try await call.value }
       #expect(error?.code == .cancelled)
       #expect(ContinuousClock.now - start < .seconds(2))
+      await gate.add()
     }
   }
 
@@ -286,15 +365,19 @@ struct HostilePeerTests {
     }
   }
 
-  @Test("a deadline ends a call that a handler does not answer")
-  func deadline() async throws {
-    let service = RPCService(raw: "rpc_test") { _ in
-      try await Task.sleep(for: .seconds(3))
-      return Array("1".utf8)
+  @Test(
+    "a deadline ends a call that a handler does not answer", arguments: [RPCTransport.wss, .https])
+  func deadline(_ transport: RPCTransport) async throws {
+    let gate = Tally()
+    let service = RPCService(raw: "rpc_test") { request in
+      await gate.reachesThoughCancelled(1)
+      return request.payload
     }
     try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
-      let (error, _) = try await error(calling: worker, within: .milliseconds(200))
+      let (error, _) = try await error(
+        calling: worker, over: transport, within: .milliseconds(200))
       #expect(error?.code == .deadlineExceeded)
+      await gate.add()
     }
   }
 }

@@ -1,3 +1,4 @@
+import Glibc
 import GrenacheIO
 import GrenacheTransport
 import TestSupport
@@ -7,6 +8,7 @@ import Testing
 final class HostileServer: ListenSocketDelegate, StreamSocketDelegate {
   enum Manner: Sendable {
     case closesAtOnce
+    case resetsAtOnce
     case saysNothing
     case says([UInt8])
     /// Says so once it has heard something.
@@ -42,6 +44,11 @@ final class HostileServer: ListenSocketDelegate, StreamSocketDelegate {
     case .answers:
       socket.delegate = self
       try? socket.setReading(true, on: loop)
+    case .resetsAtOnce:
+      var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
+      let size = socklen_t(MemoryLayout<linger>.size)
+      _ = setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, size)
+      socket.close(on: loop)
     case .saysNothing:
       socket.delegate = self
     case .counts(let tally):

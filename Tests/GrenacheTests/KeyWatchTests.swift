@@ -99,7 +99,7 @@ struct KeyWatchTests {
       grape, asked in
       try await following(grape, authority) { sub in
         // Within a minute, which is how often one is asked that offers none.
-        while await !sub.isWatching { try await Task.sleep(for: .milliseconds(5)) }
+        try await eventually { await sub.isWatching }
         #expect(asked().watches == 3)
       }
     }
@@ -111,7 +111,7 @@ struct KeyWatchTests {
     try await WatchedGrape.with(try authority.host(), [.tellsThenRefuses, .tells]) {
       grape, asked in
       try await following(grape, authority) { sub in
-        while asked().lookups < 4 { try await Task.sleep(for: .milliseconds(5)) }
+        try await eventually { asked().lookups >= 4 }
         #expect(asked().watches == 1)
         #expect(await !sub.isWatching)
       }

@@ -63,7 +63,7 @@ struct LinkGrapeTests {
     let running = Task { await sub.run() }
     try await eventually { await sub.isWatching }
     await sub.link.close()
-    try await eventually("it watches on") { await !sub.isWatching }
+    try await eventually("the end of the watch") { await !sub.isWatching }
     running.cancel()
     await running.value
     await grape.stop()

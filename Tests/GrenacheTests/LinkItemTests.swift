@@ -46,7 +46,7 @@ private func write(_ text: String, mode: Int, in folder: TemporaryFolder) throws
   return file
 }
 
-@Suite("BEP 44 Getting an item: what comes proves itself, or is refused")
+@Suite("BEP 44 Getting an item: what comes proves itself, or is refused", .timeLimit(.minutes(2)))
 struct LinkGetTests {
   private func get(
     _ target: String, salt: String = "", answer: String
@@ -126,7 +126,7 @@ struct LinkGetTests {
   }
 }
 
-@Suite("BEP 44 Putting an item")
+@Suite("BEP 44 Putting an item", .timeLimit(.minutes(2)))
 struct LinkPutTests {
   private let folder: TemporaryFolder
   private let key: ItemKeyPair
@@ -207,18 +207,20 @@ struct LinkPutTests {
   @Test(
     "an immutable put goes on to the next grape; a mutable one that may have been heard does not")
   func repeating() async throws {
+    let gate = Tally()
     try await withLink(
       answer: { _, count in
-        if count == 1 { try? await Task.sleep(for: .seconds(4)) }
+        if count == 1 { await gate.reaches(1) }
         return (200, "\"\(Vector.hello)\"")
       }, attemptTimeout: .seconds(1)
     ) { link, asked in
       try await link.put("hello world")
       #expect(asked() == 2)
+      await gate.add()
     }
     try await withLink(
       answer: { _, _ in
-        try? await Task.sleep(for: .seconds(4))
+        await gate.reaches(2)
         return (200, "\"\(Vector.target)\"")
       }, attemptTimeout: .seconds(1)
     ) { link, asked in
@@ -227,6 +229,7 @@ struct LinkPutTests {
       }
       #expect(error?.code == .connectionLost && error?.isRetryable == false)
       #expect(asked() == 1)
+      await gate.add()
     }
   }
 }

@@ -46,7 +46,7 @@ struct FakeGrape: Sendable {
   }
 }
 
-@Suite("Link")
+@Suite("Link", .timeLimit(.minutes(2)))
 struct LinkTests {
   let authority: TestAuthority
   let nobody = Endpoint(host: "127.0.0.1", port: 1)
@@ -146,14 +146,16 @@ struct LinkTests {
 
   @Test("a grape that does not answer costs the time of one attempt, then the next is asked")
   func slowGrape() async throws {
+    let gate = Tally()
     try await withGrape(answer: { _, _ in
-      try? await Task.sleep(for: .seconds(3))
+      await gate.reaches(1)
       return (200, "[]")
     }) { slow, _ in
       try await withGrape(answer: { _, _ in (200, #"["10.0.0.1:5"]"#) }) { grape, _ in
         let link = try await link([slow, grape]) { $0.attemptTimeout = .seconds(1) }
         #expect(try await link.lookup("rpc_test").count == 1)
       }
+      await gate.add()
     }
   }
 
@@ -301,24 +303,28 @@ struct LinkTests {
 
   @Test("a deadline and a cancelled task end a lookup")
   func deadline() async throws {
+    let gate = Tally()
     try await withGrape(answer: { _, _ in
-      try? await Task.sleep(for: .milliseconds(500))
+      await gate.reaches(1)
       return (200, "[]")
-    }) { grape, _ in
+    }) { grape, asked in
       let link = try await link([grape])
       let late = await #expect(throws: GrenacheError.self) {
         try await link.lookup("a", within: .milliseconds(50))
       }
       #expect(late?.code == .deadlineExceeded)
-      let task = Task { try await link.lookup("b") }
+      let before = asked()
+      let task = Task { try await link.lookup("b", within: .seconds(50)) }
+      try await eventually { asked() > before }
       task.cancel()
       let cancelled = await #expect(throws: GrenacheError.self) { try await task.value }
       #expect(cancelled?.code == .cancelled)
+      await gate.add()
     }
   }
 }
 
-@Suite("Link: workers as grapes find them")
+@Suite("Link: workers as grapes find them", .timeLimit(.minutes(2)))
 struct FoundWorkersTests {
   let authority: TestAuthority
   private let one = Endpoint(host: "10.0.0.1", port: 5)
@@ -386,9 +392,7 @@ struct FoundWorkersTests {
         #expect(worker == one)
         break
       }
-      let end = ContinuousClock.now + .seconds(10)
-      while !ended.isSet, ContinuousClock.now < end { await Task.yield() }
-      #expect(ended.isSet)
+      try await eventually("the lookup's end") { ended.isSet }
     }
     release.finish()
   }

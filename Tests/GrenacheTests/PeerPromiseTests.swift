@@ -69,7 +69,8 @@ struct PeerPromiseTests {
     #expect(standing.sitsOutUntil - time <= .seconds(38))
   }
 
-  @Test("P38 calls are answered while a stream of 100 MiB goes on")
+  /// `make promises` measures p99, on a quiet machine; here the median, with room for a busy one.
+  @Test("P38 calls are answered while a stream of 100 MiB goes on, and wait for no part of it")
   func streamBesideCalls() async throws {
     let bytes = RPCService(stream: "bytes") { _, stream in
       var count = 0
@@ -79,13 +80,17 @@ struct PeerPromiseTests {
     try await withServer([echo, bytes], tls: try authority.worker("*")) { worker in
       let client = try await directClient(try authority.client())
       let answered = Tally()
-      let calling = Task {
-        while !Task.isCancelled {
-          _ = try await client.requestRaw("rpc_test", [0x31], to: worker)
-          await answered.add()
-        }
+      let times = Mutex<[Duration]>([])
+      @Sendable func call() async throws {
+        let start = ContinuousClock.now
+        _ = try await client.requestRaw("rpc_test", [0x31], to: worker)
+        times.withLock { $0.append(ContinuousClock.now - start) }
+        await answered.add()
       }
-      await answered.reaches(1)
+      for _ in 0..<100 { try await call() }
+      let alone = times.withLock { $0.sorted()[50] }
+      times.withLock { $0 = [] }
+      let calling = Task { while !Task.isCancelled { try await call() } }
       let part = [UInt8](repeating: 0x78, count: 1 << 20)
       let count = try await client.stream("bytes", to: worker, within: .seconds(60)) { stream in
         for number in 1...100 {
@@ -101,6 +106,10 @@ struct PeerPromiseTests {
       #expect(count == "\(100 << 20)")
       calling.cancel()
       _ = try? await calling.value
+      let beside = times.withLock { $0.sorted() }
+      #expect(beside.count >= 25)
+      let most = alone * 5 + Duration.milliseconds(100)
+      #expect(beside[beside.count / 2] < most)
     }
   }
 

@@ -43,5 +43,8 @@ struct PeerSimulationTests {
       for seed in 0..<5 as Range<UInt64> { #expect(run(seed).digest == run(seed).digest) }
       #expect(run(1).digest != run(2).digest)
     }
+    // A thousand subscribers: once.
+    #expect(ComebackScenario.run(seed: 1).digest == ComebackScenario.run(seed: 1).digest)
+    #expect(ComebackScenario.run(seed: 1).digest != ComebackScenario.run(seed: 2).digest)
   }
 }

@@ -33,7 +33,7 @@ struct PeerSubLifeTests {
     let running = Task { await sub.run() }
     try await news.subscribers(1)
     try folder.copy("\(source)/crl.pem")
-    try await eventually("still connected") { await news.pub.subscriberCount == 0 }
+    try await eventually("the end of the connection") { await news.pub.subscriberCount == 0 }
     #expect(await sub.publishers.isEmpty)
     running.cancel()
     await running.value
@@ -57,7 +57,7 @@ struct PeerSubLifeTests {
     let running = Task { await sub.run() }
     try await eventually { news.callers.count >= 1 }
     try authority.authority.write(leaf, toDirectory: folder.path)
-    try await eventually("only the old certificate is shown") {
+    try await eventually("the new certificate") {
       Set(news.callers.map { $0?.fingerprintSHA256 }).count == 2
     }
     running.cancel()
@@ -76,7 +76,7 @@ struct PeerSubLifeTests {
     var heard: [String] = []
     for text in ["one", "two"] {
       let running = Task { await sub.run() }
-      try await eventually("nothing is followed") { await news.pub.subscriberCount == 1 }
+      try await eventually("following") { await news.pub.subscriberCount == 1 }
       try await news.pub.publish(PubMessage(text))
       for await event in sub {
         heard.append(event.summary)
@@ -132,7 +132,7 @@ struct PeerSubLifeTests {
       for reader in readers { await reader.value }
       ended.set()
     }
-    try await eventually("a reader still waits") { ended.isSet }
+    try await eventually("the end of the reader") { ended.isSet }
     ends.cancel()
     await news.stop()
     await grape.stop()
@@ -169,7 +169,7 @@ struct SubscriptionFailureTests {
     let sub = try await subscriber(grape.endpoint, log)
     let running = Task { await sub.run() }
     let lookups = grape.lookups
-    try await eventually("nothing is logged") {
+    try await eventually("a line in the log") {
       !log.lines("a publisher cannot be followed").isEmpty && grape.lookups > lookups + 10
     }
     let lines = log.lines("a publisher cannot be followed")
@@ -201,7 +201,7 @@ struct SubscriptionFailureTests {
     #expect(await sub.failures.first?.error.isRetryable == true)
     #expect(told.withLock { $0.map(\.publisher) } == [closed])
     grape.answer([news.endpoint])
-    try await eventually("it is given up, and in the way still") { await sub.failures.isEmpty }
+    try await eventually("the end of the failures") { await sub.failures.isEmpty }
     // Nobody can say who is there.
     await grape.stop()
     try await eventually { await sub.failures.map(\.publisher) == [nil] }
@@ -293,7 +293,7 @@ struct SubscriptionFailureTests {
       let sub = try await subscriber(grape, log)
       let running = Task { await sub.run() }
       let message = "who announces a key cannot be looked up"
-      try await eventually("nothing is logged") { !log.lines(message).isEmpty }
+      try await eventually("a line in the log") { !log.lines(message).isEmpty }
       let lines = log.lines(message)
       #expect(log.level(of: message) == .warning)
       #expect(lines.first?["key"]?.description == "news")

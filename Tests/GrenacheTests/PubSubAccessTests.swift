@@ -94,12 +94,12 @@ struct PubSubAccessTests: NewsSuite {
     let other = try await PeerSub("news", link: sub.link)
     let otherRunning = Task { await other.run() }
     try await news.subscribers(2)
-    while await sub.publishers.isEmpty { await Task.yield() }
+    try await eventually { await !sub.publishers.isEmpty }
     // A change that leaves the right leaves the connection.
     access.policy = AccessPolicy([
       .init("all", allow: [.publish], on: .patterns(["*"]), to: [.anyone])
     ])
-    while await sub.publishers.isEmpty { await Task.yield() }
+    try await eventually { await !sub.publishers.isEmpty }
     let start = ContinuousClock.now
     access.policy = AccessPolicy([])
     try await news.subscribers(1)
@@ -190,7 +190,7 @@ struct DeafPublisherTests {
     #expect(await heard.next().flatMap(Self.text) == "1")
     access.policy = policy("others")
     let start = ContinuousClock.now
-    while await !sub.publishers.isEmpty { await Task.yield() }
+    try await eventually { await sub.publishers.isEmpty }
     #expect(ContinuousClock.now - start < .seconds(1))
     access.policy = policy("news")
     // What was heard before the change; then, of a new connection, a gap and what is said there.

@@ -142,7 +142,7 @@ struct PubSubGapTests {
     let running = Task { await other.run() }
     let heard = try await events(of: sub, 2) {
       // Watching begins before there is anybody.
-      while await !sub.isWatching { await Task.yield() }
+      try await eventually { await sub.isWatching }
       let first = try await RunningPub("news", configuration, link: link)
       try await first.subscribers(2)
       try await first.pub.publish(PubMessage("first"))
@@ -150,7 +150,7 @@ struct PubSubGapTests {
       let second = try await RunningPub("news", configuration, link: link)
       try await second.subscribers(2)
       try await second.pub.publish(PubMessage("second"))
-      try await Task.sleep(for: .seconds(30))
+      return second
     }
     let texts = heard.map { event in
       if case .message(let message, _) = event { message.text } else { "gap" }
@@ -174,12 +174,11 @@ struct PubSubGapTests {
       try await news.pub.publish(PubMessage("one"))
       grape.answer([])
       let lookups = grape.lookups
-      while grape.lookups < lookups + 2 { await Task.yield() }
+      try await eventually { grape.lookups >= lookups + 2 }
       await news.pub.abortSubscribers()
       try await news.pub.publish(PubMessage("two"))
       try await news.subscribers(1)
       try await news.pub.publish(PubMessage("three"))
-      try await Task.sleep(for: .seconds(30))
     }
     let texts = heard.map { event in
       if case .message(let message, _) = event { message.text } else { "gap" }
@@ -204,7 +203,6 @@ struct PubSubGapTests {
       try await news.pub.publish(PubMessage("last words"))
       await news.vanish()
       grape.answer([])
-      try await Task.sleep(for: .seconds(30))
     }
     guard case .message(let last, _) = heard.first else { throw CancellationError() }
     #expect(last.run != nil)

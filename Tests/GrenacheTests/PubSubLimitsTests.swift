@@ -89,10 +89,10 @@ struct SubLimitsTests: NewsSuite {
     grape.answer(news.map(\.endpoint))
     let sub = try await subscriber(grape) { $0.publishersMax = 2 }
     let running = Task { await sub.run() }
-    while await sub.publishers.count < 2 { await Task.yield() }
+    try await eventually { await sub.publishers.count >= 2 }
     let asked = grape.lookups
     // The third is heard of again and again.
-    while grape.lookups < asked + 5 { await Task.yield() }
+    try await eventually { grape.lookups >= asked + 5 }
     let followed = await sub.publishers
     #expect(followed.count == 2)
     let left = try #require(news.first { !followed.contains($0.endpoint) })

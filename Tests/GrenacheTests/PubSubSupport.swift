@@ -4,6 +4,7 @@ import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
 import Logging
+import Synchronization
 import TestSupport
 
 @testable import Grenache
@@ -48,7 +49,7 @@ struct RunningPub: Sendable {
   var endpoint: Endpoint { Endpoint(running.place) }
 
   func subscribers(_ count: Int) async throws {
-    while await pub.subscriberCount != count { try await Task.sleep(for: .milliseconds(5)) }
+    try await eventually { await pub.subscriberCount == count }
   }
 
   /// Breaks the subscribers' connections off and ends, as the death of its process would.
@@ -168,17 +169,24 @@ func subscriber(
   return try await PeerSub("news", link: link, configuration: configuration)
 }
 
-/// The first `count` events while the subscriber runs.
-func events(
-  of sub: PeerSub, _ count: Int, after start: @escaping @Sendable () async throws -> Void
+private final class Kept<Value: Sendable>: Sendable {
+  let value = Mutex<Value?>(nil)
+}
+
+/// The first `count` events while the subscriber runs. What `start` returns lives until they have come.
+func events<Living: Sendable>(
+  of sub: PeerSub, _ count: Int, after start: @escaping @Sendable () async throws -> Living
 ) async throws -> [SubscriptionEvent] {
-  try await withThrowingTaskGroup(of: [SubscriptionEvent]?.self) { group in
+  let kept = Kept<Living>()
+  defer { kept.value.withLock { $0 = nil } }
+  return try await withThrowingTaskGroup(of: [SubscriptionEvent]?.self) { group in
     group.addTask {
       await sub.run()
       return nil
     }
     group.addTask {
-      try await start()
+      let living = try await start()
+      kept.value.withLock { $0 = living }
       return nil
     }
     group.addTask {

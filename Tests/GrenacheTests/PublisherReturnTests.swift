@@ -38,7 +38,7 @@ struct PublisherReturnTests {
       grape.answer([second.endpoint])
       try await second.subscribers(1)
       try await second.pub.publish(PubMessage("after"))
-      try await Task.sleep(for: .seconds(30))
+      return second
     }
     #expect(heard.map(\.summary) == ["before", "1...100", "after"])
     await grape.stop()
@@ -75,7 +75,7 @@ struct PublisherReturnTests {
         try await pub.publish(PubMessage("two"))
         try await eventually { await pub.subscriberCount == 1 }
         try await pub.publish(PubMessage("three"))
-        try await Task.sleep(for: .seconds(30))
+        await untilCancelled()
       }
     }
     // At another port, what it said meanwhile is asked for.
@@ -89,7 +89,7 @@ struct PublisherReturnTests {
     let grape = try await FixedGrape(tls: try authority.host())
     let sub = try await subscriber(grape.endpoint, try authority.client())
     let tls = try authority.worker("news")
-    let heard = try await events(of: sub, 3) {
+    let heard = try await events(of: sub, 3) { () -> any Sendable in
       func plain(_ text: String, _ port: UInt16) async throws -> ScriptedPublisher {
         let made = try await ScriptedPublisher(tls: tls, port: port) { connection, loop in
           connection.send(.text, Array(text.utf8).span, on: loop)
@@ -108,13 +108,12 @@ struct PublisherReturnTests {
       if countsFirst {
         let first = try await counted("one", 0)
         await first.vanish()
-        _ = try await plain("two", first.endpoint.port)
+        return try await plain("two", first.endpoint.port)
       } else {
         let first = try await plain("one", 0)
         await first.stop()
-        _ = try await counted("two", first.endpoint.port)
+        return try await counted("two", first.endpoint.port)
       }
-      try await Task.sleep(for: .seconds(30))
     }
     #expect(heard.map(\.summary) == ["one", "gap", "two"])
     await grape.stop()

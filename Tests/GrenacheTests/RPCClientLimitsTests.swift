@@ -199,7 +199,7 @@ struct RPCClientLimitsTests {
       let lookups = ["a", "b", "a"].map { name in
         Task { try await link.lookup(name, within: .seconds(30)).count }
       }
-      while asked() < 2 { await Task.yield() }
+      try await eventually { asked() >= 2 }
       let error = await #expect(throws: GrenacheError.self) { try await link.lookup("c") }
       #expect(error?.code == .limitReached)
       await gate.add()

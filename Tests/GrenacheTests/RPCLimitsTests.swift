@@ -9,7 +9,7 @@ import Testing
 @testable import Grenache
 
 /// A service whose calls wait for a gate, cancelled or not, and that counts them.
-private final class GatedService: Sendable {
+final class GatedService: Sendable {
   let begun = Tally()
   let cancelled = Tally()
   let refused = Tally()
@@ -29,7 +29,7 @@ private final class GatedService: Sendable {
       self.most.withLock { $0 = max($0, count) }
       await self.begun.add()
       await withTaskCancellationHandler {
-        await self.gate.reaches(1)
+        await self.gate.reachesThoughCancelled(1)
       } onCancel: {
         Task { await self.cancelled.add() }
       }
@@ -250,7 +250,7 @@ struct RPCOutputTests {
     let peer = try await RawPeer(to: worker.endpoint, tls: try authority.client())
     await peer.stopReading()
     await peer.say((0..<Self.calls).map { "[\"\($0)\",\"rpc_test\",1]" })
-    while begun.withLock({ $0 }) == 0 { await Task.yield() }
+    try await eventually { begun.withLock({ $0 }) != 0 }
     try await settle(client, worker.endpoint)
     // What the kernel takes (up to 10 MiB), the high-water mark, and the replies of those that had begun.
     let most = (11 << 20) / Self.replyBytes + (suspends ? callsInFlightMax : 1)

@@ -38,6 +38,12 @@ struct RPCRetryTests {
     let slow = waitingService(begun: begun, cancelled: cancelled)
     let fleet = try await WorkerFleet(
       [slow, echo], authority: authority, configure: { $0.sitOutTime = .zero })
+    // Both are connected to before: an attempt's time is the handshake's as well.
+    while await begun.value == 0 {
+      let reply = try await fleet.client.requestRaw(
+        "rpc_test", one, options: options { $0.hedgeDelay = .milliseconds(20) })
+      #expect(reply.worker == fleet.workers[1].endpoint)
+    }
     for _ in 0..<10 {
       let reply = try await fleet.client.requestRaw(
         "rpc_test", one, options: options { $0.attemptTimeout = .milliseconds(300) })
@@ -95,7 +101,7 @@ struct RetryBudgetTests {
     let carriedOut = Tally()
     let slow = RPCService(raw: "rpc_test") { request in
       await carriedOut.add()
-      try await Task.sleep(for: .seconds(60))
+      await untilCancelled()
       return request.payload
     }
     let fleet = try await WorkerFleet(

@@ -17,7 +17,7 @@ struct RPCStreamDeadlineTests {
     RPCService(stream: "rpc_test") { _, stream in
       await begun.add()
       if !text.isEmpty { try await stream.write(Array(text.utf8)) }
-      try? await Task.sleep(for: .seconds(60))
+      await untilCancelled()
       await cancelled.add(Task.isCancelled ? 1 : 0)
     }
   }

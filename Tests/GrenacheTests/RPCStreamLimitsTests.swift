@@ -22,7 +22,7 @@ struct RPCStreamLimitsTests {
     let service = RPCService(stream: "rpc_test") { request, stream in
       if let left = request.timeLeft, left <= .milliseconds(501) { await told.add() }
       if !said.isEmpty { try await stream.write(Array(said.utf8)) }
-      try? await Task.sleep(for: .seconds(60))
+      await untilCancelled()
       await cancelled.add(Task.isCancelled ? 1 : 0)
     }
     try await withServer([service], tls: try authority.worker("rpc_test")) { worker in

@@ -67,7 +67,7 @@ let hello = RPCService("rpc_test") { (payload: String, _) -> String in
 func waitingService(begun: Tally, cancelled: Tally) -> RPCService {
   RPCService(raw: "rpc_test") { request in
     await begun.add()
-    try? await Task.sleep(for: .seconds(60))
+    await untilCancelled()
     await cancelled.add(Task.isCancelled ? 1 : 0)
     return request.payload
   }

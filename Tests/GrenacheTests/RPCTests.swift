@@ -6,7 +6,7 @@ import GrenacheTransport
 import TestSupport
 import Testing
 
-@Suite("RPC over WSS with mutual TLS")
+@Suite("RPC over WSS with mutual TLS", .timeLimit(.minutes(2)))
 struct RPCTests {
   let authority: TestAuthority
 
@@ -115,7 +115,7 @@ struct RPCTests {
     let gate = Tally()
     let service = RPCService(raw: "rpc_test") { request in
       starting.yield()
-      await gate.reaches(1)
+      await gate.reachesThoughCancelled(1)
       return request.payload
     }
     let payload = Array("[1]".utf8)
@@ -154,7 +154,7 @@ struct RPCTests {
     let gate = Tally()
     let service = RPCService(raw: "rpc_test") { request in
       await begun.add()
-      await gate.reaches(1)
+      await gate.reachesThoughCancelled(1)
       return request.payload
     }
     try await FakeGrape.with(

@@ -74,22 +74,6 @@ struct ScriptedPublisher: Sendable {
   func stop() async { await server.shutDown(within: .zero) }
 }
 
-/// Waits until `isTrue`, for a time that a machine under load needs at most.
-func eventually(
-  within limit: Duration = .seconds(20), _ comment: Comment? = nil,
-  sourceLocation: SourceLocation = #_sourceLocation,
-  _ isTrue: @Sendable () async throws -> Bool
-) async throws {
-  let deadline = ContinuousClock.now + limit
-  while try await !isTrue() {
-    guard ContinuousClock.now < deadline else {
-      Issue.record(comment ?? "it does not happen", sourceLocation: sourceLocation)
-      return
-    }
-    try await Task.sleep(for: .milliseconds(5))
-  }
-}
-
 extension SubscriptionEvent {
   /// The text of a message, or what is missing.
   var summary: String {

@@ -30,12 +30,10 @@ struct SecondChoiceTests {
 
   @Test("a hedged call that one handler answers with an error does not wait for the other")
   func hedgedError() async throws {
-    let hanging = RPCService(raw: "rpc_test") { _ in
-      try await Task.sleep(for: .seconds(60))
-      return [0x31]
-    }
+    let hangingBegun = Tally()
+    let hanging = waitingService(begun: hangingBegun, cancelled: Tally())
     let failing = RPCService(raw: "rpc_test") { _ in
-      try await Task.sleep(for: .milliseconds(200))
+      await hangingBegun.reaches(1)
       throw RPCFault("no")
     }
     let fleet = try await WorkerFleet([hanging, failing], authority: try TestAuthority())

@@ -33,6 +33,21 @@ final class TCPRelay: Sendable {
     open.withLock { for descriptor in $0 { _ = shutdown(descriptor, Int32(SHUT_RDWR)) } }
   }
 
+  /// Who is connected is reset; others get through.
+  func reset() {
+    open.withLock { descriptors in
+      for descriptor in descriptors {
+        var linger = Glibc.linger(l_onoff: 1, l_linger: 0)
+        let size = socklen_t(MemoryLayout<linger>.size)
+        _ = setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, size)
+      }
+      // The end of the far side has both closed, which resets them.
+      for index in stride(from: 1, to: descriptors.count, by: 2) {
+        _ = shutdown(descriptors[index], Int32(SHUT_RDWR))
+      }
+    }
+  }
+
   private static func loopback(_ port: UInt16) -> sockaddr_in {
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)

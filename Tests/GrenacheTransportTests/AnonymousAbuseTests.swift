@@ -90,7 +90,7 @@ private struct Abuse: CustomTestStringConvertible {
   }
 }
 
-@Suite("P12 P4 to P10 hold for those who have shown no certificate")
+@Suite("P12 P4 to P10 hold for those who have shown no certificate", .timeLimit(.minutes(5)))
 struct AnonymousAbuseTests {
   @Test(
     "over TLS, without a certificate",

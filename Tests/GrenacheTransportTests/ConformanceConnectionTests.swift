@@ -158,7 +158,9 @@ extension Bench: CustomTestStringConvertible {
   var testDescription: String { "\(role), \(isTLS ? "over TLS" : "in the clear")" }
 }
 
-@Suite("P16 Conformance on connections, as server and as client, in the clear and over TLS")
+@Suite(
+  "P16 Conformance on connections, as server and as client, in the clear and over TLS",
+  .timeLimit(.minutes(5)))
 struct ConformanceConnectionTests {
   @Test(
     "1 to 7, 10: echoes, pongs, close codes, and the end of the stream", arguments: Bench.all)

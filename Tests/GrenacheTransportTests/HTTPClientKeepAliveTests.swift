@@ -6,7 +6,7 @@ import Testing
 
 @testable import GrenacheTransport
 
-@Suite("What a server says of keeping connections (RFC 2068 §19.7.1.1)")
+@Suite("What a server says of keeping connections (RFC 2068 §19.7.1.1)", .timeLimit(.minutes(2)))
 struct HTTPClientKeepAliveTests {
   @Test(
     "the field",

@@ -71,7 +71,7 @@ private struct ClientProbe: Sendable {
   }
 }
 
-@Suite("HTTP client")
+@Suite("HTTP client", .timeLimit(.minutes(2)))
 struct HTTPClientTests {
   @Test("who waits for a connection gets it before those who come later")
   func turns() async throws {
@@ -211,7 +211,7 @@ struct HTTPClientTests {
       let client = try await ClientProbe(to: server.address)
       for _ in 0..<2 { _ = try await client.send() }
       // The server closes a connection when it reads the client's end.
-      while await server.openConnections > 0 { await Task.yield() }
+      try await eventually { await server.openConnections <= 0 }
     }
   }
 
@@ -219,7 +219,9 @@ struct HTTPClientTests {
   func close() async throws {
     try await withScript([.saysNothing]) { server in
       let client = try await ClientProbe(to: server.address) { $0.connectionsPerDestinationMax = 1 }
-      let errors = await withTaskGroup(of: TransportError.Code?.self) { group in
+      let errors = try await withThrowingTaskGroup(
+        of: TransportError.Code?.self
+      ) { group in
         for _ in 0..<3 {
           group.addTask {
             do throws(TransportError) {
@@ -230,9 +232,9 @@ struct HTTPClientTests {
             }
           }
         }
-        while await server.counts.requests == 0 { await Task.yield() }
+        try await eventually { await server.counts.requests != 0 }
         await client.close()
-        return await group.reduce(into: []) { $0.append($1) }
+        return try await group.reduce(into: []) { $0.append($1) }
       }
       #expect(errors == [.connectionClosed, .connectionClosed, .connectionClosed])
       let late = await #expect(throws: TransportError.self) { try await client.send() }
@@ -331,7 +333,7 @@ struct HTTPClientTests {
         _ = try await client.send()
       }
       if !beforeConnecting {
-        while await server.counts.requests == 0 { await Task.yield() }
+        try await eventually { await server.counts.requests != 0 }
         task.cancel()
       }
       let error = await #expect(throws: TransportError.self) { try await task.value }

@@ -7,7 +7,7 @@ import Testing
 
 @testable import GrenacheTransport
 
-@Suite("HTTP server, RFC 9112 §9: connections")
+@Suite("HTTP server, RFC 9112 §9: connections", .timeLimit(.minutes(2)))
 struct HTTPServerConnectionTests {
   private func isDone(_ responses: Int) -> @Sendable ([UInt8], Bool) -> Bool {
     { bytes, _ in String(decoding: bytes, as: UTF8.self).count(of: "HTTP/1.1 ") >= responses }
@@ -165,7 +165,7 @@ struct HTTPServerConnectionTests {
   }
 }
 
-@Suite("HTTP server: what strangers may send, P4 to P6 and P12")
+@Suite("HTTP server: what strangers may send, P4 to P6 and P12", .timeLimit(.minutes(2)))
 struct HTTPServerLimitTests {
   @Test(
     "P5 P6 a request at the limit is answered, one past it is refused and the connection closed",
@@ -305,7 +305,7 @@ struct HTTPServerLimitTests {
     try await withServer(
       configure: { $0.handlerDeadline = .milliseconds(50) },
       respond: { _ in
-        try? await Task.sleep(for: .milliseconds(500))
+        await untilCancelled()
         return HTTPServerResponse(.ok)
       }
     ) { server in
@@ -346,7 +346,7 @@ struct HTTPServerLimitTests {
       let refused = await excess.receivedToEnd()
       #expect(refused.isEnded && refused.text.isEmpty)
       await held[0].close()
-      while await server.connectionCount == 3 { await Task.yield() }
+      try await eventually { await server.connectionCount != 3 }
       let next = try await RawConnection(to: server.localAddress)
       await next.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
       #expect(await next.receivedToEnd().text.hasPrefix("HTTP/1.1 200 "))
@@ -391,7 +391,7 @@ struct HTTPServerLimitTests {
       }
     ) { server in
       let first = try await RawConnection(to: server.localAddress)
-      while await server.connectionCount == 0 { await Task.yield() }
+      try await eventually { await server.connectionCount != 0 }
       for _ in 0..<3 {
         let waiting = try await RawConnection(to: server.localAddress)
         #expect(await waiting.receivedToEnd().isEnded)
@@ -410,13 +410,13 @@ struct HTTPServerLimitTests {
       openWebSocket: { _, _ in EchoHandler() }, logger: log.logger
     ) { server in
       let first = try await RawConnection(to: server.localAddress)
-      while await server.connectionCount == 0 { await Task.yield() }
+      try await eventually { await server.connectionCount != 0 }
       for _ in 0..<5 {
         let waiting = try await RawConnection(to: server.localAddress)
         await waiting.send([0x16, 3, 1])
         await waiting.close()
       }
-      while await server.connectionCount < 6 { await Task.yield() }
+      try await eventually { await server.connectionCount >= 6 }
       await first.close()
       let probe = try await WebSocketProbe(to: server.localAddress, tls: try authority.client())
       await probe.send([1])
@@ -448,7 +448,7 @@ struct HTTPServerLimitTests {
     ) { server in
       let first = try await RawConnection(to: server.localAddress)
       await first.send("\u{16}")
-      while await server.connectionCount == 0 { await Task.yield() }
+      try await eventually { await server.connectionCount != 0 }
       for _ in 0..<3 {
         let waiting = try await RawConnection(to: server.localAddress)
         await waiting.send("\u{16}")
@@ -471,7 +471,7 @@ struct HTTPServerLimitTests {
   }
 }
 
-@Suite("HTTP server: shutting down")
+@Suite("HTTP server: shutting down", .timeLimit(.minutes(2)))
 struct HTTPServerDrainTests {
   @Test("what is being answered finishes, what is idle is closed, nothing new is accepted")
   func drain() async throws {
@@ -506,17 +506,38 @@ struct HTTPServerDrainTests {
     }
   }
 
+  @Test(
+    "drainIdleTimeout: an idle connection is kept so long for what may be on its way, no longer")
+  func idle() async throws {
+    let time = Duration.milliseconds(500)
+    try await withServer(configure: { $0.drainIdleTimeout = time }) { server in
+      let idle = try await RawConnection(to: server.localAddress)
+      await idle.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+      _ = await idle.received { bytes, _ in !bytes.isEmpty }
+      let start = ContinuousClock.now
+      async let end: Void = server.shutDown(within: .seconds(50))
+      #expect(await idle.receivedToEnd(within: .seconds(40)).isEnded)
+      let took = ContinuousClock.now - start
+      #expect(took >= time - .milliseconds(2) && took < .seconds(8))
+      await end
+    }
+  }
+
   @Test("after the grace, what is left is broken off")
   func grace() async throws {
+    let (begun, gate) = (Tally(), Tally())
     try await withServer(respond: { _ in
-      try? await Task.sleep(for: .seconds(1))
+      await begun.add()
+      await gate.reachesThoughCancelled(1)
       return HTTPServerResponse(.ok)
     }) { server in
       let busy = try await RawConnection(to: server.localAddress)
       await busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-      while await server.connectionCount == 0 { await Task.yield() }
+      await begun.reaches(1)
       await server.shutDown(within: .milliseconds(20))
-      #expect(await busy.receivedToEnd().isEnded)
+      let answer = await busy.receivedToEnd()
+      #expect(answer.isEnded && answer.text.isEmpty)
+      await gate.add()
     }
   }
 }

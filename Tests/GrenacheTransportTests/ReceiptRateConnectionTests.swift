@@ -5,7 +5,7 @@ import Testing
 
 @testable import GrenacheTransport
 
-@Suite("P6 Bodies must come on: the rate, on connections")
+@Suite("P6 Bodies must come on: the rate, on connections", .timeLimit(.minutes(2)))
 struct ReceiptRateConnectionTests {
   private static let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n"
 

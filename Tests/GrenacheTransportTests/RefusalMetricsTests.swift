@@ -16,7 +16,9 @@ private let metrics: TestMetrics = {
 }()
 
 /// One after the other, so that each sees only what it has caused.
-@Suite("What is refused is counted, once, with its status, close code or reason", .serialized)
+@Suite(
+  "What is refused is counted, once, with its status, close code or reason", .serialized,
+  .timeLimit(.minutes(2)))
 struct RefusalMetricsTests {
   private func count(_ what: String, _ dimension: String, _ value: String) -> Int64 {
     metrics.counterTotal(
@@ -46,7 +48,7 @@ struct RefusalMetricsTests {
       },
       respond: { _ in
         // Until the server gives it up, which cancels it.
-        try? await Task.sleep(for: .seconds(60))
+        await untilCancelled()
         return HTTPServerResponse(.ok)
       }
     ) { server in
@@ -100,19 +102,13 @@ struct RefusalMetricsTests {
       var first: RawConnection?
       if reason == "too_many" || reason == "handshake_wait" {
         first = try await RawConnection(to: server.localAddress)
-        while await server.connectionCount == 0 { await Task.yield() }
+        try await eventually { await server.connectionCount != 0 }
       }
       let refused = try await RawConnection(to: server.localAddress)
       if reason == "handshake_failed" { await refused.send("GET / HTTP/1.1\r\n\r\n") }
       #expect(await refused.receivedToEnd().isEnded)
       // The socket is closed before it is counted.
-      let start = ContinuousClock.now
-      while count("connection", "reason", reason) == before,
-        ContinuousClock.now - start < .seconds(10)
-      {
-        await Task.yield()
-      }
-      #expect(count("connection", "reason", reason) > before)
+      try await eventually("a count") { count("connection", "reason", reason) > before }
       await first?.close()
     }
   }

@@ -4,6 +4,7 @@ import GrenacheTLS
 import GrenacheTransport
 import Logging
 import TestSupport
+import Testing
 
 /// Runs a server while `body` runs.
 func withServer<Result>(
@@ -40,6 +41,21 @@ func withShutdown<Result>(
     await server.shutDown(within: .zero)
     throw error
   }
+}
+
+/// Round trips over another connection: what had come to a server of one loop before has been looked at.
+///
+/// - Parameter target: what the server answers at once.
+func settle(_ server: HTTPServer, by target: String = "/settle") async throws {
+  let connection = try await RawConnection(to: server.localAddress)
+  for number in 1...50 {
+    await connection.send("GET \(target) HTTP/1.1\r\nHost: x\r\n\r\n")
+    let answers = await connection.received { bytes, _ in
+      String(decoding: bytes, as: UTF8.self).count(of: "HTTP/1.1 200") == number
+    }
+    try #require(answers.text.count(of: "HTTP/1.1 200") == number)
+  }
+  await connection.close()
 }
 
 /// Sends every message back as it came.

@@ -43,7 +43,7 @@ private final class StreamHandler: WebSocketHandler {
   }
 }
 
-@Suite("P10 Control frames on a connection (RFC 6455 §5.5)")
+@Suite("P10 Control frames on a connection (RFC 6455 §5.5)", .timeLimit(.minutes(2)))
 struct WebSocketControlTests {
   @Test("§5.5.3 one pong waits behind output that is not read: the one for the latest ping")
   func onePendingPong() async throws {

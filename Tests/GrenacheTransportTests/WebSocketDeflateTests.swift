@@ -10,7 +10,7 @@ private func text(_ count: Int, _ salt: Int) -> [UInt8] {
   (0..<count).map { UInt8(truncatingIfNeeded: ($0 / 7) &* ($0 % 5 &+ salt)) }
 }
 
-@Suite("permessage-deflate over TLS (RFC 7692)")
+@Suite("permessage-deflate over TLS (RFC 7692)", .timeLimit(.minutes(2)))
 struct WebSocketDeflateTests {
   let authority: TestAuthority
 
@@ -81,7 +81,7 @@ struct WebSocketDeflateTests {
   }
 }
 
-@Suite("Keep-alive of WebSockets (RFC 6455 §5.5.2)")
+@Suite("Keep-alive of WebSockets (RFC 6455 §5.5.2)", .timeLimit(.minutes(2)))
 struct WebSocketKeepAliveTests {
   private static let eager: WebSocketOptions = {
     var options = WebSocketOptions()

@@ -8,7 +8,7 @@ import Testing
 
 @testable import GrenacheTransport
 
-@Suite("WebSocket connections over TLS (RFC 6455)")
+@Suite("WebSocket connections over TLS (RFC 6455)", .timeLimit(.minutes(2)))
 struct WebSocketTests {
   let authority: TestAuthority
 
@@ -50,7 +50,7 @@ struct WebSocketTests {
       _ = await probe.messages(1)
       await probe.close(.normal, reason: "done")
       #expect(await probe.closure() == WebSocketClosure(code: .normal, error: nil))
-      while await server.connectionCount > 0 { await Task.yield() }
+      try await eventually { await server.connectionCount <= 0 }
     }
   }
 
@@ -63,7 +63,7 @@ struct WebSocketTests {
       for probe in probes {
         #expect(await probe.closure() == WebSocketClosure(code: .goingAway, error: nil))
       }
-      while await server.connectionCount > 0 { await Task.yield() }
+      try await eventually { await server.connectionCount <= 0 }
     }
   }
 
@@ -201,12 +201,8 @@ struct WebSocketTests {
       let connection = try await RawConnection(to: server.localAddress, reads: false)
       await connection.send(bytes)
       // With nothing read, the bytes back up at the client's own end, and stay there.
-      var last = -1
-      while await connection.backlogBytes != last {
-        last = await connection.backlogBytes
-        try await Task.sleep(for: .milliseconds(200))
-      }
-      #expect(last > 10 << 20)
+      try await settle(server)
+      #expect(await connection.backlogBytes > 10 << 20)
       await connection.startReading()
       let expected = count * (size + 10)
       let answer = await connection.received(within: .seconds(60)) { bytes, _ in
@@ -254,7 +250,7 @@ struct WebSocketTests {
       let hello = try clientHello(tls)
       for number in 1...10 {
         let stranger = try await RawConnection(to: server.localAddress)
-        while await server.connectionCount < 2 { await Task.yield() }
+        try await eventually { await server.connectionCount >= 2 }
         // While the loop is held up, both come: it then finds them in one turn, the stranger first.
         let isHeld = Flag()
         let hold = Task {
@@ -263,13 +259,13 @@ struct WebSocketTests {
             usleep(30_000)
           }
         }
-        while !isHeld.isSet { await Task.yield() }
+        try await eventually { isHeld.isSet }
         await stranger.send(hello)
         await stranger.reset()
         await probe.send([UInt8(number)])
         #expect(await probe.messages(number).last == [UInt8(number)])
         await hold.value
-        while await server.connectionCount > 1 { await Task.yield() }
+        try await eventually { await server.connectionCount <= 1 }
       }
     }
   }

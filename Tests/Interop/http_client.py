@@ -1,6 +1,6 @@
-"""Calls a worker with Python's http.client over mutual TLS, all calls over one connection.
+"""Calls a worker with Python's http.client, in the clear or over mutual TLS, all calls over one connection.
 
-usage: http_client.py HOST PORT CERTDIR SERVICE
+usage: http_client.py HOST PORT SERVICE [CERTDIR]
 prints what it got: plain, chunked, gzip, and a stream
 """
 
@@ -11,12 +11,18 @@ import ssl
 import sys
 
 
-def main() -> None:
-    host, port, certs, service = sys.argv[1:5]
+def connect(host: str, port: int, certs: str | None) -> http.client.HTTPConnection:
+    if certs is None:
+        return http.client.HTTPConnection(host, port, timeout=10)
     context = ssl.create_default_context(cafile=f"{certs}/ca.pem")
     context.check_hostname = False  # a worker is known by its service, which this client ignores
     context.load_cert_chain(f"{certs}/cert.pem", f"{certs}/key.pem")
-    connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
+    return http.client.HTTPSConnection(host, port, context=context, timeout=10)
+
+
+def main() -> None:
+    host, port, service, *certs = sys.argv[1:]
+    connection = connect(host, int(port), certs[0] if certs else None)
     body = json.dumps(["r1", service, "hello"]).encode()
 
     def call(data, headers, **options) -> bytes:

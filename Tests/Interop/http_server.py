@@ -1,7 +1,7 @@
-"""A worker made of Python's http.server over mutual TLS, which answers as existing peers do: 200, in
-chunks, compressed when the request was. Ends when standard input does.
+"""A worker made of Python's http.server, in the clear or over mutual TLS, which answers as existing peers
+do: 200, in chunks, compressed when the request was; "boom" with an error. Ends when standard input does.
 
-usage: http_server.py CERTDIR        prints the port it listens on
+usage: http_server.py [CERTDIR]        prints the port it listens on
 """
 
 import gzip
@@ -24,7 +24,8 @@ class Worker(http.server.BaseHTTPRequestHandler):
             body = gzip.decompress(body)
         rid, _key, payload = json.loads(body)
         result = "world" if payload == "hello" else payload
-        reply = json.dumps([rid, None, result], separators=(",", ":")).encode()
+        parts = [rid, "boom", None] if payload == "boom" else [rid, None, result]
+        reply = json.dumps(parts, separators=(",", ":")).encode()
         self.begin()
         self.chunk(gzip.compress(reply) if compresses else reply)
         self.chunk(b"")
@@ -51,13 +52,18 @@ class Worker(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def main() -> None:
-    certs = sys.argv[1]
+def server_context(certs: str) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=f"{certs}/ca.pem")
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_cert_chain(f"{certs}/cert.pem", f"{certs}/key.pem")
+    return context
+
+
+def main() -> None:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Worker)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
+    if len(sys.argv) > 1:
+        context = server_context(sys.argv[1])
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_address[1], flush=True)
     sys.stdin.read()

@@ -14,6 +14,10 @@ enum FuzzTarget: String, CaseIterable {
   case bencode
   case certificate
   case policy
+  case pubsub
+  case context
+  case grapeRequest = "grape-request"
+  case grapeAnswer = "grape-answer"
 
   func run(_ input: FuzzInput) {
     switch self {
@@ -28,6 +32,10 @@ enum FuzzTarget: String, CaseIterable {
     case .bencode: fuzzBencode(input)
     case .certificate: fuzzCertificate(input)
     case .policy: fuzzPolicy(input)
+    case .pubsub: fuzzPubSub(input)
+    case .context: fuzzContext(input)
+    case .grapeRequest: fuzzGrapeRequest(input)
+    case .grapeAnswer: fuzzGrapeAnswer(input)
     }
   }
 }

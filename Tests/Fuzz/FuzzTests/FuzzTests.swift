@@ -13,14 +13,16 @@ func require(_ condition: Bool, _ message: String) {
   if !condition { Issue.record("\(Round.name) \(Round.input): \(message)") }
 }
 
-@Suite("P1 No input ends the process: every fuzz target, as far as a test's time goes")
+@Suite(
+  "P1 No input ends the process: every fuzz target, as far as a test's time goes",
+  .timeLimit(.minutes(5)))
 struct FuzzTests {
   /// How often a target runs on inputs that were made of its seeds. `make fuzz` goes on from there.
   private static func rounds(of target: FuzzTarget) -> Int {
     switch target {
     case .certificate, .policy: 300  // each takes a thousand times as long as the others
     case .httpRequest, .httpResponse, .chunked, .websocket, .deflate, .gzip, .envelope, .krpc,
-      .bencode:
+      .bencode, .pubsub, .context, .grapeRequest, .grapeAnswer:
       2_000
     }
   }
