@@ -60,6 +60,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     buffers = LoopBuffers.of(loop)
     remoteAddress = socket.remoteAddress
     localAddress = socket.localAddress
+    if let bytes = limits.sendBufferBytes { socket.limitSendBuffer(to: bytes) }
   }
 
   // MARK: Operations
@@ -189,6 +190,11 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   }
 
   func socketFailed(_ error: SystemCallError, on loop: isolated EventLoop) {
+    // What a server has said before it failed is still there when a client goes on reading. (A client that
+    // has failed waits for no answer: there it is better known at once.)
+    if side == .client, state == .open, isPausedByDelegate, !hasEnded, pendingOutputBytes == 0 {
+      return socket.postpone(error, on: loop)
+    }
     end(TransportError(error, stage: .transfer, peer: remoteAddress), on: loop)
   }
 
