@@ -143,6 +143,13 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     loop.core.markDirty(socket)
   }
 
+  /// The same, without waiting for the peer: what the kernel has still reaches it.
+  func finish(on loop: isolated EventLoop) {
+    close(on: loop)
+    if state == .closing { flush(on: loop) }
+    end(nil, on: loop)
+  }
+
   /// Takes leave of a peer that a changed policy allows nothing any more.
   func refuse(_ error: TransportError, on loop: isolated EventLoop) {
     if state != .open || delegate?.streamRefused(error, on: loop) != true { end(error, on: loop) }

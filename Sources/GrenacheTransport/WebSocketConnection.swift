@@ -194,6 +194,14 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     stream.fail(error, on: loop)
   }
 
+  /// Waits no longer for the peer: breaks the connection off, unless all of it has left that was to be said,
+  /// the close frame at its end.
+  func giveUp(_ error: TransportError, on loop: isolated EventLoop) {
+    guard !closing.isOpen, stream.pendingOutputBytes == 0 else { return abort(error, on: loop) }
+    if !closing.isDone { failure = failure ?? error }
+    stream.finish(on: loop)
+  }
+
   /// Stops handing over messages; the peer meets TCP's flow control.
   package func pauseReading(on loop: isolated EventLoop) {
     isPaused = true

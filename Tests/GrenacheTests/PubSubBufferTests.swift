@@ -67,9 +67,9 @@ struct PubSubBufferTests: NewsSuite {
 
   @Test(
     "P23 what one that ends in order has handed to the kernel comes all the same",
-    arguments: [true, false])
-  func inOrder(_ isPlain: Bool) async throws {
-    let news = try await news(isPlain: isPlain) { $0.drainDeadline = .seconds(20) }
+    arguments: [true, false], [.milliseconds(500), .seconds(20)] as [Duration])
+  func inOrder(_ isPlain: Bool, _ deadline: Duration) async throws {
+    let news = try await news(isPlain: isPlain) { $0.drainDeadline = deadline }
     let slow = try await raw(news, isPlain: isPlain, receiveBufferBytes: 16 << 10)
     await slow.pause()
     // More than the subscriber's kernel takes, and less than the publisher's does beside.

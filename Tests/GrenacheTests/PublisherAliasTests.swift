@@ -1,6 +1,7 @@
 import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
+import Synchronization
 import TestSupport
 import Testing
 
@@ -101,6 +102,46 @@ struct PublisherAliasTests: NewsSuite {
     await first.stop()
     await second.stop()
     await grape.stop()
+  }
+
+  @Test("who was left out is followed once an address of another publisher leads nowhere")
+  func room() async throws {
+    let (first, second) = (try await news(), try await news())
+    let relays = try [TCPRelay(to: first.endpoint), TCPRelay(to: first.endpoint)]
+    // What the grape answers; nothing as long as it fails.
+    let known = Mutex<[Endpoint]?>(relays.map(\.endpoint))
+    try await FakeGrape.with(
+      try authority.host(),
+      answer: { path, _ in
+        guard path == "/lookup", let known = known.withLock({ $0 }) else { return (500, "") }
+        return (200, "[\(known.map { "\"\($0)\"" }.joined(separator: ","))]")
+      },
+      { grape, asked in
+        let sub = try await GrenacheTests.subscriber(grape, try authority.client()) {
+          $0.publishersMax = 2
+        }
+        let running = Task { await sub.run() }
+        func lookups(_ count: Int) async throws {
+          let before = asked()
+          try await eventually { asked() > before + count }
+        }
+        try await eventually { await first.pub.subscriberCount > 0 }
+        try await lookups(10)
+        #expect(await first.pub.subscriberCount == 1)
+        let main = try #require(await sub.publishers.first)
+        let other = relays.map(\.endpoint).filter { $0 != main }
+        known.withLock { $0 = other + [second.endpoint] }
+        try await lookups(10)
+        #expect(await second.pub.subscriberCount == 0)
+        known.withLock { $0 = nil }
+        try await lookups(3)
+        for relay in relays { relay.stop() }
+        try await eventually { await second.pub.subscriberCount == 1 }
+        running.cancel()
+        await running.value
+      })
+    await first.stop()
+    await second.stop()
   }
 
   @Test("two certificates without any name are not the same publisher's")
