@@ -13,7 +13,12 @@ package final class PublishScenario {
     /// Changes with each connection: what is on its way belongs to one.
     var connection = 0
     var isConnected = false
+    /// Whether it rests before it connects again.
+    var isAway = false
     var inFlight = 0
+    /// How many events it keeps before it reads no more.
+    let roomMax: Int
+    var delay = ReadingDelay()
     /// How many messages TCP takes before the reader does.
     let window: Int
     let readMs: ClosedRange<Int>
@@ -24,10 +29,16 @@ package final class PublishScenario {
     var epochs: [String] = []
     /// Runs behind which a gap of unknown size lies.
     var broken: Set<String> = []
+    /// Runs to which it had a connection, whether it has heard of them or not.
+    var touched: Set<String> = []
+    /// Runs that went in order, which it has read soon.
+    var endedInTime: Set<String> = []
 
     init(
-      _ topics: Set<String>?, _ policy: SlowSubscriberPolicy, window: Int, readMs: ClosedRange<Int>
+      _ topics: Set<String>?, _ policy: SlowSubscriberPolicy, window: Int, roomMax: Int,
+      readMs: ClosedRange<Int>
     ) {
+      self.roomMax = roomMax
       self.policy = policy
       self.topics = topics
       self.window = window
@@ -45,9 +56,13 @@ package final class PublishScenario {
     case opening(String, UInt64)
     case gap(ClosedRange<UInt64>)
     case message(UInt64)
-    /// Close code 1001.
-    case goingAway
+    /// Close code 1001, and when.
+    case goingAway(MonotonicTime)
   }
+
+  /// Whoever has read without a rest has read the end of a run so soon: it keeps no more than four events,
+  /// of 65 ms at most each.
+  private static let soon = Duration.milliseconds(300)
 
   private let timeline: Timeline
   private let policy: SlowSubscriberPolicy
@@ -73,7 +88,7 @@ package final class PublishScenario {
       let wanted: Set<String>? = timeline.chance(50) ? nil : ["a"]
       peers.append(
         Peer(
-          wanted, policy, window: timeline.random(1...10),
+          wanted, policy, window: timeline.random(1...10), roomMax: timeline.random(1...4),
           readMs: 0...timeline.random(1...60)))
     }
     for peer in peers { connect(peer) }
@@ -87,6 +102,7 @@ package final class PublishScenario {
       }
       if timeline.chance(1) { restart() }
       if timeline.chance(1) { leave() }
+      if timeline.chance(1) { leaveTwice() }
       timeline.run(for: timeline.milliseconds(0...60))
     }
     // Everybody is connected and reads at last; a little more says what was lost at the end.
@@ -129,14 +145,15 @@ package final class PublishScenario {
     }
   }
 
-  /// Ends in order, with everything said that waits, and comes back as another run. Who has not been
-  /// answered yet is only told that the publisher goes.
+  /// Ends in order, with everything said that waits, and comes back as another run. Who has just come and
+  /// was not answered is only told that the publisher goes.
   private func leave() {
     for peer in peers {
       if peer.isConnected {
         while peer.isConnected, let step = peer.feed.next(from: ring) { carry(step, to: peer) }
-        if peer.isConnected { carry(.goingAway, to: peer) }
-      } else if timeline.chance(50) {
+        if peer.isConnected { carry(.goingAway(timeline.now), to: peer) }
+      } else if peer.isAway, timeline.chance(50) {
+        peer.touched.insert(epoch)
         peer.cursor.closed(inOrder: true)
       }
     }
@@ -146,6 +163,14 @@ package final class PublishScenario {
     for peer in peers where peer.isConnected {
       peer.isConnected = false
     }
+  }
+
+  /// Whoever reads late has not seen the first end when there is the second.
+  private func leaveTwice() {
+    leave()
+    for _ in 0..<3 { publish() }
+    timeline.run(for: timeline.milliseconds(0...400))
+    leave()
   }
 
   private func restart() {
@@ -159,7 +184,10 @@ package final class PublishScenario {
   private func connect(_ peer: Peer) {
     peer.connection += 1
     peer.isConnected = true
+    peer.isAway = false
     peer.inFlight = 0
+    peer.delay = ReadingDelay()
+    peer.touched.insert(epoch)
     let isKnown = peer.cursor.epoch == epoch
     peer.feed = SubscriberFeed(
       Peer.queue(policy), topics: peer.topics, after: isKnown ? peer.cursor.after : nil)
@@ -176,6 +204,7 @@ package final class PublishScenario {
   }
 
   private func comeBack(_ peer: Peer) {
+    peer.isAway = true
     timeline.after(timeline.milliseconds(1...300)) { [self] in connect(peer) }
   }
 
@@ -183,6 +212,7 @@ package final class PublishScenario {
 
   private func carry(_ frame: Frame, to peer: Peer) {
     peer.inFlight += 1
+    if peer.inFlight > peer.roomMax { peer.delay.paused() }
     let connection = peer.connection
     let last = arrivals[ObjectIdentifier(peer)] ?? timeline.now
     let due =
@@ -191,6 +221,7 @@ package final class PublishScenario {
     timeline.at(due) { [self] in
       guard peer.connection == connection else { return }
       peer.inFlight -= 1
+      if peer.inFlight == peer.roomMax { peer.delay.resumed(at: timeline.now) }
       hear(frame, peer)
       send(to: peer)
     }
@@ -204,6 +235,8 @@ package final class PublishScenario {
       let before = peer.cursor.epoch
       let gap = peer.cursor.opened(epoch: epoch, next: next)
       note(gap, gap == .unknown ? before : epoch, peer)
+      // Behind a run whose end nobody knows, what this one has said is told besides.
+      if gap == .unknown, next > 1 { note(.numbers(1...next - 1), epoch, peer) }
       if peer.first[epoch] == nil { peer.first[epoch] = next }
       if peer.epochs.last != epoch { peer.epochs.append(epoch) }
     case .gap(let numbers):
@@ -214,9 +247,12 @@ package final class PublishScenario {
       note(gap, peer.cursor.epoch, peer)
       if !isNew { faults.append("\(number) comes twice") }
       if let epoch = peer.cursor.epoch { peer.came[epoch, default: []].append(number) }
-    case .goingAway:
+    case .goingAway(let sentAt):
       peer.connection += 1
-      peer.cursor.closed(inOrder: true)
+      if timeline.now - sentAt < Self.soon, let epoch = peer.cursor.epoch {
+        peer.endedInTime.insert(epoch)
+      }
+      peer.cursor.closed(inOrder: !peer.delay.isLate(at: timeline.now))
       comeBack(peer)
     }
   }
@@ -234,18 +270,36 @@ package final class PublishScenario {
   private func check() {
     for (index, peer) in peers.enumerated() {
       if peer.epochs.last != epoch { faults.append("subscriber \(index) did not come back") }
-      for epoch in peer.epochs { check(peer, index, epoch) }
+      var before: String?
+      for epoch in (0...run).map({ "run \($0)" }) {
+        if peer.epochs.contains(epoch) {
+          check(peer, index, epoch, isFirst: before == nil)
+          before = epoch
+        } else if let before {
+          checkUnheard(epoch, behind: before, peer, index)
+        }
+      }
     }
   }
 
-  private func check(_ peer: Peer, _ index: Int, _ epoch: String) {
+  /// A run that was never heard lies behind one whose end is a gap; or it began and ended between two
+  /// connections of one who has kept up, and is nobody's.
+  private func checkUnheard(_ epoch: String, behind before: String, _ peer: Peer, _ index: Int) {
+    let isWanted = topics[epoch, default: [:]].values.contains { peer.topics?.contains($0) ?? true }
+    guard isWanted, !peer.broken.contains(before) else { return }
+    if peer.endedInTime.contains(before), !peer.touched.contains(epoch) { return }
+    faults.append("subscriber \(index) never hears of \(epoch), behind \(before)")
+  }
+
+  /// Of the first run that it hears of, what was said before is nobody's.
+  private func check(_ peer: Peer, _ index: Int, _ epoch: String, isFirst: Bool) {
     let came = peer.came[epoch] ?? []
     let named = peer.named[epoch] ?? []
     if came != came.sorted() { faults.append("subscriber \(index) hears out of order") }
     if !named.isDisjoint(with: came) { faults.append("subscriber \(index): named, and came") }
     let end = peer.broken.contains(epoch) ? (came + Array(named)).max() ?? 0 : UInt64.max
     for (number, topic) in topics[epoch] ?? [:]
-    where number >= peer.first[epoch] ?? .max && number <= end {
+    where number >= (isFirst ? peer.first[epoch] ?? .max : 1) && number <= end {
       guard peer.topics?.contains(topic) != false else { continue }
       if !came.contains(number), !named.contains(number) {
         faults.append("subscriber \(index) never hears of \(number) of \(epoch)")

@@ -3,12 +3,15 @@ internal import Glibc
 extension StreamSocket {
   /// Connects to `address` by `deadline`.
   ///
+  /// - Parameter receiveBufferBytes: what the kernel may hold of what has come (`SO_RCVBUF`), as it is told
+  ///   before it says to the peer how much that may send; the system's choice for `nil`.
   /// - Throws: `SystemCallError`: what `connect` failed with; `ETIMEDOUT` when the deadline passes,
   ///   `ECANCELED` when the task is cancelled.
   package static func connect(
-    to address: SocketAddress, by deadline: MonotonicTime, on loop: isolated EventLoop
+    to address: SocketAddress, receiveBufferBytes: Int? = nil, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
   ) async throws(SystemCallError) -> StreamSocket {
-    let connector = try Connector(to: address)
+    let connector = try Connector(to: address, receiveBufferBytes: receiveBufferBytes)
     do throws(SystemCallError) {
       try await connector.finish(by: deadline, on: loop)
     } catch {
@@ -26,11 +29,14 @@ private final class Connector: EventSource {
   private let result = LoopPromise<Int32>()
   private var isConnected = false
 
-  init(to address: SocketAddress) throws(SystemCallError) {
+  init(to address: SocketAddress, receiveBufferBytes: Int?) throws(SystemCallError) {
     let kind = SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue
     let descriptor = socket(address.family, Int32(kind), 0)
     super.init(descriptor: descriptor)
     guard descriptor >= 0 else { throw .last("socket") }
+    if let receiveBufferBytes {
+      setOption(SOL_SOCKET, SO_RCVBUF, Int32(clamping: receiveBufferBytes))
+    }
     let outcome = unsafe address.withSystemAddress { unsafe Glibc.connect(descriptor, $0, $1) }
     if outcome == 0 {
       isConnected = true

@@ -57,6 +57,19 @@ package class EventSource {
     self.interest = interest
   }
 
+  /// Waits for nothing, not even for failures, until `watch` is called again.
+  final func unwatch(on loop: isolated EventLoop) {
+    guard isRegistered else { return }
+    loop.core.forget(self)
+    isRegistered = false
+  }
+
+  /// Sets an option of a socket, as far as the system allows it.
+  final func setOption(_ level: Int32, _ name: Int32, _ value: Int32) {
+    var value = value
+    _ = unsafe setsockopt(descriptor, level, name, &value, 4)
+  }
+
   /// Closes the descriptor; the object lives on until the end of the turn at least.
   package final func closeDescriptor(on loop: isolated EventLoop) {
     guard !isClosed else { return }

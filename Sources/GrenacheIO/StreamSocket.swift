@@ -29,6 +29,8 @@ package final class StreamSocket: EventSource {
 
   private var backlog = SendBacklog()
   private var wantsRead = false
+  /// What receiving fails with once what has come was received.
+  private var postponed: SystemCallError?
 
   /// Takes over a connected descriptor.
   package init(descriptor: Int32, remoteAddress: SocketAddress) {
@@ -52,12 +54,25 @@ package final class StreamSocket: EventSource {
   /// The bytes that wait for the kernel.
   package var backlogBytes: Int { backlog.count }
 
+  /// Has the kernel hold no more than about so many bytes that the peer has not confirmed (`SO_SNDBUF`),
+  /// and as much again for its own accounts.
+  package func limitSendBuffer(to bytes: Int) {
+    setOption(SOL_SOCKET, SO_SNDBUF, Int32(clamping: bytes))
+  }
+
   /// Starts or stops reading: with reading stopped, the peer meets the kernel's flow control.
   package func setReading(
     _ reading: Bool, on loop: isolated EventLoop
   ) throws(SystemCallError) {
     wantsRead = reading
     try updateInterest(on: loop)
+  }
+
+  /// Keeps a failure for whoever reads on: until then the socket, which would report it again and again, is
+  /// not watched.
+  package func postpone(_ error: SystemCallError, on loop: isolated EventLoop) {
+    postponed = error
+    unwatch(on: loop)
   }
 
   /// Whether the peer has ended the stream, or the connection has failed, though bytes of it may still
@@ -81,7 +96,10 @@ package final class StreamSocket: EventSource {
   ) throws(SystemCallError) -> Received {
     let count = unsafe recv(descriptor, buffer.baseAddress, buffer.count, 0)
     if count > 0 { return .bytes(count) }
-    if count == 0 { return .endOfStream }
+    if count == 0 {
+      if let postponed { throw postponed }
+      return .endOfStream
+    }
     switch errno {
     case EAGAIN, EINTR: return .wouldBlock
     default: throw .last("recv")
@@ -144,11 +162,6 @@ package final class StreamSocket: EventSource {
     delegate?.socketDrained(on: loop)
   }
 
-  private func setOption(_ level: Int32, _ name: Int32, _ value: Int32) {
-    var value = value
-    _ = unsafe setsockopt(descriptor, level, name, &value, 4)
-  }
-
   private func sendNow(_ chunk: [UInt8], from offset: Int) throws(SystemCallError) -> Int {
     let count = unsafe chunk.withUnsafeBytes { bytes in
       let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[offset...])
@@ -171,6 +184,7 @@ package final class StreamSocket: EventSource {
   }
 
   private func updateInterest(on loop: isolated EventLoop) throws(SystemCallError) {
+    if postponed != nil, !wantsRead { return unwatch(on: loop) }
     var interest: EventInterest = wantsRead ? .readable : []
     if !backlog.isEmpty { interest.insert(.writable) }
     try watch(interest, on: loop)

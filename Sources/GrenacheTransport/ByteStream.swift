@@ -60,6 +60,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     buffers = LoopBuffers.of(loop)
     remoteAddress = socket.remoteAddress
     localAddress = socket.localAddress
+    if let bytes = limits.sendBufferBytes { socket.limitSendBuffer(to: bytes) }
   }
 
   // MARK: Operations
@@ -145,6 +146,13 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     loop.core.markDirty(socket)
   }
 
+  /// The same, without waiting for the peer: what the kernel has still reaches it.
+  func finish(on loop: isolated EventLoop) {
+    close(on: loop)
+    if state == .closing { flush(on: loop) }
+    end(nil, on: loop)
+  }
+
   /// Takes leave of a peer that a changed policy allows nothing any more.
   func refuse(_ error: TransportError, on loop: isolated EventLoop) {
     if state != .open || delegate?.streamRefused(error, on: loop) != true { end(error, on: loop) }
@@ -192,6 +200,11 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   }
 
   func socketFailed(_ error: SystemCallError, on loop: isolated EventLoop) {
+    // What a server has said before it failed is still there when a client goes on reading. (A client that
+    // has failed waits for no answer: there it is better known at once.)
+    if side == .client, state == .open, isPausedByDelegate, !hasEnded, pendingOutputBytes == 0 {
+      return socket.postpone(error, on: loop)
+    }
     end(TransportError(error, stage: stage, peer: remoteAddress), on: loop)
   }
 

@@ -40,6 +40,13 @@ package struct ByteStreamLimits: Hashable, Sendable {
   package var outputHighWaterBytes = 1 << 20
   /// With less than this waiting, reading goes on (default 256 KiB).
   package var outputLowWaterBytes = 256 << 10
+  /// Bytes that the kernel may hold of what the peer has not confirmed, about, and as much again for its own
+  /// accounts (`SO_SNDBUF`); it is what one round trip may carry. By default as many as the system thinks
+  /// fit: up to megabytes, for a peer that does not read.
+  package var sendBufferBytes: Int?
+  /// The same for what has come and was not read (`SO_RCVBUF`), which is what the peer may send ahead. Only
+  /// of clients: it counts from before they connect.
+  package var receiveBufferBytes: Int?
 
   package init() {}
 }

@@ -20,7 +20,8 @@ enum Dialer {
   /// Each address but the last gets an equal share of the time that is left, so that one that
   /// swallows packets does not use up the deadline of the others.
   static func connect(
-    to endpoint: Endpoint, by deadline: MonotonicTime, on loop: isolated EventLoop
+    to endpoint: Endpoint, receiveBufferBytes: Int? = nil, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
   ) async throws(TransportError) -> StreamSocket {
     let addresses: [SocketAddress]
     do {
@@ -35,7 +36,8 @@ enum Dialer {
     for (index, address) in addresses.enumerated() {
       let share = (deadline - .now()) / (addresses.count - index)
       do {
-        return try await StreamSocket.connect(to: address, by: .now() + share, on: loop)
+        return try await StreamSocket.connect(
+          to: address, receiveBufferBytes: receiveBufferBytes, by: .now() + share, on: loop)
       } catch {
         failure = TransportError(error, stage: .connect, peer: address)
         if failure.code == .cancelled { break }

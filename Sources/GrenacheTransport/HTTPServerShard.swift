@@ -242,7 +242,7 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
     _ = await drained.wait(until: loop.core.now + grace, on: loop)
     for connection in connections.values { connection.abort(on: loop) }
     let end = TransportError.closed("the server shuts down", peer: nil)
-    for webSocket in webSockets.values { webSocket.abort(end, on: loop) }
+    for webSocket in webSockets.values { webSocket.giveUp(end, on: loop) }
   }
 }
 

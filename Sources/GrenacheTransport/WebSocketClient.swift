@@ -12,16 +12,20 @@ package enum WebSocketClient {
   /// - Parameters:
   ///   - context: the certificates; `nil` connects in the clear.
   ///   - options: what is offered; compression only by choice.
+  ///   - stream: the limits of the connection underneath.
   package static func connect(
     to destination: Destination, context: TLSContext?, limits: WebSocketLimits,
-    options: WebSocketOptions = .client, handler: any WebSocketHandler, by deadline: MonotonicTime,
+    options: WebSocketOptions = .client, stream streamLimits: ByteStreamLimits = ByteStreamLimits(),
+    handler: any WebSocketHandler, by deadline: MonotonicTime,
     on loop: isolated EventLoop
   ) async throws(TransportError) -> WebSocketConnection {
-    let socket = try await Dialer.connect(to: destination.endpoint, by: deadline, on: loop)
+    let socket = try await Dialer.connect(
+      to: destination.endpoint, receiveBufferBytes: streamLimits.receiveBufferBytes, by: deadline,
+      on: loop)
     let upgrade = WebSocketUpgrade(
       host: destination.endpoint.description, limits: limits, options: options, handler: handler)
     let stream = try Dialer.stream(
-      over: socket, to: destination, context: context, limits: ByteStreamLimits(),
+      over: socket, to: destination, context: context, limits: streamLimits,
       delegate: upgrade, by: deadline, on: loop)
     return try await upgrade.run(over: stream, by: deadline, on: loop)
   }

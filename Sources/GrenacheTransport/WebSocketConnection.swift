@@ -39,6 +39,8 @@ package struct WebSocketClosure: Hashable, Sendable {
   package var reason = ""
   /// What broke the connection; `nil` after a closing handshake.
   package var error: TransportError?
+  /// The code that this side has closed with since the peer broke a rule or a limit.
+  package var violation: WebSocketCloseCode?
 }
 
 /// Who keeps count of a connection.
@@ -192,6 +194,14 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     stream.fail(error, on: loop)
   }
 
+  /// Waits no longer for the peer: breaks the connection off, unless all of it has left that was to be said,
+  /// the close frame at its end.
+  func giveUp(_ error: TransportError, on loop: isolated EventLoop) {
+    guard !closing.isOpen, stream.pendingOutputBytes == 0 else { return abort(error, on: loop) }
+    if !closing.isDone { failure = failure ?? error }
+    stream.finish(on: loop)
+  }
+
   /// Stops handing over messages; the peer meets TCP's flow control.
   package func pauseReading(on loop: isolated EventLoop) {
     isPaused = true
@@ -283,8 +293,11 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
     if isWatchingMessage, timer === messageTimer { return lookForMessage(on: loop) }
     // The close frame may still be on its way behind other output, which has a deadline of its own.
     if stream.pendingOutputBytes > 0 { return loop.core.arm(closeTimer, after: closeDeadline) }
-    stream.fail(
-      .timedOut(.transfer, after: closeDeadline, peer: remoteAddress), on: loop)
+    if !closing.isDone {
+      failure = failure ?? .timedOut(.transfer, after: closeDeadline, peer: remoteAddress)
+    }
+    // What the peer has not read yet waits in the kernel: a reset would throw it away.
+    stream.close(on: loop)
   }
 
   /// Pings a peer from which nothing has come for long, and gives it up when nothing comes then.
@@ -384,6 +397,7 @@ package final class WebSocketConnection: ByteStreamDelegate, LoopTimerTarget {
   private func refuse(_ violation: WebSocketError, on loop: isolated EventLoop) {
     Refusals.count(violation.closeCode)
     failure = failure ?? TransportError(violation, peer: remoteAddress)
+    peerClosure.violation = violation.closeCode
     perform(closing.violationFound(violation.closeCode), reason: violation.message, on: loop)
   }
 

@@ -93,22 +93,26 @@ struct RawSubscriber: Sendable {
   }
 
   init(
-    to endpoint: Endpoint, tls: TLSConfiguration?, subprotocols: [String] = [], reads: Bool = true
+    to endpoint: Endpoint, tls: TLSConfiguration?, subprotocols: [String] = [], reads: Bool = true,
+    receiveBufferBytes: Int? = nil
   ) async throws {
     let context = try tls.map { try TLSContext($0) }
     bound = try await Self.connect(
-      endpoint, context, subprotocols, reads, on: EventLoopGroup.shared().next())
+      endpoint, context, subprotocols, reads, receiveBufferBytes,
+      on: EventLoopGroup.shared().next())
   }
 
   private static func connect(
     _ endpoint: Endpoint, _ context: TLSContext?, _ subprotocols: [String], _ reads: Bool,
-    on loop: isolated EventLoop
+    _ receiveBufferBytes: Int?, on loop: isolated EventLoop
   ) async throws -> LoopBound<(Recorder, WebSocketConnection)> {
     let recorder = Recorder()
+    var limits = ByteStreamLimits()
+    limits.receiveBufferBytes = receiveBufferBytes
     let connection = try await WebSocketClient.connect(
       to: Destination(endpoint, verification: .service("news")), context: context,
       limits: WebSocketLimits(), options: WebSocketOptions(subprotocols: subprotocols),
-      handler: recorder, by: .now() + .seconds(10), on: loop)
+      stream: limits, handler: recorder, by: .now() + .seconds(10), on: loop)
     if !reads { connection.pauseReading(on: loop) }
     return LoopBound((recorder, connection), on: loop)
   }

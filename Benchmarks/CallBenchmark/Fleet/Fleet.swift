@@ -78,6 +78,19 @@ final class Fleet: Sendable {
       line: line)
   }
 
+  /// Asks members to end, one after the other.
+  ///
+  /// - Returns: what was wrong with that.
+  func endInOrder(_ roles: [Member.Role]) async -> [String] {
+    var faults: [String] = []
+    for role in roles {
+      for member in members.withLock({ $0[role] ?? [] }) {
+        if let fault = await member.terminate().fault { faults.append("a \(role) \(fault)") }
+      }
+    }
+    return faults
+  }
+
   /// Ends everybody who is left.
   func end() async {
     let all = members.withLock { members in

@@ -10,11 +10,13 @@ final class FleetChaos: Sendable {
     var failures: [String] = []
   }
   private let fleet: Fleet
+  private let published: Published
   private let counts = Mutex(Counts())
   private let log: SoakLog
 
-  init(_ fleet: Fleet, log: SoakLog) {
+  init(_ fleet: Fleet, _ published: Published, log: SoakLog) {
     self.fleet = fleet
+    self.published = published
     self.log = log
   }
 
@@ -35,14 +37,15 @@ final class FleetChaos: Sendable {
       guard let member = fleet.member(role, index) else { return }
       if Bool.random() {
         log("kill \(role) \(index) at \(member.port)")
+        if role == .publisher { published.noteKill(at: member.port) }
         await member.kill()
         counts.withLock { $0.killed[role, default: 0] += 1 }
       } else {
         log("end \(role) \(index) at \(member.port)")
-        let status = await member.terminate()
+        let ending = await member.terminate()
         counts.withLock { counts in
           counts.ended[role, default: 0] += 1
-          if status != 0 { counts.failures.append("a \(role) ended with \(status)") }
+          if let fault = ending.fault { counts.failures.append("a \(role) \(fault)") }
         }
       }
       try await Task.sleep(for: .milliseconds(Int.random(in: 100...1_500)))
@@ -60,6 +63,9 @@ final class LeakWatch: Sendable {
   private struct Window {
     var resident: [Int] = []
     var descriptors: [Int] = []
+
+    /// Whether it was there each time.
+    var isWhole: Bool { !resident.isEmpty && !resident.contains(0) }
   }
   private static let roles: [Member.Role?] = [nil, .grape, .worker, .publisher]
   private let fleet: Fleet
@@ -97,6 +103,10 @@ final class LeakWatch: Sendable {
             role?.rawValue ?? "callers and subscribers", Double(early) / 1_048_576,
             Double(late) / 1_048_576, Double(late - early) / Double(max(early, 1)) * 100,
             descriptors.0, descriptors.1))
+        if !window.allSatisfy(\.isWhole) {
+          print("  it was not there all the time")
+          isGood = false
+        }
         // Who is connected to them changes with who has been restarted.
         isGood =
           isGood && late - early <= max(early / 20, 2 << 20)

@@ -10,11 +10,14 @@ final class FleetLoad: Sendable {
     var latencies = Latencies()
     var failures: [String] = []
     var heard: [HeardMessages] = []
+    /// What was wrong with how members ended.
+    var endings: [String] = []
 
     /// Prints it; whether nothing is lost.
     func report(_ published: Published) -> Bool {
       print("calls: \(latencies.count), lost \(failures.count); \(latencies.summary)")
       for failure in failures.prefix(5) { print("  \(failure)") }
+      for ending in endings { print("  \(ending)") }
       print("messages published: \(published.all)")
       for (index, heard) in heard.enumerated() {
         print(
@@ -24,12 +27,13 @@ final class FleetLoad: Sendable {
             + "\(Int(heard.slowestFind / .milliseconds(1))) ms after its first message")
         for lost in heard.lost.prefix(3) { print("  \(lost)") }
       }
-      return failures.isEmpty
+      return failures.isEmpty && endings.isEmpty
         && heard.allSatisfy { $0.lost.isEmpty && $0.doubled == 0 && $0.messages > 0 }
     }
   }
 
   private let log: SoakLog
+  private let published: Published
   private let links: [Link]
   private let client: PeerRPCClient
   private let subs: [PeerSub]
@@ -50,6 +54,7 @@ final class FleetLoad: Sendable {
       subs.append(try await PeerSub(Member.key, link: link))
     }
     self.log = log
+    self.published = published
     self.links = links
     self.subs = subs
     heard = Mutex(subs.indices.map { HeardMessages(published, isSlow: $0 == subs.count - 1) })
@@ -78,16 +83,21 @@ final class FleetLoad: Sendable {
   func end(_ fleet: Fleet) async throws -> Result {
     isOver.withLock { $0 = true }
     isHurried.withLock { $0 = true }
+    var all = Result()
+    // The one that did not keep up has to find out who is there.
+    let live = published.live
+    if try await !wait(within: .seconds(60), until: { $0.hasHeard(live) }) {
+      all.endings.append("not every subscriber has caught up with those that publish")
+    }
     // In order, so that they say how much it was.
     for index in 0..<fleet.count(.publisher) {
-      _ = await fleet.member(.publisher, index)?.terminate()
+      if let fault = await fleet.member(.publisher, index)?.terminate().fault {
+        all.endings.append("a publisher \(fault)")
+      }
     }
-    let deadline = ContinuousClock.now + .seconds(30)
-    while !heard.withLock({ $0.allSatisfy(\.hasCaughtUp) }), ContinuousClock.now < deadline {
-      try await Task.sleep(for: .milliseconds(50))
-    }
+    // As long as an address of one that was killed may stay announced: only then it is given up.
+    _ = try await wait(within: .seconds(150), until: \.hasCaughtUp)
     let (calls, others) = tasks.withLock { $0 }
-    var all = Result()
     for task in calls {
       let result = await task.value
       all.latencies.add(result.latencies)
@@ -102,6 +112,20 @@ final class FleetLoad: Sendable {
       return heard
     }
     return all
+  }
+
+  /// Waits until it is so for every subscriber.
+  ///
+  /// - Returns: whether it came about.
+  private func wait(
+    within time: Duration, until isSo: (HeardMessages) -> Bool
+  ) async throws -> Bool {
+    let deadline = ContinuousClock.now + time
+    while !heard.withLock({ $0.allSatisfy(isSo) }) {
+      guard ContinuousClock.now < deadline else { return false }
+      try await Task.sleep(for: .milliseconds(50))
+    }
+    return true
   }
 
   /// Each caller has one call under way and begins one each so often, by a schedule: one that is late since

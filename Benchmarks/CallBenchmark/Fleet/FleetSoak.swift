@@ -45,7 +45,7 @@ struct FleetSoak: AsyncParsableCommand {
     let load = try await FleetLoad(
       fleet, published, callers: callers, subscribers: subscribers, log: log)
     let watch = LeakWatch(fleet)
-    let chaos = FleetChaos(fleet, log: log)
+    let chaos = FleetChaos(fleet, published, log: log)
     let pauses = MachinePauses(log: log)
     try await load.warmUp()
     let end = ContinuousClock.now + .seconds(minutes * 60)
@@ -60,8 +60,11 @@ struct FleetSoak: AsyncParsableCommand {
     for failure in chaos.failures.prefix(5) { print("  \(failure)") }
     // While the fleet is there, which would close what nobody else has.
     let isClosed = try await Self.socketsAreClosed(since: before)
-    return [chaos.failures.isEmpty, result.report(published), watch.report(), isClosed]
+    let isWell = [chaos.failures.isEmpty, result.report(published), watch.report(), isClosed]
       .allSatisfy(\.self)
+    let faults = await fleet.endInOrder([.worker, .grape])
+    for fault in faults { print("  \(fault)") }
+    return isWell && faults.isEmpty
   }
 
   private static func socketsAreClosed(since before: Int) async throws -> Bool {

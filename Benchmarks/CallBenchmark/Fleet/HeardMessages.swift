@@ -11,18 +11,15 @@ struct HeardMessages: Sendable {
   private struct Run {
     var heard = Numbers()
     var named = Numbers()
-    /// From where on everything has to come, or be named.
-    var first: Int
+    /// From where on everything has to come, or be named, once anything has.
+    var first: Int?
     var firstAt: ContinuousClock.Instant
-    let endpoint: Endpoint
-    /// When it was heard of last.
-    var lastAt: ContinuousClock.Instant
     /// Whether nobody knows what it said at last.
     var isEndUnknown = false
 
     /// What has neither come nor was named, up to a number.
     func missing(upTo last: Int) -> [Int] {
-      guard first <= last else { return [] }
+      guard let first, first <= last else { return [] }
       return (first...last).filter { !heard.contains($0) && !named.contains($0) }
     }
 
@@ -31,6 +28,9 @@ struct HeardMessages: Sendable {
   private var runs: [String: Run] = [:]
   /// Addresses at which a run has been heard: of the next one there everything is told.
   private var known: Set<Endpoint> = []
+  /// Runs whose end nobody knows, by port, and when that was told: it names those behind them that were never
+  /// heard.
+  private var unknownEnds: [UInt16: [(run: String, toldAt: ContinuousClock.Instant)]] = [:]
   private let published: Published
   /// Whether it takes its messages so slowly that when it hears of a run says nothing.
   private let isSlow: Bool
@@ -56,8 +56,9 @@ struct HeardMessages: Sendable {
       guard let run else { return lost.append("a gap of no run at \(from)") }
       guard let numbers else {
         unknownGaps += 1
+        begin(run, nil, from, now)
         runs[run]?.isEndUnknown = true
-        runs[run]?.lastAt = now
+        unknownEnds[from.port, default: []].append((run, now))
         return
       }
       let range = Int(numbers.lowerBound)...Int(numbers.upperBound)
@@ -79,32 +80,34 @@ struct HeardMessages: Sendable {
   }
 
   private mutating func begin(
-    _ run: String, _ number: Int, _ from: Endpoint, _ now: ContinuousClock.Instant
+    _ run: String, _ number: Int?, _ from: Endpoint, _ now: ContinuousClock.Instant
   ) {
-    guard runs[run] == nil else {
-      runs[run]?.lastAt = now
-      return
-    }
     // Behind another run at the same address nothing is left out.
-    runs[run] = Run(
-      first: known.contains(from) ? 1 : number, firstAt: now, endpoint: from, lastAt: now)
-    known.insert(from)
+    let first = known.contains(from) ? 1 : number
+    if runs[run] == nil {
+      runs[run] = Run(first: first, firstAt: now)
+      known.insert(from)
+    } else if runs[run]?.first == nil {
+      runs[run]?.first = number
+    }
   }
 
   /// What has been published has come, or is named, and every run was found.
   mutating func end() {
+    let all = published.runs
     for (name, run) in runs {
+      if run.isEndUnknown, !isSlow, !Self.mayBeUnknown(name, all) {
+        lost.append("\(name) ended in order, and what it said at last is unknown")
+      }
       let last = run.isEndUnknown ? run.last : published.last(of: name)
       lost += run.missing(upTo: last).map { "\(name) \($0)" }
     }
-    for (name, run) in published.runs where run.lastAt - run.began > Self.publishedMin {
-      guard let found = runs[name] else {
-        if isSlow, isBehind(run) { continue }
-        lost.append("\(name), of which \(run.last) messages were published, was never heard")
-        continue
-      }
+    lost += neverHeard(all).map {
+      "\($0), of which \(all[$0]?.last ?? 0) messages were published, was never heard"
+    }
+    for (name, run) in all where run.isLong {
+      guard !isSlow, let found = runs[name] else { continue }
       let took = found.firstAt - run.began
-      guard !isSlow else { continue }
       slowestFind = max(slowestFind, took)
       if took > Self.foundWithin {
         lost.append("\(name) was heard \(took) after its first message")
@@ -112,19 +115,40 @@ struct HeardMessages: Sendable {
     }
   }
 
-  /// Whether it was still at what an earlier run had said at that address when this one was over, or nearly:
-  /// what waits between two systems' buffers is taken in order, and may take it that long.
-  private func isBehind(_ run: Published.Run) -> Bool {
-    runs.values.contains { earlier in
-      earlier.endpoint.port == run.port && earlier.firstAt < run.began
-        && earlier.lastAt > run.lastAt - Self.foundWithin
+  /// Runs that should have been heard, and that no gap behind an earlier run at their address names.
+  private func neverHeard(_ all: [String: Published.Run]) -> [String] {
+    all.filter { name, run in
+      guard run.isLong, runs[name] == nil else { return false }
+      let ends = run.port.flatMap { unknownEnds[$0] } ?? []
+      return !ends.contains { end in
+        end.toldAt >= run.began && (all[end.run].map { $0.began < run.began } ?? false)
+      }
+    }.map(\.key)
+  }
+
+  /// Whether the run was killed, or one behind it at its address that may not have been heard.
+  private static func mayBeUnknown(_ name: String, _ all: [String: Published.Run]) -> Bool {
+    guard let run = all[name] else { return true }
+    return all.values.contains {
+      $0.wasKilled && $0.port == run.port && $0.began >= run.began
     }
   }
 
-  /// Whether everything that was published has come, as far as is known.
+  /// Whether everything that was published has come, as far as is known, and every run was heard or named.
   var hasCaughtUp: Bool {
     runs.allSatisfy { name, run in run.isEndUnknown || run.last >= published.last(of: name) }
+      && neverHeard(published.runs).isEmpty
   }
+
+  /// Whether of each of those runs as much has been heard.
+  func hasHeard(_ some: [String: Published.Run]) -> Bool {
+    some.allSatisfy { name, run in (runs[name]?.last ?? 0) >= run.last }
+  }
+}
+
+extension Published.Run {
+  /// Whether it was published for so long that it has to be heard.
+  fileprivate var isLong: Bool { lastAt - began > HeardMessages.publishedMin }
 }
 
 /// Numbers that mostly follow each other.

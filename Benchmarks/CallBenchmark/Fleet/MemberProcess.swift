@@ -56,19 +56,48 @@ final class MemberProcess: Sendable {
     dhtPort = ports[1]
   }
 
+  /// How it ended when it was asked to.
+  struct Ending {
+    /// Longer than any shutdown may take.
+    static let timeMax = Duration.seconds(30)
+
+    /// The exit status, negative for a signal.
+    var status: Int32
+    var took: Duration
+
+    /// What is wrong with it.
+    var fault: String? {
+      if status != 0 { return "ended with \(status)" }
+      return took > Self.timeMax ? "took \(took) to end" : nil
+    }
+  }
+
   /// Ends it as `kill -9` does.
   func kill() async {
-    _ = Glibc.kill(identifier, SIGKILL)
+    signal(SIGKILL)
     for await _ in ended {}
     try? input.fileHandleForWriting.close()
   }
 
-  /// Asks it to end; its exit status, negative for a signal.
-  func terminate() async -> Int32 {
-    _ = Glibc.kill(identifier, SIGTERM)
-    defer { try? input.fileHandleForWriting.close() }
-    for await status in ended { return status }
-    return -1
+  /// Asks it to end, and kills it when it takes far too long.
+  func terminate() async -> Ending {
+    let start = ContinuousClock.now
+    signal(SIGTERM)
+    let last = Task {
+      try await Task.sleep(for: Ending.timeMax * 2)
+      signal(SIGKILL)
+    }
+    defer {
+      last.cancel()
+      try? input.fileHandleForWriting.close()
+    }
+    for await status in ended { return Ending(status: status, took: ContinuousClock.now - start) }
+    return Ending(status: -1, took: ContinuousClock.now - start)
+  }
+
+  /// Of one that has ended the number may be another one's.
+  private func signal(_ number: Int32) {
+    process.withLock { if $0.isRunning { _ = Glibc.kill(identifier, number) } }
   }
 
   var usage: ProcessUsage { ProcessUsage(of: identifier) }

@@ -11,6 +11,7 @@ final class Published: Sendable {
     var lastAt: ContinuousClock.Instant
     /// Where it was.
     var port: UInt16?
+    var wasKilled = false
   }
   private let state = Mutex<[String: Run]>([:])
 
@@ -31,6 +32,20 @@ final class Published: Sendable {
       }
       runs[name] = run
     }
+  }
+
+  /// Who is there now is going to be killed.
+  func noteKill(at port: UInt16) {
+    state.withLock { runs in
+      let last = runs.filter { $0.value.port == port }.max { $0.value.began < $1.value.began }
+      if let name = last?.key { runs[name]?.wasKilled = true }
+    }
+  }
+
+  /// Runs that have published something within the last two seconds.
+  var live: [String: Run] {
+    let now = ContinuousClock.now
+    return runs.filter { $0.value.last > 0 && now - $0.value.lastAt < .seconds(2) }
   }
 
   func last(of run: String) -> Int { state.withLock { $0[run]?.last ?? 0 } }

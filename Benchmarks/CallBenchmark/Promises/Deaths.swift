@@ -29,7 +29,7 @@ enum Deaths {
       let (latencies, failures, answered) = try await load(client, RPCCallOptions()) {
         for index in 0..<3 {
           try await Task.sleep(for: .seconds(1))
-          let status = await fleet.member(.worker, index)?.terminate() ?? -1
+          let status = await fleet.member(.worker, index)?.terminate().status ?? -1
           statuses.withLock { $0.append(status) }
           try await fleet.replace(.worker, index, samePort: index > 0)
         }

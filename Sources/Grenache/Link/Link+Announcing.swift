@@ -38,10 +38,11 @@ extension Link {
     }
   }
 
-  /// Says that this host serves `service` on `port` no more.
+  /// Says that this host serves `service` on `port` no more, to all grapes at once: the announcement may have
+  /// been renewed at another one than the first, and be kept there alone.
   ///
-  /// - Returns: whether the grape understood; existing grapes forget only with time.
-  /// - Throws: `GrenacheError`.
+  /// - Returns: whether one of them understood; existing grapes forget only with time.
+  /// - Throws: `GrenacheError` when none has answered.
   @discardableResult
   public func withdraw(
     _ service: String, port: UInt16, within timeout: Duration = .seconds(5)
@@ -73,6 +74,31 @@ extension Link {
     _ service: String, _ port: UInt16, within timeout: Duration, core: LoopBound<LinkCore>,
     on loop: isolated EventLoop
   ) async throws(GrenacheError) -> Bool {
-    try await core.get(on: loop).withdraw(service, port: port, by: .now() + timeout, on: loop)
+    let grapes = Set(core.get(on: loop).configuration.grapes)
+    let deadline = MonotonicTime.now() + timeout
+    var isWithdrawn: Bool?
+    var failure = GrenacheError(.grapeUnreachable, "no grape answered")
+    await withTaskGroup(of: Result<Bool, GrenacheError>.self) { group in
+      for grape in grapes {
+        group.addTask {
+          await withdraw(service, port, at: grape, by: deadline, core: core, on: core.loop)
+        }
+      }
+      for await outcome in group {
+        switch outcome {
+        case .success(let understood): isWithdrawn = isWithdrawn == true || understood
+        case .failure(let error): failure = error
+        }
+      }
+    }
+    guard let isWithdrawn else { throw failure }
+    return isWithdrawn
+  }
+
+  private static func withdraw(
+    _ service: String, _ port: UInt16, at grape: Endpoint, by deadline: MonotonicTime,
+    core: LoopBound<LinkCore>, on loop: isolated EventLoop
+  ) async -> Result<Bool, GrenacheError> {
+    await core.get(on: loop).withdraw(service, port: port, at: grape, by: deadline, on: loop)
   }
 }

@@ -180,12 +180,26 @@ package final class LinkCore {
     }
   }
 
+  /// Takes an announcement back at one grape.
+  ///
+  /// - Returns: whether it understood.
   func withdraw(
-    _ service: String, port: UInt16, by deadline: MonotonicTime, on loop: isolated EventLoop
-  ) async throws(GrenacheError) -> Bool {
+    _ service: String, port: UInt16, at grape: Endpoint, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async -> Result<Bool, GrenacheError> {
     let body = GrapeMessages.announce(service, port: port, rid: UUIDText.random())
-    return try await ask(
-      "/withdraw", body, by: deadline, on: loop, read: GrapeMessages.isWithdrawn)
+    let outcome = await ask(
+      grape, "/withdraw", body, isRepeatable: true, by: deadline, on: loop,
+      read: GrapeMessages.isWithdrawn)
+    switch outcome {
+    case .answered(let isWithdrawn): return .success(isWithdrawn)
+    case .refused(let error): return .failure(error)
+    case .failed(let error):
+      guard deadline <= .now() else { return .failure(error) }
+      return .failure(
+        GrenacheError(
+          .deadlineExceeded, "grape \(grape) has not answered in time", cause: error.cause))
+    }
   }
 
   // MARK: Certificates

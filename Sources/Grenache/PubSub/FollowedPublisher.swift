@@ -26,7 +26,9 @@ final class FollowedPublisher: WebSocketHandler {
   private var isStopped = false
   private var isExtended = false
   /// Whether this connection counts: it has been opened, and has not closed.
-  private var isOpened = false
+  private(set) var isOpened = false
+  /// Of this connection.
+  private var delay = ReadingDelay()
   /// Whether the publisher has said anything on this connection.
   private var hasHeard = false
   /// Whether the connection was given up for another one, that asks for what it has missed.
@@ -34,7 +36,7 @@ final class FollowedPublisher: WebSocketHandler {
   /// Whether it was left since it may not publish any more.
   private var isDenied = false
   /// Whether somebody else tells what is missing of the run before.
-  private var isRelieved = false
+  private(set) var isRelieved = false
   /// Kept until the connection has closed.
   private var closing: LoopPromise<WebSocketClosure>?
   private var resting: LoopPromise<Void>?
@@ -67,11 +69,15 @@ final class FollowedPublisher: WebSocketHandler {
   }
 
   func pause(on loop: isolated EventLoop) {
-    connection?.pauseReading(on: loop)
+    guard let connection else { return }
+    delay.paused()
+    connection.pauseReading(on: loop)
   }
 
   func resume(on loop: isolated EventLoop) {
-    connection?.resumeReading(on: loop)
+    guard let connection else { return }
+    delay.resumed(at: loop.core.now)
+    connection.resumeReading(on: loop)
   }
 
   // MARK: Addresses
@@ -92,6 +98,13 @@ final class FollowedPublisher: WebSocketHandler {
     guard isConnected else { return [] }
     defer { otherEndpoints.removeAll(where: isGone) }
     return otherEndpoints.filter(isGone)
+  }
+
+  /// Gives up its other addresses, while it needs none: whose they are now, each has to say.
+  func takeOtherEndpoints() -> [Endpoint] {
+    guard isConnected, hasHeard else { return [] }
+    defer { otherEndpoints = [] }
+    return otherEndpoints
   }
 
   /// - Returns: whether there was another address.
@@ -141,6 +154,7 @@ final class FollowedPublisher: WebSocketHandler {
     self.closing = closing
     connection = nil
     isOpened = false
+    delay = ReadingDelay()
     hasHeard = false
     isMoving = false
     isDenied = false
@@ -152,7 +166,10 @@ final class FollowedPublisher: WebSocketHandler {
     }
     let far = MonotonicTime(nanoseconds: .max / 2)
     let outcome = await closing.wait(until: far, on: loop)
-    let isGood = pace.connectionEnded(hasHeard: hasHeard, after: loop.core.now - began)
+    var isViolated = false
+    if case .value(let closure) = outcome { isViolated = closure.violation != nil }
+    let isGood = pace.connectionEnded(
+      hasHeard: hasHeard, after: loop.core.now - began, isViolated: isViolated)
     if case .value(let closure) = outcome, !isStopped, !isMoving, !isDenied,
       !isGood || closure.code == .policyViolation || closure.error?.tls != nil
     {
@@ -169,12 +186,12 @@ final class FollowedPublisher: WebSocketHandler {
     let left = endpoint
     if turnToNextAddress() {
       otherEndpoints.removeLast()
-      core.forget(left)
+      core.leave(left, on: loop)
       return true
     }
     isStopped = true
-    // What it said at last, nobody will ever say.
-    if place.mayMiss || !place.cursor.isComplete {
+    // What it said at last, nobody will ever say, unless somebody has already.
+    if !isRelieved, place.mayMiss || !place.cursor.isComplete {
       add(.gap(nil, run: place.cursor.epoch, from: endpoint), on: loop)
       place.isEndTold = true
     }
@@ -186,6 +203,8 @@ final class FollowedPublisher: WebSocketHandler {
   private func connect(on loop: isolated EventLoop) async -> GrenacheError? {
     let settings = core.configuration
     let target = endpoint
+    var stream = ByteStreamLimits()
+    stream.receiveBufferBytes = settings.receiveBufferBytes
     // Nobody vouches for what a lookup has found: who answers it could name an address of their own.
     let address = settings.acceptsPublishersByAddress ? target.host : nil
     let verification = settings.verification ?? .service(core.key, address: address)
@@ -197,8 +216,8 @@ final class FollowedPublisher: WebSocketHandler {
       let made = try await WebSocketClient.connect(
         to: Destination(target, verification: admission(verification)),
         context: core.link.context, limits: settings.webSocket,
-        options: WebSocketOptions(subprotocols: PubWire.offeredSubprotocols), handler: self,
-        by: loop.core.now + settings.connectTimeout, on: loop)
+        options: WebSocketOptions(subprotocols: PubWire.offeredSubprotocols), stream: stream,
+        handler: self, by: loop.core.now + settings.connectTimeout, on: loop)
       if isStopped { made.close(.normal, on: loop) }
       if connection == nil, made.isOpen { opened(made, on: loop) }
       return nil
@@ -259,7 +278,7 @@ final class FollowedPublisher: WebSocketHandler {
         topics: core.configuration.topics, after: place.cursor.after, epoch: place.cursor.epoch)
       connection.send(.text, PubWire.subscribe(subscribe).span, on: loop)
     }
-    if !core.hasRoom { connection.pauseReading(on: loop) }
+    if !core.hasRoom { pause(on: loop) }
   }
 
   func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {
@@ -297,13 +316,23 @@ final class FollowedPublisher: WebSocketHandler {
     if isOpened {
       isOpened = false
       if isExtended {
-        // With 1001 a publisher goes away that has said everything (`docs/wire-extensions.md`).
-        place.cursor.closed(inOrder: closure.code == .goingAway && closure.error == nil)
+        passOver(closure, on: loop)
+        // With 1001 a publisher goes away that has said everything (`docs/wire-extensions.md`). Read late
+        // it says nothing of who may have come and gone since.
+        let isInOrder = closure.code == .goingAway && closure.error == nil
+        place.cursor.closed(inOrder: isInOrder && !delay.isLate(at: loop.core.now))
       } else {
         place.mayMiss = true
       }
     }
     closing?.fulfil(closure, on: loop)
+  }
+
+  /// Of a message that this side does not take the publisher would never say what comes behind it.
+  private func passOver(_ closure: WebSocketClosure, on loop: isolated EventLoop) {
+    guard closure.violation == .messageTooBig || closure.violation == .invalidPayload, !isStopped
+    else { return }
+    tell(place.cursor.passedOver(), of: place.cursor.epoch, on: loop)
   }
 
   private func noteHeard() {
@@ -361,19 +390,24 @@ final class FollowedPublisher: WebSocketHandler {
         return
       }
     }
-    place.identity = identity
     let before = place
-    open(run, next: next, on: loop)
+    let isSame = before.isSamePublisher(as: run, identity)
+    place.identity = identity
+    open(run, next: next, isSame: isSame, on: loop)
     isRelieved = false
     // The addresses were those of the run before: whether they are this one's, each has to say.
-    if before.cursor.epoch != nil, !before.isSamePublisher(as: run, identity) {
+    if before.cursor.epoch != nil, !isSame {
       core.release(otherEndpoints, at: before, on: loop)
       otherEndpoints = []
     }
   }
 
   /// Moves on to a run, and tells what is missing before what comes of it.
-  private func open(_ run: String, next: UInt64, on loop: isolated EventLoop) {
+  ///
+  /// - Parameter isSame: whether it is the same publisher, at another one of its places perhaps.
+  private func open(
+    _ run: String, next: UInt64, isSame: Bool, on loop: isolated EventLoop
+  ) {
     let before = place.cursor.epoch
     let gap = place.cursor.opened(epoch: run, next: next)
     if before == nil { place.firstNumber = max(next, 1) }
@@ -381,9 +415,14 @@ final class FollowedPublisher: WebSocketHandler {
       place.isEndTold = false
       return
     }
-    place.firstNumber = 1
+    place.firstNumber = isSame ? max(next, 1) : 1
     defer { place.isEndTold = false }
     guard !isRelieved else { return }
+    if isSame {
+      // Its messages are the same at each of its places: some of these have come.
+      if !place.isEndTold { tell(.unknown, of: before, on: loop) }
+      return
+    }
     guard gap == .unknown else { return tell(gap, of: run, on: loop) }
     if !place.isEndTold { tell(.unknown, of: before, on: loop) }
     if next > 1 { tell(.numbers(1...next - 1), of: run, on: loop) }
@@ -392,7 +431,8 @@ final class FollowedPublisher: WebSocketHandler {
   /// This is another address of a publisher that is followed already.
   private func handOver(to other: FollowedPublisher, _ run: String, on loop: isolated EventLoop) {
     // The other one knows of no run before.
-    open(run, next: other.place.firstNumber, on: loop)
+    let isSame = place.isSamePublisher(as: run, connection?.identity)
+    open(run, next: other.place.firstNumber, isSame: isSame, on: loop)
     core.merge(self, into: other)
     stop(on: loop)
   }

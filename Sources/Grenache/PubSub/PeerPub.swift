@@ -24,8 +24,14 @@ public struct PeerPubConfiguration: Sendable {
   /// Messages that may wait for one subscriber (default 1,024).
   public var queueMessagesMax = 1_024
   /// Bytes that may wait for one subscriber, and the most that one message may have (default 384 KiB).
-  /// 128 KiB and one message more may be on their way: by default a subscriber holds 896 KiB at most.
+  /// 128 KiB and one message more may be on their way: by default a subscriber holds 896 KiB at most, beside
+  /// what the kernel holds (`sendBufferBytes`).
   public var queueBytesMax = 384 << 10
+  /// Bytes that the kernel may hold for one subscriber of what that has not confirmed, and as much again
+  /// for its own accounts (default 256 KiB): what waits longer than a round trip waits in the queue, whose
+  /// limits and policy count. It is also what one round trip may carry; `nil` for what the system thinks
+  /// fit, which for a subscriber that stalls can be megabytes.
+  public var sendBufferBytes: Int? = 256 << 10
   /// What happens to a subscriber that does not keep up (default: the oldest messages are given up).
   public var slowSubscribers = SlowSubscriberPolicy.dropOldest
   /// Messages that are kept for subscribers that come back (default 256).
@@ -242,6 +248,7 @@ public final class PeerPub: Service {
     transport.webSocketOptions.subprotocols = [PubWire.subprotocol]
     transport.stream.outputHighWaterBytes = 128 << 10
     transport.stream.outputLowWaterBytes = 32 << 10
+    transport.stream.sendBufferBytes = configuration.sendBufferBytes
     let shards = shards
     let (key, access, denials, logger) = (key, configuration.access, DenialLog(), logger)
     let server = try await HTTPServer(

@@ -15,6 +15,13 @@ public struct PeerSubConfiguration: Sendable {
   /// Bytes that those events may have before it is the same; the last of them may go beyond (default
   /// 4 MiB).
   public var bufferBytesMax = 4 << 20
+  /// Bytes of one publisher's that may wait in the kernel, about, beside those (default 256 KiB): what a
+  /// publisher may send ahead of a subscriber that does not keep up, and what one round trip may carry. `nil`
+  /// for what the system thinks fit, which can be many megabytes.
+  public var receiveBufferBytes: Int? = 256 << 10
+  /// How long an address is believed to be another one of a publisher that is followed elsewhere, before it
+  /// is asked again who is there.
+  package var aliasAgeMax = Duration.seconds(300)
   /// The mean time between two lookups of the publishers, each 25 % sooner or later, where the grape
   /// does not tell of changes by itself (default 5 s).
   public var lookupInterval = Duration.seconds(5)
@@ -61,7 +68,8 @@ public enum SubscriptionEvent: Hashable, Sendable {
   case message(PubMessage, from: Endpoint)
   /// Messages are missing: those with these numbers of that run (see `PubMessage.run`), or nobody knows how
   /// many. Without numbers it is what a run said at last, and what runs behind it have said that nobody has
-  /// heard; without a run it is what a publisher has said that numbers nothing.
+  /// heard; without a run it is what a publisher has said that numbers nothing. (A run that begins and ends
+  /// between two connections of a subscriber that keeps up, behind one that ended in order, is in no gap.)
   case gap(ClosedRange<UInt64>?, run: String?, from: Endpoint)
 }
 

@@ -50,6 +50,14 @@ package struct PublisherCursor: Hashable, Sendable {
     return .numbers(first...numbers.upperBound)
   }
 
+  /// What comes next cannot be taken. The next time it comes first again: it counts as missing.
+  ///
+  /// - Returns: its number, which nobody knows with topics.
+  package mutating func passedOver() -> Gap? {
+    guard isAnswered, !hasTopics, last < .max else { return nil }
+    return lost(last + 1...last + 1)
+  }
+
   /// A message with its number has come.
   ///
   /// - Returns: whether it is new, and what is missing before it that nobody has named.
@@ -63,10 +71,10 @@ package struct PublisherCursor: Hashable, Sendable {
 
   /// The connection has ended.
   ///
-  /// - Parameter inOrder: whether the publisher went away in order. One that had not answered yet has
-  ///   said nothing of what was missed before.
+  /// - Parameter inOrder: whether the publisher went away in order, and that was read in time. Of one that
+  ///   had not answered yet nobody knows which run it was, nor what it had said.
   package mutating func closed(inOrder: Bool) {
-    if isAnswered { isComplete = inOrder }
+    if epoch != nil { isComplete = isAnswered && inOrder }
     isAnswered = false
   }
 }

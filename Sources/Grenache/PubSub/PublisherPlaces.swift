@@ -29,7 +29,7 @@ struct PublisherPlace {
     }
     guard let known = self.identity, let identity else { return self.identity == identity }
     return known.publicKeySHA256 == identity.publicKeySHA256
-      || known.names == identity.names
+      || !known.names.isEmpty && known.names == identity.names
   }
 
   private static func publisher(of run: String) -> Substring { run.prefix { $0 != "." } }

@@ -17,8 +17,16 @@ package struct ReconnectPace: Sendable {
 
   package mutating func connectFailed() { failures = min(failures + 1, 16) }
 
+  /// - Parameter isViolated: whether the publisher has broken a rule or a limit, as it is going to do again.
   /// - Returns: whether it was worth connecting.
-  package mutating func connectionEnded(hasHeard: Bool, after time: Duration) -> Bool {
+  package mutating func connectionEnded(
+    hasHeard: Bool, after time: Duration, isViolated: Bool = false
+  ) -> Bool {
+    if isViolated {
+      if time >= Self.steadyTime { failures = 0 }
+      connectFailed()
+      return false
+    }
     guard hasHeard || time >= Self.steadyTime else {
       connectFailed()
       return false

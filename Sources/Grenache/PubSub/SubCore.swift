@@ -6,7 +6,7 @@ internal import GrenacheTransport
 internal import Logging
 
 /// The state of a subscriber, confined to its link's loop.
-final class SubCore: KeyObserver {
+final class SubCore: KeyObserver, LoopTimerTarget {
   let key: String
   let link: Link
   let configuration: PeerSubConfiguration
@@ -28,6 +28,7 @@ final class SubCore: KeyObserver {
   private var generator = FastGenerator()
   private var failures: [Endpoint?: GrenacheError] = [:]
   private var toldFailures: RecurringFailures<Endpoint?>
+  private lazy var aliasTimer = TargetTimer(self)
 
   init(_ key: String, link: Link, _ configuration: PeerSubConfiguration) {
     self.key = key
@@ -60,6 +61,7 @@ final class SubCore: KeyObserver {
     observeAccess(on: loop)
     link.core(on: loop).beginReloading(link.certificateReloader)
     link.core(on: loop).follow(key, self, on: loop)
+    loop.core.arm(aliasTimer, after: configuration.aliasAgeMax)
   }
 
   /// A publisher that says nothing is left as well when it may not publish any more.
@@ -120,14 +122,15 @@ final class SubCore: KeyObserver {
     isStopped = true
     if let observation { configuration.access?.endObservation(observation) }
     observation = nil
+    loop.core.cancel(aliasTimer)
     link.core(on: loop).unfollow(key, self)
     link.core(on: loop).endReloading()
     for publisher in publishers.values {
       var place = publisher.place
       // Of one that numbers nothing everything is missing from now on.
       if publisher.isConnected, place.cursor.epoch == nil { place.mayMiss = true }
-      place.cursor.closed(inOrder: false)
-      absent.keep(place, of: publisher.endpoint)
+      if publisher.isOpened { place.cursor.closed(inOrder: false) }
+      if !publisher.isRelieved { absent.keep(place, of: publisher.endpoint) }
       publisher.stop(on: loop)
     }
     publishers = [:]
@@ -148,7 +151,12 @@ final class SubCore: KeyObserver {
   /// The addresses of one are those of the other.
   func merge(_ publisher: FollowedPublisher, into other: FollowedPublisher) {
     other.add(publisher.endpoints)
-    for endpoint in publisher.endpoints { publishers[endpoint] = other }
+    for endpoint in publisher.endpoints {
+      publishers[endpoint] = other
+      // Whether it can be reached there is no matter while it is followed elsewhere.
+      failures[endpoint] = nil
+      heard(endpoint)
+    }
   }
 
   /// The place in a run of somebody who is at another address now: given up, or not reached there. The
@@ -177,8 +185,21 @@ final class SubCore: KeyObserver {
     }
   }
 
-  /// An address leads nowhere.
-  func forget(_ endpoint: Endpoint) {
+  /// Somebody else may have taken what was another address of a publisher: each is asked again.
+  func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    for publisher in Array(publishers.values) {
+      release(publisher.takeOtherEndpoints(), at: publisher.place, on: loop)
+    }
+    loop.core.arm(aliasTimer, after: configuration.aliasAgeMax)
+  }
+
+  /// An address leads nowhere; there is room for another one.
+  func leave(_ endpoint: Endpoint, on loop: isolated EventLoop) {
+    forget(endpoint)
+    if !isStopped { followNew(on: loop) }
+  }
+
+  private func forget(_ endpoint: Endpoint) {
     publishers[endpoint] = nil
     heard(endpoint)
     failures[endpoint] = nil
@@ -186,9 +207,8 @@ final class SubCore: KeyObserver {
 
   /// A publisher is gone; there is room for another one.
   func giveUp(_ publisher: FollowedPublisher, on loop: isolated EventLoop) {
-    absent.keep(publisher.place, of: publisher.endpoint)
-    forget(publisher.endpoint)
-    if !isStopped { followNew(on: loop) }
+    if !publisher.isRelieved { absent.keep(publisher.place, of: publisher.endpoint) }
+    leave(publisher.endpoint, on: loop)
   }
 
   // MARK: Failures

@@ -20,6 +20,11 @@ extension GrenacheError {
     if error.tls != nil {
       self.init(
         .publisherNotTrusted, "no publisher of \(key) at \(publisher) can be trusted", cause: error)
+    } else if error.code == .protocolViolated {
+      self.init(
+        .publisherUnreachable,
+        "the publisher of \(key) at \(publisher) breaks a rule, or a limit of this side",
+        cause: error)
     } else {
       self.init(
         .publisherUnreachable, "no publisher of \(key) at \(publisher) can be reached", cause: error
