@@ -37,6 +37,8 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   private var isPausedByDelegate = false
   private var isPausedByOutput = false
   /// Whether somebody may have seen that the output is full.
+  private var isStepDue = false
+  private var lastRecordAt = MonotonicTime(nanoseconds: 0)
   private var owesDrained = false
   private var isTellingDrained = false
   /// Whether the delegate is to hear when nothing waits any more.
@@ -80,15 +82,26 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   var isOutputFull: Bool { pendingOutputBytes > limits.outputHighWaterBytes }
 
   /// Begins: the handshake of a client, or waiting for that of one.
-  func start(on loop: isolated EventLoop) {
+  ///
+  /// - Parameters:
+  ///   - deadline: the end of the handshake, if its time has begun to run before.
+  ///   - hasInput: whether it is known that a client's first record is there.
+  func start(
+    handshakeBy deadline: MonotonicTime? = nil, hasInput: Bool = false,
+    on loop: isolated EventLoop
+  ) {
     socket.delegate = self
     do {
       try socket.setReading(true, on: loop)
     } catch {
       return fail(TransportError(error, stage: .connect, peer: remoteAddress), on: loop)
+    lastRecordAt = loop.core.now
+    if engine != nil {
+      loop.core.arm(timer, at: deadline ?? loop.core.now + limits.handshakeDeadline)
+      if hasInput { return awaitHandshakeStep(on: loop) }
+    }
     }
     guard engine != nil else { return open(on: loop) }
-    loop.core.arm(timer, after: limits.handshakeDeadline)
     if side == .client { stepHandshake(on: loop) }
   }
 
@@ -96,6 +109,10 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   func setDelegate(_ delegate: any ByteStreamDelegate) {
     self.delegate = delegate
   }
+  /// Since when a server's handshake has waited for the client's next record; `nil` while a step of it
+  /// waits in line.
+  var handshakeQuietSince: MonotonicTime? { isStepDue ? nil : lastRecordAt }
+
 
   /// Says that `output` has grown: it goes out at the end of the pass or of the turn.
   func outputAppended(on loop: isolated EventLoop) {
@@ -381,6 +398,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       if state == .handshaking || state == .open { updateReading(on: loop) }
     } catch {
       end(error, on: loop)
+      isStepDue = true
     }
   }
 
@@ -388,8 +406,10 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   private func readHandshakeRecord(on loop: isolated EventLoop) throws(TransportError) {
     defer { buffers.window.takeBack() }
     var count = 0
+    isStepDue = false
     reading: repeat {
       let end = min(count + handshakeRecord.missingBytes, LoopBuffers.receiveBytes)
+      if handshakeRecord.isBetweenRecords { lastRecordAt = loop.core.now }
       let room = unsafe UnsafeMutableRawBufferPointer(rebasing: buffers.ciphertext[count..<end])
       switch unsafe try receive(into: room) {
       case .bytes(let some):
