@@ -588,7 +588,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     _ error: TransportError?, lingers: Bool = false, on loop: isolated EventLoop
   ) {
     guard state != .closed else { return }
-    if let engine { buffers.forget(self, of: engine.context) }
+    if let engine { buffers.forget(self, of: engine.context, on: loop) }
     state = .closed
     loop.core.cancel(timer)
     buffers.window.dropOutput()

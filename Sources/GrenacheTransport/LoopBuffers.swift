@@ -74,9 +74,9 @@ final class LoopBuffers {
     registry.add(stream, on: loop)
   }
 
-  func forget(_ stream: ByteStream, of context: TLSContext) {
+  func forget(_ stream: ByteStream, of context: TLSContext, on loop: isolated EventLoop) {
     guard let registry = registries[ObjectIdentifier(context)] else { return }
-    registry.remove(stream)
+    registry.remove(stream, on: loop)
     if registry.isEmpty { registries[ObjectIdentifier(context)] = nil }
   }
 }
