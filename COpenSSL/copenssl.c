@@ -72,12 +72,23 @@ static void make_window_method(void) {
     window_method = method;
 }
 
+static void count_message(
+    int is_sent, int version, int type, const void *bytes, size_t size, SSL *ssl, void *window) {
+    (void)version;
+    (void)bytes;
+    (void)size;
+    (void)ssl;
+    if (!is_sent && type == SSL3_RT_HANDSHAKE) ((struct grenache_window *)window)->messages++;
+}
+
 int grenache_ssl_attach(SSL *ssl, struct grenache_window *window) {
     pthread_once(&window_once, make_window_method);
     BIO *bio = window_method ? BIO_new(window_method) : NULL;
     if (!bio) return 0;
     BIO_set_data(bio, window);
     SSL_set_bio(ssl, bio, bio);
+    SSL_set_msg_callback(ssl, count_message);
+    SSL_set_msg_callback_arg(ssl, window);
     return 1;
 }
 

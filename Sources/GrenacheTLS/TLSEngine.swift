@@ -68,6 +68,7 @@ package final class TLSEngine {
   /// What this side has found wrong itself, in a callback of OpenSSL.
   private var ownFailure: TLSError?
   private var isEstablished = false
+  private var messagesWithoutData = 0
 
   /// Prepares a connection.
   ///
@@ -129,10 +130,18 @@ package final class TLSEngine {
     throw failure(.handshake, -result)
   }
 
+  /// Messages of TLS itself (new keys, tickets) that a peer may send without a byte of data between
+  /// them: each costs this side time, and may cost it an answer.
+  static let messagesWithoutDataMax = 32
+
   /// Reads plaintext; at most one record a call.
   @inline(__always)
   package func read(into buffer: UnsafeMutableRawBufferPointer) throws(TLSError) -> TLSRead {
+    unsafe window.raw.pointee.messages = 0
     let result = unsafe grenache_ssl_read(ssl, buffer.baseAddress, buffer.count)
+    let messages = unsafe messagesWithoutData + Int(window.raw.pointee.messages)
+    if messages > Self.messagesWithoutDataMax { throw flooded() }
+    messagesWithoutData = result > 0 ? 0 : messages
     if result > 0 { return .bytes(result) }
     if -result == SSL_ERROR_WANT_READ { return .wantsInput }
     if -result == SSL_ERROR_ZERO_RETURN { return .closed }
@@ -271,6 +280,16 @@ package final class TLSEngine {
   }
 
   // MARK: Errors
+
+  private func flooded() -> TLSError {
+    window.takeBack()
+    ERR_clear_error()
+    var error = TLSError(.protocolViolated, side: side, stage: .read)
+    error.reasons = [
+      "the peer sends more than \(Self.messagesWithoutDataMax) messages of TLS without data"
+    ]
+    return error
+  }
 
   private func failure(_ stage: TLSError.Stage, _ code: Int) -> TLSError {
     window.takeBack()

@@ -30,15 +30,19 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   private var delegate: (any ByteStreamDelegate)?
   private var state = State.handshaking
   private var leftover: [UInt8] = []
+  /// What TLS itself has answered since the peer last took everything. It is no output of the delegate's:
+  /// back-pressure does not stop a client from reading what makes it grow.
+  private var unsentAnswerBytes = 0
+  static let unsentAnswerBytesMax = 64 << 10
   /// How much of `output` has been encrypted already.
   private var sealedCount = 0
   private var handshakeRecord = TLSRecordBounds()
+  private var isStepDue = false
+  private var lastRecordAt = MonotonicTime(nanoseconds: 0)
   private var isInPass = false
   private var isPausedByDelegate = false
   private var isPausedByOutput = false
   /// Whether somebody may have seen that the output is full.
-  private var isStepDue = false
-  private var lastRecordAt = MonotonicTime(nanoseconds: 0)
   private var owesDrained = false
   private var isTellingDrained = false
   /// Whether the delegate is to hear when nothing waits any more.
@@ -91,28 +95,28 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     on loop: isolated EventLoop
   ) {
     socket.delegate = self
-    do {
-      try socket.setReading(true, on: loop)
-    } catch {
-      return fail(TransportError(error, stage: .connect, peer: remoteAddress), on: loop)
     lastRecordAt = loop.core.now
     if engine != nil {
       loop.core.arm(timer, at: deadline ?? loop.core.now + limits.handshakeDeadline)
       if hasInput { return awaitHandshakeStep(on: loop) }
     }
+    do {
+      try socket.setReading(true, on: loop)
+    } catch {
+      return fail(TransportError(error, stage: .connect, peer: remoteAddress), on: loop)
     }
     guard engine != nil else { return open(on: loop) }
     if side == .client { stepHandshake(on: loop) }
   }
 
-  /// Replaces the delegate, when the connection changes its protocol.
-  func setDelegate(_ delegate: any ByteStreamDelegate) {
-    self.delegate = delegate
-  }
   /// Since when a server's handshake has waited for the client's next record; `nil` while a step of it
   /// waits in line.
   var handshakeQuietSince: MonotonicTime? { isStepDue ? nil : lastRecordAt }
 
+  /// Replaces the delegate, when the connection changes its protocol.
+  func setDelegate(_ delegate: any ByteStreamDelegate) {
+    self.delegate = delegate
+  }
 
   /// Says that `output` has grown: it goes out at the end of the pass or of the turn.
   func outputAppended(on loop: isolated EventLoop) {
@@ -187,6 +191,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
 
   func socketDrained(on loop: isolated EventLoop) {
     guard state != .closed else { return }
+    unsentAnswerBytes = 0
     // The peer takes bytes: the stall is over.
     switch state {
     case .open: loop.core.cancel(timer)
@@ -278,7 +283,14 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       }
     }
     // What reading itself wrote (a key update's answer) leaves before anybody else uses the window.
+    let waited = socket.backlogBytes
     try sendSealed(on: loop)
+    unsentAnswerBytes += socket.backlogBytes - waited
+    guard unsentAnswerBytes <= Self.unsentAnswerBytesMax else {
+      throw TransportError(
+        .limitReached, stage: .transfer,
+        message: "the peer does not take TLS's answers to its key updates", peer: remoteAddress)
+    }
     return (have, isEnd)
   }
 
@@ -386,6 +398,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   private func awaitHandshakeStep(on loop: isolated EventLoop) {
     do {
       try socket.setReading(false, on: loop)
+      isStepDue = true
       loop.core.waitInLine(socket)
     } catch {
       end(TransportError(error, stage: .handshake, peer: remoteAddress), on: loop)
@@ -393,12 +406,13 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   }
 
   private func takeHandshakeStep(on loop: isolated EventLoop) {
+    isStepDue = false
     do throws(TransportError) {
       try readHandshakeRecord(on: loop)
+      if handshakeRecord.isBetweenRecords { lastRecordAt = loop.core.now }
       if state == .handshaking || state == .open { updateReading(on: loop) }
     } catch {
       end(error, on: loop)
-      isStepDue = true
     }
   }
 
@@ -406,10 +420,8 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   private func readHandshakeRecord(on loop: isolated EventLoop) throws(TransportError) {
     defer { buffers.window.takeBack() }
     var count = 0
-    isStepDue = false
     reading: repeat {
       let end = min(count + handshakeRecord.missingBytes, LoopBuffers.receiveBytes)
-      if handshakeRecord.isBetweenRecords { lastRecordAt = loop.core.now }
       let room = unsafe UnsafeMutableRawBufferPointer(rebasing: buffers.ciphertext[count..<end])
       switch unsafe try receive(into: room) {
       case .bytes(let some):

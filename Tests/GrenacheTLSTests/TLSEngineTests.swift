@@ -1,3 +1,4 @@
+import COpenSSL
 import TestSupport
 import Testing
 
@@ -40,6 +41,32 @@ struct TLSEngineTests {
     try pair.server.send(bytes)
     pair.run()
     #expect(pair.client.received == bytes)
+  }
+
+  @Test(
+    "RFC 8446 §4.6.3 a peer may ask for new keys 32 times without data between, and not once more",
+    arguments: [true, false], [true, false])
+  func keyUpdates(byServer: Bool, wantsAnswer: Bool) throws {
+    let pair = try pair()
+    pair.run()
+    let (from, to) = byServer ? (pair.server, pair.client) : (pair.client, pair.server)
+    let kind = wantsAnswer ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED
+    func ask(_ count: Int) {
+      for _ in 0..<count {
+        #expect(SSL_key_update(from.engine.ssl, kind) == 1)
+        #expect(SSL_do_handshake(from.engine.ssl) == 1)
+      }
+      to.feed(from.takeOutput())
+    }
+    for round in 1...3 {
+      try from.send([1])
+      ask(TLSEngine.messagesWithoutDataMax)
+      #expect(to.failure == nil)
+      #expect(to.received.count == round)
+    }
+    ask(1)
+    #expect(to.failure?.code == .protocolViolated)
+    #expect(to.failure?.description.contains("without data") == true)
   }
 
   @Test("P23 a stream cut at any byte is never taken for a whole one")
