@@ -11,24 +11,24 @@ internal import GrenacheTLS
 final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   enum Side { case client, server }
 
-  private enum State: Equatable {
+  enum State: Equatable {
     case handshaking, open, closing, closed
   }
 
   /// Plaintext that waits to be encrypted and sent. After appending, call `outputAppended`.
   var output: [UInt8] = []
   /// Who is at the other end, as its certificate says; `nil` without TLS or certificate.
-  private(set) var identity: PeerIdentity?
+  var identity: PeerIdentity?
   let side: Side
   let remoteAddress: SocketAddress
   let localAddress: SocketAddress?
 
-  private let socket: StreamSocket
-  private let engine: TLSEngine?
-  private unowned let buffers: LoopBuffers
-  private let limits: ByteStreamLimits
+  let socket: StreamSocket
+  let engine: TLSEngine?
+  unowned let buffers: LoopBuffers
+  let limits: ByteStreamLimits
   private var delegate: (any ByteStreamDelegate)?
-  private var state = State.handshaking
+  var state = State.handshaking
   private var leftover: [UInt8] = []
   /// What TLS itself has answered since the peer last took everything. It is no output of the delegate's:
   /// back-pressure does not stop a client from reading what makes it grow.
@@ -36,9 +36,9 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   static let unsentAnswerBytesMax = 64 << 10
   /// How much of `output` has been encrypted already.
   private var sealedCount = 0
-  private var handshakeRecord = TLSRecordBounds()
-  private var isStepDue = false
-  private var lastRecordAt = MonotonicTime(nanoseconds: 0)
+  var handshakeRecord = TLSRecordBounds()
+  var isStepDue = false
+  var lastRecordAt = MonotonicTime(nanoseconds: 0)
   private var isInPass = false
   private var isPausedByDelegate = false
   private var isPausedByOutput = false
@@ -51,7 +51,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   private var hasEnded = false
   private var hasSentClose = false
   private var hasShutDown = false
-  private lazy var timer = TargetTimer(self)
+  lazy var timer = TargetTimer(self)
 
   /// A stream over a connected socket; `start` begins the handshake.
   init(
@@ -108,10 +108,6 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     guard engine != nil else { return open(on: loop) }
     if side == .client { stepHandshake(on: loop) }
   }
-
-  /// Since when a server's handshake has waited for the client's next record; `nil` while a step of it
-  /// waits in line.
-  var handshakeQuietSince: MonotonicTime? { isStepDue ? nil : lastRecordAt }
 
   /// Replaces the delegate, when the connection changes its protocol.
   func setDelegate(_ delegate: any ByteStreamDelegate) {
@@ -309,7 +305,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     if state == .open || state == .closing { flush(on: loop) }
   }
 
-  private func receive(
+  func receive(
     into buffer: UnsafeMutableRawBufferPointer
   ) throws(TransportError) -> StreamSocket.Received {
     do {
@@ -382,7 +378,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     }
   }
 
-  private func updateReading(on loop: isolated EventLoop) {
+  func updateReading(on loop: isolated EventLoop) {
     let reads = !isPausedByDelegate && !(isPausedByOutput && side == .server) && !hasEnded
     do {
       try socket.setReading(reads, on: loop)
@@ -391,82 +387,13 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     }
   }
 
-  // MARK: The handshake
-
-  /// A step of a server's handshake costs more than many calls of established connections: it waits
-  /// in line until they have been served, and takes in no more than one record.
-  private func awaitHandshakeStep(on loop: isolated EventLoop) {
-    do {
-      try socket.setReading(false, on: loop)
-      isStepDue = true
-      loop.core.waitInLine(socket)
-    } catch {
-      end(TransportError(error, stage: .handshake, peer: remoteAddress), on: loop)
-    }
-  }
-
-  private func takeHandshakeStep(on loop: isolated EventLoop) {
-    isStepDue = false
-    do throws(TransportError) {
-      try readHandshakeRecord(on: loop)
-      if handshakeRecord.isBetweenRecords { lastRecordAt = loop.core.now }
-      if state == .handshaking || state == .open { updateReading(on: loop) }
-    } catch {
-      end(error, on: loop)
-    }
-  }
-
-  /// Reads what there is of one record, and goes on with it.
-  private func readHandshakeRecord(on loop: isolated EventLoop) throws(TransportError) {
-    defer { buffers.window.takeBack() }
-    var count = 0
-    reading: repeat {
-      let end = min(count + handshakeRecord.missingBytes, LoopBuffers.receiveBytes)
-      let room = unsafe UnsafeMutableRawBufferPointer(rebasing: buffers.ciphertext[count..<end])
-      switch unsafe try receive(into: room) {
-      case .bytes(let some):
-        unsafe handshakeRecord.advance(over: UnsafeRawBufferPointer(rebasing: room[..<some]))
-        count += some
-      case .endOfStream where count == 0:
-        guard let error = engine?.endOfInput() else { return }
-        throw TransportError(error, peer: remoteAddress)
-      case .wouldBlock, .endOfStream:
-        break reading
-      }
-    } while !handshakeRecord.isBetweenRecords && count < LoopBuffers.receiveBytes
-    guard count > 0 else { return }
-    unsafe buffers.window.lend(UnsafeRawBufferPointer(rebasing: buffers.ciphertext[..<count]))
-    stepHandshake(on: loop)
-  }
-
-  private func stepHandshake(on loop: isolated EventLoop) {
-    guard let engine, state == .handshaking else { return }
-    do throws(TLSError) {
-      let progress = try engine.handshake()
-      do throws(TransportError) {
-        try sendSealed(on: loop)
-      } catch {
-        return end(error, on: loop)
-      }
-      guard progress == .done else { return }
-      identity = engine.peerIdentity
-      loop.core.cancel(timer)
-      buffers.register(self, of: engine.context, on: loop)
-      if let error = engine.recheckAfterReload() { throw error }
-      open(on: loop)
-    } catch {
-      sendAlert(on: loop)
-      end(TransportError(error, peer: remoteAddress), lingers: true, on: loop)
-    }
-  }
-
-  private func open(on loop: isolated EventLoop) {
+  func open(on loop: isolated EventLoop) {
     state = .open
     delegate?.streamOpened(on: loop)
   }
 
   /// Sends the alert that OpenSSL has queued, if the socket takes it.
-  private func sendAlert(on loop: isolated EventLoop) {
+  func sendAlert(on loop: isolated EventLoop) {
     if engine != nil { try? sendSealed(on: loop) }
   }
 
@@ -514,7 +441,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     }
   }
 
-  private func sendSealed(on loop: isolated EventLoop) throws(TransportError) {
+  func sendSealed(on loop: isolated EventLoop) throws(TransportError) {
     let window = buffers.window
     // Whatever comes of it, no other connection of the loop may find these bytes.
     defer { window.dropOutput() }
@@ -596,7 +523,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   // MARK: The end
 
   /// - Parameter lingers: whether an alert has just been sent, which the peer is to read.
-  private func end(
+  func end(
     _ error: TransportError?, lingers: Bool = false, on loop: isolated EventLoop
   ) {
     guard state != .closed else { return }
