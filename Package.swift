@@ -187,7 +187,7 @@ let package = Package(
       name: "GrenacheDHTTests", dependencies: ["GrenacheDHT", "DHTSimulation", "TestSupport"],
       swiftSettings: testSettings),
     .testTarget(
-      name: "GrenacheTLSTests", dependencies: ["GrenacheTLS", "TestSupport"],
+      name: "GrenacheTLSTests", dependencies: ["GrenacheTLS", "COpenSSL", "TestSupport"],
       swiftSettings: testSettings),
     .testTarget(
       name: "GrenacheAccessTests",
@@ -199,8 +199,8 @@ let package = Package(
     .testTarget(
       name: "GrenacheTransportTests",
       dependencies: [
-        "GrenacheTransport", "GrenacheIO", "GrenacheTLS", "GrenacheFraming", "TestSupport", logging,
-        "ConformanceCases", coreMetrics, metricsTestKit,
+        "GrenacheTransport", "GrenacheIO", "GrenacheTLS", "GrenacheFraming", "COpenSSL",
+        "TestSupport", logging, "ConformanceCases", coreMetrics, metricsTestKit,
       ],
       swiftSettings: testSettings),
     .testTarget(

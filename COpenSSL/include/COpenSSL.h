@@ -41,9 +41,14 @@ struct grenache_window {
     uint8_t *out;
     size_t out_len;
     size_t out_cap;
+    /* Handshake messages that have come; whoever looks sets it back. */
+    size_t messages;
 };
 
-/* Gives `ssl` a BIO over `window`, for both directions. 1, or 0 without memory. */
+/*
+ * Gives `ssl` a BIO over `window`, for both directions, and has its handshake messages counted there.
+ * 1, or 0 without memory.
+ */
 int grenache_ssl_attach(SSL *ssl, struct grenache_window *window);
 
 /*

@@ -94,7 +94,26 @@ package final class StreamSocket: EventSource {
   package func receive(
     into buffer: UnsafeMutableRawBufferPointer
   ) throws(SystemCallError) -> Received {
-    let count = unsafe recv(descriptor, buffer.baseAddress, buffer.count, 0)
+    try unsafe receive(into: buffer, flags: 0)
+  }
+
+  /// Looks at what is there and leaves it there.
+  package func peek(
+    into buffer: UnsafeMutableRawBufferPointer
+  ) throws(SystemCallError) -> Received {
+    try unsafe receive(into: buffer, flags: Int32(MSG_PEEK))
+  }
+
+  /// Has the socket count as readable with so many bytes waiting, or at the end of the stream; 1 at
+  /// first. The kernel may settle for fewer than it was asked for.
+  package func setReadableBytes(_ count: Int) {
+    setOption(SOL_SOCKET, SO_RCVLOWAT, Int32(clamping: count))
+  }
+
+  private func receive(
+    into buffer: UnsafeMutableRawBufferPointer, flags: Int32
+  ) throws(SystemCallError) -> Received {
+    let count = unsafe recv(descriptor, buffer.baseAddress, buffer.count, flags)
     if count > 0 { return .bytes(count) }
     if count == 0 {
       if let postponed { throw postponed }

@@ -10,9 +10,12 @@ package protocol LoopWork {
 /// waits for another. Starting work this way costs a fifth of a task of its own.
 ///
 /// A parked task lives as long as its pool, and keeps it alive: there is one pool of a kind of work for
-/// each loop, which lives as long as the loop.
+/// each loop, which lives as long as the loop. More than `parkedMax` are not kept.
 @safe
 package final class WorkerPool<Work: LoopWork> {
+  /// Tasks that wait for work; what was needed once, by a burst, is not held for ever.
+  package static var parkedMax: Int { 256 }
+
   private var queue: [Work] = []
   private var head = 0
   private var idle: [UnsafeContinuation<Void, Never>] = unsafe []
@@ -20,6 +23,9 @@ package final class WorkerPool<Work: LoopWork> {
   private var coming = 0
 
   init() {}
+
+  /// The tasks that wait for work.
+  var parkedCount: Int { unsafe idle.count }
 
   /// The pool of `loop` for this kind of work.
   package static func of(_ loop: isolated EventLoop) -> WorkerPool {
@@ -67,6 +73,7 @@ package final class WorkerPool<Work: LoopWork> {
           // A cancelled task stays cancelled: it is of no use to the next piece.
           if Task.isCancelled { return }
         }
+        if self.parkedCount >= Self.parkedMax { return }
         unsafe await withUnsafeContinuation { unsafe self.idle.append($0) }
       }
     }

@@ -36,6 +36,9 @@ public struct PeerIdentity: Hashable, Sendable {
   public let issuer: String
   /// The end of validity, in seconds since 1970.
   public let notAfter: Int64
+  /// The end of validity of the certificate or of an authority above it, whichever comes first, in
+  /// seconds since 1970.
+  package let validUntil: Int64
   /// SHA-256 of the public keys of the authorities above the certificate, as it was verified.
   public let issuerPublicKeysSHA256: [[UInt8]]
   /// The certificates that the peer presented, leaf first, as DER.
@@ -68,7 +71,10 @@ public struct PeerIdentity: Hashable, Sendable {
     publicKeySHA256 = unsafe Digest.sha256(publicKeyInfo(of: certificate))
     subject = unsafe nameText(unsafe X509_get_subject_name(certificate))
     issuer = unsafe nameText(unsafe X509_get_issuer_name(certificate))
-    notAfter = unsafe grenache_time(X509_get0_notAfter(certificate))
+    let notAfter = unsafe grenache_time(X509_get0_notAfter(certificate))
+    self.notAfter = notAfter
+    let issuersEnd = unsafe issuers.map { unsafe grenache_time(X509_get0_notAfter($0)) }.min()
+    validUntil = min(notAfter, issuersEnd ?? notAfter)
   }
 }
 

@@ -40,6 +40,9 @@ public struct PeerVerification: Hashable, Sendable {
   /// Whom `body` accepts, of those whom the roots vouch for. It is called in the handshake, on the
   /// thread of the connection's loop, and must not wait for anything; `meant` says in messages who was
   /// meant.
+  ///
+  /// Make it once and use it for every connection: two of them are never equal, whatever they do, and a
+  /// session is resumed only under the verification that it began with.
   public static func custom(
     _ meant: String, _ body: @escaping @Sendable (PeerIdentity) -> Bool
   ) -> PeerVerification {

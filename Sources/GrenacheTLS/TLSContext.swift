@@ -4,7 +4,7 @@ internal import Synchronization
 ///
 /// A new connection takes what is current; an open one goes on with what it began with, and is closed
 /// when its peer would not be accepted any more.
-public final class TLSContext: Sendable {
+package final class TLSContext: Sendable {
   private struct State {
     var configuration: TLSConfiguration
     var snapshot: TLSSnapshot
@@ -25,7 +25,7 @@ public final class TLSContext: Sendable {
   /// Loads and checks `configuration`.
   ///
   /// - Throws: `TLSConfigurationError` with every fault that was found.
-  public convenience init(_ configuration: TLSConfiguration) throws(TLSConfigurationError) {
+  package convenience init(_ configuration: TLSConfiguration) throws(TLSConfigurationError) {
     try self.init(configuration, isChecked: true)
   }
 
@@ -44,19 +44,22 @@ public final class TLSContext: Sendable {
   }
 
   /// What was loaded last.
-  public var configuration: TLSConfiguration { state.withLock { $0.configuration } }
+  package var configuration: TLSConfiguration { state.withLock { $0.configuration } }
 
   /// The end of the validity, in seconds since 1970, of the certificate that expires first of this
   /// side's and those sent along with it.
-  public var notAfter: Int64 { current.notAfter }
+  package var notAfter: Int64 { current.notAfter }
 
   /// SHA-256 of this side's certificate.
-  public var fingerprintSHA256: [UInt8] { current.fingerprintSHA256 }
+  package var fingerprintSHA256: [UInt8] { current.fingerprintSHA256 }
 
   /// Loads everything again, or another configuration, and replaces what is in use at once.
   ///
+  /// Another configuration counts for new connections and for the certificates of open ones; whom it asks
+  /// for more than a good certificate, open connections and sessions are not asked for it.
+  ///
   /// - Throws: `TLSConfigurationError` with every fault that was found; what is in use stays then.
-  public func reload(_ other: TLSConfiguration? = nil) throws(TLSConfigurationError) {
+  package func reload(_ other: TLSConfiguration? = nil) throws(TLSConfigurationError) {
     while true {
       let (current, generation) = state.withLock { ($0.configuration, $0.generation) }
       let configuration = (other ?? current).withPresentRevocationLists

@@ -68,6 +68,7 @@ package final class TLSEngine {
   /// What this side has found wrong itself, in a callback of OpenSSL.
   private var ownFailure: TLSError?
   private var isEstablished = false
+  private var messagesWithoutData = 0
 
   /// Prepares a connection.
   ///
@@ -129,17 +130,25 @@ package final class TLSEngine {
     throw failure(.handshake, -result)
   }
 
+  /// Messages of TLS itself (new keys, tickets) that a peer may send without a byte of data between
+  /// them: each costs this side time, and may cost it an answer.
+  static let messagesWithoutDataMax = 32
+
   /// Reads plaintext; at most one record a call.
   @inline(__always)
   package func read(into buffer: UnsafeMutableRawBufferPointer) throws(TLSError) -> TLSRead {
+    unsafe window.raw.pointee.messages = 0
     let result = unsafe grenache_ssl_read(ssl, buffer.baseAddress, buffer.count)
+    let messages = unsafe messagesWithoutData + Int(window.raw.pointee.messages)
+    if messages > Self.messagesWithoutDataMax { throw flooded() }
+    messagesWithoutData = result > 0 ? 0 : messages
     if result > 0 { return .bytes(result) }
     if -result == SSL_ERROR_WANT_READ { return .wantsInput }
     if -result == SSL_ERROR_ZERO_RETURN { return .closed }
     throw failure(.read, -result)
   }
 
-  /// Seals `bytes`, at most `plaintextRoom` of the window, into its output.
+  /// Seals `bytes`, at most `TLSWindow.plaintextBytesMax`, into the window's output.
   @inline(__always)
   package func write(_ bytes: UnsafeRawBufferPointer) throws(TLSError) {
     let result = unsafe grenache_ssl_write(ssl, bytes.baseAddress, bytes.count)
@@ -272,6 +281,16 @@ package final class TLSEngine {
 
   // MARK: Errors
 
+  private func flooded() -> TLSError {
+    window.takeBack()
+    ERR_clear_error()
+    var error = TLSError(.protocolViolated, side: side, stage: .read)
+    error.reasons = [
+      "the peer sends more than \(Self.messagesWithoutDataMax) messages of TLS without data"
+    ]
+    return error
+  }
+
   private func failure(_ stage: TLSError.Stage, _ code: Int) -> TLSError {
     window.takeBack()
     if var error = ownFailure {
@@ -282,7 +301,7 @@ package final class TLSEngine {
     var error = TLSError(TLSError.Code(errors), side: side, stage: stage)
     if let alert = errors.lazy.compactMap(\.alertFromPeer).first {
       let name = unsafe SSL_alert_desc_string_long(Int32(alert)).map { unsafe String(cString: $0) }
-      error.alert = TLSError.Alert(number: alert, name: name ?? "unknown", isFromPeer: true)
+      error.alert = TLSError.Alert(number: alert, name: name ?? "unknown")
     }
     error.reasons = errors.compactMap(\.text)
     return error

@@ -60,20 +60,16 @@ public struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
     case read
     /// Writing to an open connection.
     case write
-    /// Saying that nothing more will be sent.
-    case close
     /// Of an open connection, after certificates, roots or revocation lists have changed.
     case recheck
   }
 
-  /// An alert (RFC 8446 §6).
+  /// An alert that the peer has sent (RFC 8446 §6).
   public struct Alert: Hashable, Sendable {
     /// The number on the wire.
     public var number: Int
     /// OpenSSL's name for it.
     public var name: String
-    /// Whether the peer sent it; otherwise this side did.
-    public var isFromPeer: Bool
   }
 
   /// What went wrong.
@@ -82,7 +78,7 @@ public struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
   public var side: Side
   /// How far things had come.
   public var stage: Stage
-  /// The alert, if there was one.
+  /// The peer's alert, if there was one.
   public var alert: Alert?
   /// OpenSSL's number for what is wrong with the chain (`X509_V_ERR_…`), 0 for nothing.
   public var verifyCode = 0
@@ -119,7 +115,7 @@ public struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
       text += " (\(verifyText), X.509 code \(verifyCode))"
     }
     if let alert {
-      text += "; alert \(alert.number) \(alert.name) \(alert.isFromPeer ? "from the peer" : "sent")"
+      text += "; alert \(alert.number) \(alert.name) from the peer"
     }
     if verifyCode == 0, alert == nil, !reasons.isEmpty {
       text += " (\(reasons.joined(separator: "; ")))"

@@ -37,3 +37,21 @@ package struct TLSRecordBounds {
     }
   }
 }
+
+/// The first record of a TLS connection, which comes in the clear.
+package enum TLSFirstRecord {
+  /// More of it than this is not waited for: a client's first flight is seldom as large.
+  package static let seenBytesMax = 4 << 10
+  /// What a record holds in the clear (RFC 8446 §5.1).
+  private static let contentBytesMax = 1 << 14
+
+  /// How many bytes there have to be, from the start on, for the record to be whole. What OpenSSL refuses
+  /// by its header alone needs no more than that.
+  package static func bytesNeeded(_ start: Span<UInt8>) -> Int {
+    let header = TLSRecordBounds.headerBytes
+    guard start.count >= header else { return header }
+    let length = Int(start[3]) << 8 | Int(start[4])
+    guard start[1] == 3, length <= contentBytesMax else { return header }
+    return min(header + length, seenBytesMax)
+  }
+}

@@ -5,10 +5,16 @@ internal import COpenSSL
 /// A loop has one window and serves one connection at a time, so that all its connections share it.
 @safe
 package final class TLSWindow {
+  /// What may be sealed before the output is taken.
+  package static let plaintextBytesMax = 128 << 10
+  /// Room for that, for the overhead of its records (22 bytes each in TLS 1.3 and at most 61 in TLS 1.2),
+  /// and for what TLS itself has to say.
+  static let outputBytes = plaintextBytesMax + (32 << 10)
+
   let raw: UnsafeMutablePointer<grenache_window>
 
   /// - Parameter outputCapacity: ciphertext that one pass may produce before it is taken.
-  package init(outputCapacity: Int) {
+  package init(outputCapacity: Int = TLSWindow.outputBytes) {
     unsafe raw = .allocate(capacity: 1)
     unsafe raw.initialize(to: grenache_window())
     unsafe raw.pointee.out = .allocate(capacity: outputCapacity)
@@ -31,16 +37,6 @@ package final class TLSWindow {
   package func takeBack() {
     unsafe raw.pointee.in = nil
     unsafe raw.pointee.in_len = 0
-  }
-
-  /// How much ciphertext waits to be sent.
-  package var outputCount: Int { unsafe raw.pointee.out_len }
-
-  /// How much plaintext can be sealed now: what fits beside the overhead of its records, 22 bytes
-  /// each in TLS 1.3 and at most 61 in TLS 1.2, with some to spare for an alert.
-  package var plaintextRoom: Int {
-    let room = unsafe raw.pointee.out_cap - raw.pointee.out_len - 1_024
-    return max(0, room - (room / 16_384 + 1) * 128)
   }
 
   /// Lends the ciphertext that waits to be sent.

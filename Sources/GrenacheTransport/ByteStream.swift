@@ -11,28 +11,34 @@ internal import GrenacheTLS
 final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   enum Side { case client, server }
 
-  private enum State: Equatable {
+  enum State: Equatable {
     case handshaking, open, closing, closed
   }
 
   /// Plaintext that waits to be encrypted and sent. After appending, call `outputAppended`.
   var output: [UInt8] = []
   /// Who is at the other end, as its certificate says; `nil` without TLS or certificate.
-  private(set) var identity: PeerIdentity?
+  var identity: PeerIdentity?
   let side: Side
   let remoteAddress: SocketAddress
   let localAddress: SocketAddress?
 
-  private let socket: StreamSocket
-  private let engine: TLSEngine?
-  private unowned let buffers: LoopBuffers
-  private let limits: ByteStreamLimits
+  let socket: StreamSocket
+  let engine: TLSEngine?
+  unowned let buffers: LoopBuffers
+  let limits: ByteStreamLimits
   private var delegate: (any ByteStreamDelegate)?
-  private var state = State.handshaking
+  var state = State.handshaking
   private var leftover: [UInt8] = []
+  /// What TLS itself has answered since the peer last took everything. It is no output of the delegate's:
+  /// back-pressure does not stop a client from reading what makes it grow.
+  private var unsentAnswerBytes = 0
+  static let unsentAnswerBytesMax = 64 << 10
   /// How much of `output` has been encrypted already.
   private var sealedCount = 0
-  private var handshakeRecord = TLSRecordBounds()
+  var handshakeRecord = TLSRecordBounds()
+  var isStepDue = false
+  var lastRecordAt = MonotonicTime(nanoseconds: 0)
   private var isInPass = false
   private var isPausedByDelegate = false
   private var isPausedByOutput = false
@@ -45,7 +51,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   private var hasEnded = false
   private var hasSentClose = false
   private var hasShutDown = false
-  private lazy var timer = TargetTimer(self)
+  lazy var timer = TargetTimer(self)
 
   /// A stream over a connected socket; `start` begins the handshake.
   init(
@@ -84,15 +90,26 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   var isOutputFull: Bool { pendingOutputBytes > limits.outputHighWaterBytes }
 
   /// Begins: the handshake of a client, or waiting for that of one.
-  func start(on loop: isolated EventLoop) {
+  ///
+  /// - Parameters:
+  ///   - deadline: the end of the handshake, if its time has begun to run before.
+  ///   - hasInput: whether it is known that a client's first record is there.
+  func start(
+    handshakeBy deadline: MonotonicTime? = nil, hasInput: Bool = false,
+    on loop: isolated EventLoop
+  ) {
     socket.delegate = self
+    lastRecordAt = loop.core.now
+    if engine != nil {
+      loop.core.arm(timer, at: deadline ?? loop.core.now + limits.handshakeDeadline)
+      if hasInput { return awaitHandshakeStep(on: loop) }
+    }
     do {
       try socket.setReading(true, on: loop)
     } catch {
       return fail(TransportError(error, stage: .connect, peer: remoteAddress), on: loop)
     }
     guard engine != nil else { return open(on: loop) }
-    loop.core.arm(timer, after: limits.handshakeDeadline)
     if side == .client { stepHandshake(on: loop) }
   }
 
@@ -181,6 +198,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
 
   func socketDrained(on loop: isolated EventLoop) {
     guard state != .closed else { return }
+    unsentAnswerBytes = 0
     // The peer takes bytes: the stall is over.
     switch state {
     case .open: loop.core.cancel(timer)
@@ -277,7 +295,14 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       }
     }
     // What reading itself wrote (a key update's answer) leaves before anybody else uses the window.
+    let waited = socket.backlogBytes
     try sendSealed(on: loop)
+    unsentAnswerBytes += socket.backlogBytes - waited
+    guard unsentAnswerBytes <= Self.unsentAnswerBytesMax else {
+      throw TransportError(
+        .limitReached, stage: .transfer,
+        message: "the peer does not take TLS's answers to its key updates", peer: remoteAddress)
+    }
     return (have, isEnd)
   }
 
@@ -296,7 +321,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     if state == .open || state == .closing { flush(on: loop) }
   }
 
-  private func receive(
+  func receive(
     into buffer: UnsafeMutableRawBufferPointer
   ) throws(TransportError) -> StreamSocket.Received {
     do {
@@ -369,7 +394,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     }
   }
 
-  private func updateReading(on loop: isolated EventLoop) {
+  func updateReading(on loop: isolated EventLoop) {
     let reads = !isPausedByDelegate && !(isPausedByOutput && side == .server) && !hasEnded
     do {
       try socket.setReading(reads, on: loop)
@@ -378,79 +403,13 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     }
   }
 
-  // MARK: The handshake
-
-  /// A step of a server's handshake costs more than many calls of established connections: it waits
-  /// in line until they have been served, and takes in no more than one record.
-  private func awaitHandshakeStep(on loop: isolated EventLoop) {
-    do {
-      try socket.setReading(false, on: loop)
-      loop.core.waitInLine(socket)
-    } catch {
-      end(TransportError(error, stage: .handshake, peer: remoteAddress), on: loop)
-    }
-  }
-
-  private func takeHandshakeStep(on loop: isolated EventLoop) {
-    do throws(TransportError) {
-      try readHandshakeRecord(on: loop)
-      if state == .handshaking || state == .open { updateReading(on: loop) }
-    } catch {
-      end(error, on: loop)
-    }
-  }
-
-  /// Reads what there is of one record, and goes on with it.
-  private func readHandshakeRecord(on loop: isolated EventLoop) throws(TransportError) {
-    defer { buffers.window.takeBack() }
-    var count = 0
-    reading: repeat {
-      let end = min(count + handshakeRecord.missingBytes, LoopBuffers.receiveBytes)
-      let room = unsafe UnsafeMutableRawBufferPointer(rebasing: buffers.ciphertext[count..<end])
-      switch unsafe try receive(into: room) {
-      case .bytes(let some):
-        unsafe handshakeRecord.advance(over: UnsafeRawBufferPointer(rebasing: room[..<some]))
-        count += some
-      case .endOfStream where count == 0:
-        guard let error = engine?.endOfInput() else { return }
-        throw TransportError(error, peer: remoteAddress)
-      case .wouldBlock, .endOfStream:
-        break reading
-      }
-    } while !handshakeRecord.isBetweenRecords && count < LoopBuffers.receiveBytes
-    guard count > 0 else { return }
-    unsafe buffers.window.lend(UnsafeRawBufferPointer(rebasing: buffers.ciphertext[..<count]))
-    stepHandshake(on: loop)
-  }
-
-  private func stepHandshake(on loop: isolated EventLoop) {
-    guard let engine, state == .handshaking else { return }
-    do throws(TLSError) {
-      let progress = try engine.handshake()
-      do throws(TransportError) {
-        try sendSealed(on: loop)
-      } catch {
-        return end(error, on: loop)
-      }
-      guard progress == .done else { return }
-      identity = engine.peerIdentity
-      loop.core.cancel(timer)
-      buffers.register(self, of: engine.context, on: loop)
-      if let error = engine.recheckAfterReload() { throw error }
-      open(on: loop)
-    } catch {
-      sendAlert(on: loop)
-      end(TransportError(error, peer: remoteAddress), lingers: true, on: loop)
-    }
-  }
-
-  private func open(on loop: isolated EventLoop) {
+  func open(on loop: isolated EventLoop) {
     state = .open
     delegate?.streamOpened(on: loop)
   }
 
   /// Sends the alert that OpenSSL has queued, if the socket takes it.
-  private func sendAlert(on loop: isolated EventLoop) {
+  func sendAlert(on loop: isolated EventLoop) {
     if engine != nil { try? sendSealed(on: loop) }
   }
 
@@ -498,7 +457,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
     }
   }
 
-  private func sendSealed(on loop: isolated EventLoop) throws(TransportError) {
+  func sendSealed(on loop: isolated EventLoop) throws(TransportError) {
     let window = buffers.window
     // Whatever comes of it, no other connection of the loop may find these bytes.
     defer { window.dropOutput() }
@@ -580,11 +539,11 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   // MARK: The end
 
   /// - Parameter lingers: whether an alert has just been sent, which the peer is to read.
-  private func end(
+  func end(
     _ error: TransportError?, lingers: Bool = false, on loop: isolated EventLoop
   ) {
     guard state != .closed else { return }
-    if let engine { buffers.forget(self, of: engine.context) }
+    if let engine { buffers.forget(self, of: engine.context, on: loop) }
     state = .closed
     loop.core.cancel(timer)
     buffers.window.dropOutput()

@@ -239,14 +239,14 @@ package final class HTTPClient {
     for turn: Waiter, _ destination: Destination, by deadline: MonotonicTime,
     on loop: isolated EventLoop
   ) async throws(TransportError) {
-    switch await turn.promise.wait(until: deadline, on: loop) {
-    case .value(.place): return
-    case .value(.closed): throw Self.closed
-    case .timedOut:
-      throw TransportError(
-        .timedOut, stage: .connect, message: "no free connection to \(destination.endpoint)")
-    case .cancelled:
-      throw .cancelled(.connect, peer: nil)
+    let outcome = await turn.promise.wait(until: deadline, on: loop)
+    do throws(TransportError) {
+      let what = "no free connection to \(destination.endpoint)"
+      guard try outcome.value(.connect, what, peer: nil) == .place else { throw Self.closed }
+    } catch {
+      // Whoever does not wait any more must not count as one who does.
+      pools[destination]?.waiting.removeAll { $0 === turn }
+      throw error
     }
   }
 

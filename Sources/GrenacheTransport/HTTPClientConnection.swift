@@ -85,19 +85,16 @@ final class HTTPClientConnection: ByteStreamDelegate, LoopTimerTarget {
     on loop: isolated EventLoop
   ) async throws(TransportError) -> Outcome {
     let outcome = await promise.wait(until: deadline, on: loop)
-    let failure: TransportError
-    switch outcome {
-    case .value(.failed(let error)): failure = error
-    case .value(let value): return value
-    case .timedOut:
-      failure = TransportError(
-        .timedOut, stage: stage, message: "no answer by the deadline", peer: stream?.remoteAddress)
-    case .cancelled:
-      failure = .cancelled(stage, peer: stream?.remoteAddress)
+    do throws(TransportError) {
+      let value = try outcome.value(
+        stage, "no answer by the deadline", peer: stream?.remoteAddress)
+      if case .failed(let error) = value { throw error }
+      return value
+    } catch {
+      self.promise = nil
+      stream?.fail(error, on: loop)
+      throw error
     }
-    self.promise = nil
-    stream?.fail(failure, on: loop)
-    throw failure
   }
 
   func becomeIdle(on loop: isolated EventLoop) {

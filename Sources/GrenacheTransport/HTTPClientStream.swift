@@ -55,11 +55,8 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
   private var head: Head?
   private var headWaiting: LoopPromise<Void>?
   private var received = 0
-  private var lastMoved = (bytes: 0, at: MonotonicTime(nanoseconds: 0))
+  private var idleWatch = IdleWatch(at: MonotonicTime(nanoseconds: 0))
   private lazy var timer = TargetTimer(self)
-
-  /// How often is looked whether a stream moves.
-  static let streamLook = Duration.seconds(1)
 
   private init(
     _ method: HTTPMethod, stream: ByteStream, configuration: HTTPClientConfiguration,
@@ -111,15 +108,9 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
   private func checkOpened(
     _ outcome: LoopPromise<TransportError?>.Outcome
   ) throws(TransportError) {
-    switch outcome {
-    case .value(nil): return
-    case .value(let error?): throw error
-    case .timedOut:
-      throw TransportError(
-        .timedOut, stage: .handshake, message: "no connection by the deadline",
-        peer: stream.remoteAddress)
-    case .cancelled: throw .cancelled(.handshake, peer: stream.remoteAddress)
-    }
+    let failure = try outcome.value(
+      .handshake, "no connection by the deadline", peer: stream.remoteAddress)
+    if let failure { throw failure }
   }
 
   private func sendHead(
@@ -140,8 +131,8 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
       throw TransportError(.invalidRequest, stage: .transfer, message: error.description)
     }
     stream.outputAppended(on: loop)
-    lastMoved = (0, loop.core.now)
-    loop.core.arm(timer, after: Self.streamLook)
+    idleWatch = IdleWatch(at: loop.core.now)
+    loop.core.arm(timer, after: IdleWatch.interval)
   }
 
   // MARK: From the user
@@ -154,10 +145,8 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
     headWaiting = promise
     let outcome = await promise.wait(until: deadline, on: loop)
     if let head { return try head.get() }
-    if case .cancelled = outcome { throw .cancelled(.transfer, peer: stream.remoteAddress) }
-    throw TransportError(
-      .timedOut, stage: .transfer, message: "no answer by the deadline",
-      peer: stream.remoteAddress)
+    try outcome.value(.transfer, "no answer by the deadline", peer: stream.remoteAddress)
+    throw .closed("no response", peer: stream.remoteAddress)
   }
 
   func close(on loop: isolated EventLoop) {
@@ -256,15 +245,12 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
   /// A stream has to move.
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
     guard stream.isOpen else { return }
-    loop.core.arm(timer, after: Self.streamLook)
-    let moved = received + output.written
-    if moved != lastMoved.bytes {
-      lastMoved = (moved, loop.core.now)
-    } else if loop.core.now - lastMoved.at >= configuration.streamIdleTimeout {
-      stream.fail(
-        .timedOut(.transfer, after: configuration.streamIdleTimeout, peer: stream.remoteAddress),
-        on: loop)
+    loop.core.arm(timer, after: IdleWatch.interval)
+    let timeout = configuration.streamIdleTimeout
+    guard idleWatch.isIdle(received + output.written, at: loop.core.now, for: timeout) else {
+      return
     }
+    stream.fail(.timedOut(.transfer, after: timeout, peer: stream.remoteAddress), on: loop)
   }
 
   private func resolve(_ head: Head, on loop: isolated EventLoop) {

@@ -40,11 +40,17 @@ public struct HTTPServerConfiguration: Hashable, Sendable {
   /// Open connections of one server, shared out evenly among its loops; what a loop gets beyond its
   /// share is closed at once (default 20,000).
   public var connectionsMax = 20_000
-  /// TLS handshakes at once on one loop; further connections wait for one to end, in the order in
-  /// which they came (default 256).
+  /// TLS connections of one loop whose first record has not come: for one too many the one that came
+  /// first is closed (default 1,024, and at most a quarter of the loop's share of `connectionsMax`).
+  public var silentConnectionsMax = 1_024
+  /// TLS handshakes at once on one loop, each from its first record on; further connections wait for one
+  /// to end, in the order in which they spoke (default 256).
   public var handshakesMax = 256
   /// How long a connection may wait for its turn to shake hands before it is closed (default 10 s).
   public var handshakeWaitMax = Duration.seconds(10)
+  /// How long a client that shakes hands may leave the server waiting for its next record while others
+  /// wait for their turn: then it is closed, and the quietest first (default 1 s).
+  public var handshakeQuietMax = Duration.seconds(1)
 
   /// The defaults.
   public init() {}

@@ -11,14 +11,11 @@ extension HTTPServerConnection: HTTPBodySource {
     let exchange = HTTPServerExchange(
       connection: self, keepsAlive: head.isKeepAlive, isHead: head.method == .head,
       isHTTP10: head.version == .http10, bufferBytesMax: configuration.streamBufferBytesMax)
-    exchange.lastMoved = (0, loop.core.now)
+    exchange.idleWatch = IdleWatch(at: loop.core.now)
     state = .streaming(exchange)
-    loop.core.arm(timer, after: Self.streamLook)
+    loop.core.arm(timer, after: IdleWatch.interval)
     exchange.start(handler, request, on: loop)
   }
-
-  /// How often is looked whether a stream moves.
-  static let streamLook = Duration.seconds(1)
 
   func streamReceived(
     _ range: Range<Int>, in bytes: Span<UInt8>, _ exchange: HTTPServerExchange,
@@ -50,16 +47,15 @@ extension HTTPServerConnection: HTTPBodySource {
 
   /// A body has to bring bytes while it is waited for, and a stream has to move.
   func streamTimerFired(_ exchange: HTTPServerExchange, on loop: isolated EventLoop) {
-    loop.core.arm(timer, after: Self.streamLook)
-    if exchange.moved != exchange.lastMoved.bytes {
-      exchange.lastMoved = (exchange.moved, loop.core.now)
-    } else if loop.core.now - exchange.lastMoved.at >= configuration.streamIdleTimeout {
+    loop.core.arm(timer, after: IdleWatch.interval)
+    let timeout = configuration.streamIdleTimeout
+    guard !exchange.idleWatch.isIdle(exchange.moved, at: loop.core.now, for: timeout) else {
       return endStreaming(.requestTimeout, exchange, on: loop)
     }
     // Once the answer has begun, both sides have their reasons to be slow.
     guard !exchange.body.hasEnded, !exchange.body.isFull, !exchange.hasStartedResponse
     else { return }
-    exchange.waited += Self.streamLook
+    exchange.waited += IdleWatch.interval
     if configuration.bodyRate.isTooSlow(exchange.received, after: exchange.waited) {
       endStreaming(.requestTimeout, exchange, on: loop)
     }

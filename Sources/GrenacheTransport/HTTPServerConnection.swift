@@ -44,13 +44,13 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   private var isFirstRequest = true
   /// Whether the client has closed its direction behind a streamed request that is whole.
   var hasClientEnded = false
-  /// Whether a handshake is still counted as under way.
-  private var owesHandshake: Bool
+  /// The number of the handshake while it is under way.
+  private var handshake: HandshakeQueue.Number?
   lazy var timer = TargetTimer(self)
 
-  init(shard: HTTPServerShard, isTLS: Bool) {
+  init(shard: HTTPServerShard, handshake: HandshakeQueue.Number?) {
     self.shard = shard
-    owesHandshake = isTLS
+    self.handshake = handshake
     parser = HTTPRequestParser(limits: shard.parserLimits)
   }
 
@@ -59,6 +59,18 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   /// Takes over a stream that is about to start.
   func attach(_ stream: ByteStream) {
     self.stream = stream
+  }
+
+  var isShakingHands: Bool { handshake != nil }
+
+  /// Since when the handshake has waited for the client.
+  var handshakeQuietSince: MonotonicTime? { stream?.handshakeQuietSince }
+
+  /// Ends a handshake that the client lets wait, for one that does not.
+  func makeRoom(on loop: isolated EventLoop) {
+    stream?.fail(
+      .timedOut(.handshake, after: configuration.handshakeQuietMax, peer: stream?.remoteAddress),
+      on: loop)
   }
 
   /// Whether closing this connection now loses nothing.
@@ -375,9 +387,9 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   }
 
   private func handshakeEnded(on loop: isolated EventLoop) {
-    guard owesHandshake else { return }
-    owesHandshake = false
-    shard.handshakeEnded(on: loop)
+    guard let number = handshake else { return }
+    handshake = nil
+    shard.handshakeEnded(number, on: loop)
   }
 
   private func finish(on loop: isolated EventLoop) {

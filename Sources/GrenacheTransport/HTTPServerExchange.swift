@@ -26,8 +26,7 @@ final class HTTPServerExchange {
   private(set) var received = 0
   /// For how long the peer's bytes have been waited for.
   var waited = Duration.zero
-  /// What had moved at the last look, and when that was.
-  var lastMoved = (bytes: 0, at: MonotonicTime(nanoseconds: 0))
+  var idleWatch = IdleWatch(at: MonotonicTime(nanoseconds: 0))
 
   init(
     connection: HTTPServerConnection, keepsAlive: Bool, isHead: Bool, isHTTP10: Bool,

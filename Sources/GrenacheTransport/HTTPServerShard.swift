@@ -1,11 +1,10 @@
-internal import DequeModule
 internal import GrenacheFraming
 internal import GrenacheIO
 internal import GrenacheTLS
 internal import Logging
 
 /// The part of an HTTP server that lives on one loop: its connections and their handlers.
-final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
+final class HTTPServerShard: WebSocketOwner {
   enum Upgrade {
     case refuse(HTTPServerResponse)
     case accept(fields: HTTPFields, WebSocketAgreement, any WebSocketHandler)
@@ -22,13 +21,8 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
   private let logger: Logger
   private var connections: [ObjectIdentifier: HTTPServerConnection] = [:]
   private var webSockets: [ObjectIdentifier: WebSocketConnection] = [:]
-  /// Connections of which nothing has come yet that says whether they are TLS.
-  private var sniffers: [ObjectIdentifier: HTTPServerSniffer] = [:]
-  /// Accepted connections that wait for a handshake of another to end, until a deadline.
-  private var waiting: Deque<(socket: StreamSocket, deadline: MonotonicTime)> = []
-  private lazy var waitingTimer = TargetTimer(self)
-  /// Connections whose TLS handshake is under way.
-  private var handshakes = 0
+  private lazy var entrance = HTTPServerEntrance(
+    self, connectionsMax: connectionsMax, logger: logger)
   private var dateCache = HTTPDateCache()
   private var drained: LoopPromise<Void>?
 
@@ -50,7 +44,7 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
   }
 
   var connectionCount: Int {
-    connections.count + webSockets.count + waiting.count + sniffers.count
+    connections.count + webSockets.count + entrance.connectionCount
   }
 
   // MARK: Connections
@@ -63,92 +57,61 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
       logger.debug("connection refused: limit reached", metadata: ["peer": "\(remote)"])
       return socket.close(on: loop)
     }
-    if context != nil, configuration.acceptsInsecurePlaintextBesideTLS {
-      let sniffer = HTTPServerSniffer(socket, shard: self)
-      sniffers[ObjectIdentifier(sniffer)] = sniffer
-      return sniffer.start(on: loop)
-    }
-    admit(socket, isTLS: context != nil, on: loop)
+    guard context != nil else { return startPlain(socket, on: loop) }
+    entrance.admit(socket, on: loop)
   }
 
-  /// It is known what a connection speaks, or it is closed.
-  func sniffed(_ sniffer: HTTPServerSniffer, on loop: isolated EventLoop) {
-    sniffers[ObjectIdentifier(sniffer)] = nil
-    if isDraining, connectionCount == 0 { drained?.fulfil((), on: loop) }
+  /// Serves a connection in the clear.
+  func startPlain(_ socket: StreamSocket, on loop: isolated EventLoop) {
+    let connection = HTTPServerConnection(shard: self, handshake: nil)
+    let stream = ByteStream(
+      socket: socket, side: .server, engine: nil, limits: configuration.stream,
+      delegate: connection, on: loop)
+    connection.attach(stream)
+    connections[ObjectIdentifier(connection)] = connection
+    stream.start(on: loop)
   }
 
-  func admit(_ socket: StreamSocket, isTLS: Bool, on loop: isolated EventLoop) {
-    guard isTLS, let context else { return start(socket, nil, on: loop) }
-    guard waiting.isEmpty, mayStartHandshake else {
-      waiting.append((socket, loop.core.now + configuration.handshakeWaitMax))
-      if !waitingTimer.isArmed {
-        loop.core.arm(waitingTimer, after: configuration.handshakeWaitMax)
-      }
-      return
-    }
-    start(socket, context, on: loop)
-  }
-
-  /// The handshake of a connection is over, well or not: the next one may begin.
-  func handshakeEnded(on loop: isolated EventLoop) {
-    handshakes -= 1
-    while mayStartHandshake, let next = waiting.popFirst() {
-      // One whose first byte was looked at may have failed while it waited.
-      if next.socket.isClosed { continue }
-      // A client that has given up is still there with its first flight: to answer that, while others
-      // wait, would keep them waiting until they give up as well.
-      guard !next.socket.hasPeerEnded else {
-        logger.debug(
-          "a client gave up before its turn to shake hands",
-          metadata: ["peer": "\(next.socket.remoteAddress)"])
-        next.socket.close(on: loop)
-        continue
-      }
-      start(next.socket, context, on: loop)
-    }
-  }
-
-  /// Closes those that have waited too long; the others have not come yet.
-  func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
-    while let first = waiting.first, first.deadline <= .now() {
-      waiting.removeFirst()
-      Refusals.count(.handshakeWait)
-      first.socket.close(on: loop)
-    }
-    if let first = waiting.first { loop.core.arm(waitingTimer, at: first.deadline) }
-  }
-
-  private var mayStartHandshake: Bool {
-    context == nil || handshakes < configuration.handshakesMax
-  }
-
-  private func start(
-    _ socket: StreamSocket, _ context: TLSContext?, on loop: isolated EventLoop
-  ) {
-    let connection = HTTPServerConnection(shard: self, isTLS: context != nil)
+  /// Begins the handshake of a connection whose first record is there; `nil` when none can be begun.
+  ///
+  /// - Parameter number: what `handshakeEnded` is told, once, when it is over.
+  func startTLS(
+    _ socket: StreamSocket, _ number: HandshakeQueue.Number, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) -> HTTPServerConnection? {
+    guard let context else { return nil }
     do {
       let window = LoopBuffers.of(loop).window
-      let engine = try context.map { context throws(TLSError) in
-        try TLSEngine(context: context, role: .server, window: window)
-      }
+      let engine = try TLSEngine(context: context, role: .server, window: window)
+      let connection = HTTPServerConnection(shard: self, handshake: number)
       let stream = ByteStream(
         socket: socket, side: .server, engine: engine, limits: configuration.stream,
         delegate: connection, on: loop)
       connection.attach(stream)
       connections[ObjectIdentifier(connection)] = connection
-      if context != nil { handshakes += 1 }
-      stream.start(on: loop)
+      stream.start(handshakeBy: deadline, hasInput: true, on: loop)
+      return connection
     } catch {
       logger.warning(
         "connection refused",
         metadata: ["peer": "\(socket.remoteAddress)", "error": "\(error)"])
       socket.close(on: loop)
+      return nil
     }
+  }
+
+  func handshakeEnded(_ number: HandshakeQueue.Number, on loop: isolated EventLoop) {
+    entrance.handshakeEnded(number, on: loop)
+  }
+
+  /// A connection is gone: it may be the last that a shutdown waits for.
+  func connectionGone(on loop: isolated EventLoop) {
+    if isDraining, connectionCount == 0 { drained?.fulfil((), on: loop) }
   }
 
   func remove(_ connection: HTTPServerConnection, on loop: isolated EventLoop) {
     connections[ObjectIdentifier(connection)] = nil
-    if isDraining, connectionCount == 0 { drained?.fulfil((), on: loop) }
+    connectionGone(on: loop)
   }
 
   // MARK: Requests
@@ -198,7 +161,7 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
 
   func webSocketClosed(_ webSocket: WebSocketConnection, on loop: isolated EventLoop) {
     webSockets[ObjectIdentifier(webSocket)] = nil
-    if isDraining, connectionCount == 0 { drained?.fulfil((), on: loop) }
+    connectionGone(on: loop)
   }
 
   // MARK: What is told
@@ -230,10 +193,7 @@ final class HTTPServerShard: WebSocketOwner, LoopTimerTarget {
 
   func drain(within grace: Duration, on loop: isolated EventLoop) async {
     isDraining = true
-    loop.core.cancel(waitingTimer)
-    for one in waiting { one.socket.close(on: loop) }
-    waiting = []
-    for sniffer in sniffers.values { sniffer.close(on: loop) }
+    entrance.close(on: loop)
     for connection in connections.values { connection.drain(on: loop) }
     for webSocket in webSockets.values { webSocket.drain(on: loop) }
     guard connectionCount > 0 else { return }

@@ -13,7 +13,7 @@ final class LoopBuffers {
   /// OpenSSL already held a part.
   static let plaintextBytes = receiveBytes + (20 << 10)
   /// How much plaintext is gathered before it is encrypted.
-  static let sealBytes = 128 << 10
+  static let sealBytes = TLSWindow.plaintextBytesMax
   /// How many output buffers a loop keeps for reuse.
   static let pooledOutputsMax = 64
 
@@ -26,7 +26,7 @@ final class LoopBuffers {
   private var registries: [ObjectIdentifier: TLSStreamRegistry] = [:]
 
   private init() {
-    window = TLSWindow(outputCapacity: Self.sealBytes + (32 << 10))
+    window = TLSWindow()
     unsafe ciphertext = .allocate(byteCount: Self.receiveBytes, alignment: 64)
     unsafe plaintext = .allocate(byteCount: 2 * Self.plaintextBytes, alignment: 64)
   }
@@ -74,9 +74,9 @@ final class LoopBuffers {
     registry.add(stream, on: loop)
   }
 
-  func forget(_ stream: ByteStream, of context: TLSContext) {
+  func forget(_ stream: ByteStream, of context: TLSContext, on loop: isolated EventLoop) {
     guard let registry = registries[ObjectIdentifier(context)] else { return }
-    registry.remove(stream)
+    registry.remove(stream, on: loop)
     if registry.isEmpty { registries[ObjectIdentifier(context)] = nil }
   }
 }

@@ -1,10 +1,13 @@
 internal import GrenacheIO
 internal import GrenacheTLS
 
-/// The open TLS streams of one context on one loop, whose peers are looked at again after each reload.
-final class TLSStreamRegistry {
+/// The open TLS streams of one context on one loop, whose peers are looked at again after each reload,
+/// and each when its certificate, or one above it, comes to its end.
+final class TLSStreamRegistry: LoopTimerTarget {
   /// How long one turn of the loop may be taken up by looking: established connections wait for it.
   static let turnBudget = Duration.milliseconds(2)
+  /// How often the wall clock is looked at, which may be set.
+  static let clockInterval = Duration.seconds(60)
 
   /// A certificate, and on which side of it this end is: each has its own key usage.
   private struct Peer: Hashable {
@@ -22,6 +25,9 @@ final class TLSStreamRegistry {
   private let context: TLSContext
   private var streams: [ObjectIdentifier: ByteStream] = [:]
   private var observation: Int?
+  /// When the first certificate ends of those that have not, in seconds since 1970.
+  private var firstEnd = Int64.max
+  private lazy var timer = TargetTimer(self)
 
   init(_ context: TLSContext) {
     self.context = context
@@ -31,6 +37,10 @@ final class TLSStreamRegistry {
 
   func add(_ stream: ByteStream, on loop: isolated EventLoop) {
     streams[ObjectIdentifier(stream)] = stream
+    if let end = stream.identity?.validUntil, end < firstEnd {
+      firstEnd = end
+      armTimer(on: loop)
+    }
     guard observation == nil else { return }
     let registry = LoopBound(self, on: loop)
     observation = context.observe { snapshot in
@@ -38,12 +48,42 @@ final class TLSStreamRegistry {
     }
   }
 
-  func remove(_ stream: ByteStream) {
+  func remove(_ stream: ByteStream, on loop: isolated EventLoop) {
     streams[ObjectIdentifier(stream)] = nil
     guard streams.isEmpty, let observation else { return }
+    loop.core.cancel(timer)
+    firstEnd = .max
     context.endObservation(observation)
     self.observation = nil
   }
+
+  // MARK: Ends of certificates
+
+  func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    let now = WallClock.now().seconds
+    if firstEnd < now {
+      let ends = streams.values.lazy.compactMap(\.identity?.validUntil)
+      firstEnd = ends.filter { $0 >= now }.min() ?? .max
+      let registry = LoopBound(self, on: loop)
+      let snapshot = context.current
+      Task {
+        await TLSStreamRegistry.recheck(
+          registry, against: snapshot, endedBefore: now, on: registry.loop)
+      }
+    }
+    armTimer(on: loop)
+  }
+
+  private func armTimer(on loop: isolated EventLoop) {
+    guard firstEnd < .max else { return loop.core.cancel(timer) }
+    let wall = WallClock.now()
+    // The last second still counts (RFC 5280 §4.1.2.5).
+    let (seconds, overflow) = firstEnd.subtractingReportingOverflow(wall.seconds - 1)
+    let left = overflow ? Self.clockInterval : .seconds(seconds) - .nanoseconds(wall.nanoseconds)
+    loop.core.arm(timer, at: .now() + min(left, Self.clockInterval))
+  }
+
+  // MARK: Looking again
 
   private func judge(
     _ identity: PeerIdentity, _ side: TLSError.Side, by snapshot: TLSSnapshot
@@ -55,18 +95,26 @@ final class TLSStreamRegistry {
 
   private static func recheck(
     _ registry: LoopBound<TLSStreamRegistry>, against snapshot: TLSSnapshot,
-    on loop: isolated EventLoop
+    endedBefore end: Int64? = nil, on loop: isolated EventLoop
   ) async {
-    await registry.get(on: loop).recheck(against: snapshot, on: loop)
+    await registry.get(on: loop).recheck(against: snapshot, endedBefore: end, on: loop)
   }
 
   /// Looks at every stream, each certificate once; a later reload overtakes an earlier one.
-  private func recheck(against snapshot: TLSSnapshot, on loop: isolated EventLoop) async {
+  ///
+  /// - Parameter end: only those whose certificates have ended before then.
+  private func recheck(
+    against snapshot: TLSSnapshot, endedBefore end: Int64?, on loop: isolated EventLoop
+  ) async {
     var verdicts: [Peer: Verdict] = [:]
     var turnEnd = MonotonicTime.now() + Self.turnBudget
     for stream in Array(streams.values) {
       guard context.current === snapshot else { return }
-      guard stream.isOpen, let identity = stream.identity else { continue }
+      guard stream.isOpen, let identity = stream.identity,
+        end.map({ identity.validUntil < $0 }) ?? true
+      else {
+        continue
+      }
       let side: TLSError.Side = stream.side == .server ? .server : .client
       let peer = Peer(fingerprint: identity.fingerprintSHA256, side: side)
       let verdict = verdicts[peer] ?? judge(identity, side, by: snapshot)

@@ -97,7 +97,7 @@ extension TransportError {
     let stage: Stage =
       switch error.stage {
       case .configuration, .handshake: .handshake
-      case .read, .write, .close, .recheck: .transfer
+      case .read, .write, .recheck: .transfer
       }
     self.init(.tlsFailed, stage: stage, message: error.description, peer: peer, tls: error)
   }

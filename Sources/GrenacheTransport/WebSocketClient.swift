@@ -63,21 +63,19 @@ private final class WebSocketUpgrade: ByteStreamDelegate {
     self.stream = stream
     stream.start(on: loop)
     let outcome = await result.wait(until: deadline, on: loop)
-    if case .value(nil) = outcome, let connection { return connection }
     let stage: TransportError.Stage = stream.isOpen ? .upgrade : .handshake
-    let failure: TransportError
-    switch outcome {
-    case .value(let error):
-      failure = error ?? .closed("closed before the upgrade", peer: stream.remoteAddress)
-    case .timedOut:
-      failure = TransportError(
-        .timedOut, stage: stage, message: "no answer by the deadline", peer: stream.remoteAddress)
-    case .cancelled:
-      failure = .cancelled(stage, peer: stream.remoteAddress)
+    do throws(TransportError) {
+      let peer = stream.remoteAddress
+      if let failure = try outcome.value(stage, "no answer by the deadline", peer: peer) {
+        throw failure
+      }
+      guard let connection else { throw .closed("closed before the upgrade", peer: peer) }
+      return connection
+    } catch {
+      handler = nil
+      stream.fail(error, on: loop)
+      throw error
     }
-    handler = nil
-    stream.fail(failure, on: loop)
-    throw failure
   }
 
   func streamOpened(on loop: isolated EventLoop) {
@@ -93,7 +91,8 @@ private final class WebSocketUpgrade: ByteStreamDelegate {
   }
 
   func streamReceived(_ bytes: inout MutableSpan<UInt8>, on loop: isolated EventLoop) -> Int {
-    guard let stream, let handler else { return bytes.count }
+    // Whoever has been told that it is over must not hear from its handler any more.
+    guard let stream, let handler, !result.isOver else { return bytes.count }
     var offset = 0
     let agreement: WebSocketAgreement
     do throws(TransportError) {

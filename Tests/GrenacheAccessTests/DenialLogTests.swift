@@ -6,20 +6,6 @@ import Testing
 
 @Suite("Denials are logged, and nobody floods the log with them")
 struct DenialLogTests {
-  @Test("a denial is logged once in a minute, and only so many are")
-  func bound() {
-    let log = DenialLog()
-    let start = MonotonicTime.now()
-    #expect(log.isNew("a", now: start))
-    #expect(!log.isNew("a", now: start + .seconds(59)))
-    #expect(log.isNew("a", now: start + .seconds(60)))
-    for number in 1..<DenialLog.denialsMax {
-      #expect(log.isNew("\(number)", now: start + .seconds(60)))
-    }
-    #expect(!log.isNew("one more", now: start + .seconds(60)))
-    #expect(log.isNew("one more", now: start + .seconds(120)))
-  }
-
   @Test(
     "a line has the right, the key and who it was; without a certificate, the port is no other who")
   func line() throws {

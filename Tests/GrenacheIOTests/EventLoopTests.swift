@@ -298,6 +298,41 @@ struct WorkerPoolTests {
     return rounds
   }
 
+  private struct GatedWork: LoopWork {
+    let gate: LoopPromise<Void>
+    let count: Count
+    func run(on loop: isolated EventLoop) async {
+      _ = await gate.wait(until: .now() + .seconds(20), on: loop)
+      count.begun += 1
+      if count.begun == count.expected { count.all.fulfil((), on: loop) }
+    }
+  }
+
+  @Test(
+    "of the tasks that a burst needed, as many as the limit are kept", arguments: [-1, 0, 1, 50])
+  func parked(beyond: Int) async throws {
+    let kept = WorkerPool<GatedWork>.parkedMax
+    let loop = try EventLoopGroup(count: 1).next()
+    for _ in 0..<2 {
+      #expect(await Self.parked(after: kept + beyond, on: loop) == min(kept, kept + beyond))
+    }
+  }
+
+  /// How many tasks are kept behind so many pieces of work at once.
+  private static func parked(after pieces: Int, on loop: isolated EventLoop) async -> Int {
+    let pool = WorkerPool<GatedWork>.of(loop)
+    let count = Count(expected: pieces)
+    let gates = (0..<pieces).map { _ in LoopPromise<Void>() }
+    for gate in gates { pool.submit(GatedWork(gate: gate, count: count)) }
+    pool.pump(on: loop)
+    // A worker runs with the outer run of the loop's jobs, which this is.
+    for _ in 0..<10 { await Task.yield() }
+    for gate in gates { gate.fulfil((), on: loop) }
+    _ = await count.all.wait(until: .now() + .seconds(20), on: loop)
+    for _ in 0..<10 { await Task.yield() }
+    return pool.parkedCount
+  }
+
   /// Runs as a job of the loop; outside of one, from a timer.
   private static func fill(
     _ pool: LoopBound<WorkerPool<Work>>, _ log: LoopBound<Log>, insideAJob: Bool,

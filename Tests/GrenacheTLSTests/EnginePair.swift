@@ -5,7 +5,7 @@ final class EnginePair {
   /// One end: its engine, its window, and what has come for it.
   final class End {
     let engine: TLSEngine
-    let window = TLSWindow(outputCapacity: 200_000)
+    let window = TLSWindow()
     var inbox: [UInt8] = []
     var failure: TLSError?
     var isDone = false

@@ -78,6 +78,29 @@ struct PubSubAccessTests: NewsSuite {
     await grape.stop()
   }
 
+  @Test("P25 under a policy, too, a subscriber resumes its session with a publisher")
+  func resumption() async throws {
+    let resumed = Mutex<[Bool?]>([])
+    let news = try await ScriptedPublisher(tls: try authority.worker("news")) { connection, loop in
+      resumed.withLock { $0.append(connection.negotiated?.isResumed) }
+      connection.close(.goingAway, on: loop)
+    }
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([news.endpoint])
+    let sub = try await subscriber(grape) { configuration in
+      configuration.access = AccessControl(
+        AccessPolicy([.init("all", allow: [.publish], on: .patterns(["*"]), to: [.anyone])]))
+      configuration.reconnectDelayMax = .milliseconds(100)
+    }
+    let running = Task { await sub.run() }
+    try await eventually { resumed.withLock { $0.count >= 3 } }
+    #expect(resumed.withLock { Array($0.prefix(3)) } == [false, true, true])
+    running.cancel()
+    await running.value
+    await news.stop()
+    await grape.stop()
+  }
+
   @Test("P26 a publisher that says nothing is left within a second of the policy's change")
   func idlePublisher() async throws {
     let news = try await RunningPub("news", try secure())

@@ -165,6 +165,36 @@ struct HTTPClientTests {
     }
   }
 
+  @Test("who has given up waiting takes no other's place in the queue", arguments: [true, false])
+  func gaveUp(byCancellation: Bool) async throws {
+    try await withScript([.saysNothing]) { server in
+      let client = try await ClientProbe(to: server.address) { configuration in
+        configuration.connectionsPerDestinationMax = 1
+        configuration.waitingMax = 1
+      }
+      let busy = Task { try? await client.send(within: .seconds(60)) }
+      while await server.counts.requests < 1 { await Task.yield() }
+      for _ in 0..<3 {
+        let waits = Task { () -> TransportError.Code? in
+          do throws(TransportError) {
+            _ = try await client.send(
+              within: byCancellation ? .seconds(60) : .milliseconds(100))
+            return nil
+          } catch {
+            return error.code
+          }
+        }
+        if byCancellation {
+          for _ in 0..<100 { await Task.yield() }
+          waits.cancel()
+        }
+        #expect(await waits.value == (byCancellation ? .cancelled : .timedOut))
+      }
+      busy.cancel()
+      _ = await busy.value
+    }
+  }
+
   @Test(
     "a kept connection that the server has closed is replaced, for requests that may be repeated")
   func stale() async throws {

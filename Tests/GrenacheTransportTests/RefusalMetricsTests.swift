@@ -86,7 +86,8 @@ struct RefusalMetricsTests {
     arguments: ["too_many", "handshake_wait", "handshake_timeout", "handshake_failed", "silent"])
   func connections(_ reason: String) async throws {
     let before = count("connection", "reason", reason)
-    let tls = reason == "silent" ? nil : try TestAuthority().host()
+    let authority = try TestAuthority()
+    let tls = reason == "silent" ? nil : try authority.host()
     try await withServer(
       tls: tls,
       configure: { configuration in
@@ -97,6 +98,7 @@ struct RefusalMetricsTests {
         }
         configuration.handshakesMax = 1
         configuration.handshakeWaitMax = .milliseconds(50)
+        configuration.handshakeQuietMax = .seconds(60)
       }
     ) { server in
       var first: RawConnection?
@@ -104,7 +106,13 @@ struct RefusalMetricsTests {
         first = try await RawConnection(to: server.localAddress)
         try await eventually { await server.connectionCount != 0 }
       }
+      let hello = try clientHello(try authority.client())
+      if reason == "handshake_wait", let first {
+        await first.send(hello)
+        _ = await first.received { bytes, _ in !bytes.isEmpty }
+      }
       let refused = try await RawConnection(to: server.localAddress)
+      if reason == "handshake_wait" { await refused.send(hello) }
       if reason == "handshake_failed" { await refused.send("GET / HTTP/1.1\r\n\r\n") }
       #expect(await refused.receivedToEnd().isEnded)
       // The socket is closed before it is counted.

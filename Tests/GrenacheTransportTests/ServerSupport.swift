@@ -58,6 +58,18 @@ func settle(_ server: HTTPServer, by target: String = "/settle") async throws {
   await connection.close()
 }
 
+/// The first flight of a TLS client.
+func clientHello(_ tls: TLSConfiguration) throws -> [UInt8] {
+  let window = TLSWindow()
+  let engine = try TLSEngine(
+    context: TLSContext(tls),
+    role: .client(serverName: nil, verification: .anyPeerThatTheRootsVouchFor), window: window)
+  _ = try engine.handshake()
+  var bytes: [UInt8] = []
+  window.withOutput { bytes = Array($0) }
+  return bytes
+}
+
 /// Sends every message back as it came.
 final class EchoHandler: WebSocketHandler {
   func received(

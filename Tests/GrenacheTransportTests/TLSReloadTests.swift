@@ -113,6 +113,30 @@ struct TLSReloadTests {
     }
   }
 
+  @Test(
+    "P22 a peer whose certificate ends loses its connection then, on either side",
+    arguments: [true, false])
+  func expiry(ofClient: Bool) async throws {
+    let authority = try TestAuthority()
+    var leaf = CertificateAuthority.Leaf(
+      commonName: "short", dnsNames: ["localhost"], ipAddresses: ["127.0.0.1"])
+    leaf.lifetimeSeconds = 5
+    let host = try authority.host()
+    let client = try authority.client()
+    let short = try authority.authority.configuration(for: leaf)
+    let start = ContinuousClock.now
+    try await withEcho(TLSContext(ofClient ? host : short)) { server in
+      let ending = try await WebSocketProbe(to: server.localAddress, tls: ofClient ? short : client)
+      let staying = ofClient ? try await WebSocketProbe(to: server.localAddress, tls: client) : nil
+      let closure = await ending.closure()
+      #expect(closure?.error != nil)
+      let lasted = ContinuousClock.now - start
+      #expect(lasted > .seconds(3), "closed after \(lasted)")
+      await staying?.send([2])
+      if let staying { #expect(await staying.messages(1) == [[2]]) }
+    }
+  }
+
   @Test("P22 a peer that may do nothing any more loses its connection within a second")
   func lostRight() async throws {
     let authority = try TestAuthority()

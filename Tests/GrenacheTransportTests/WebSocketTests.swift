@@ -271,18 +271,6 @@ struct WebSocketTests {
   }
 }
 
-/// The first flight of a TLS client.
-private func clientHello(_ tls: TLSConfiguration) throws -> [UInt8] {
-  let window = TLSWindow(outputCapacity: 100_000)
-  let engine = try TLSEngine(
-    context: TLSContext(tls),
-    role: .client(serverName: nil, verification: .anyPeerThatTheRootsVouchFor), window: window)
-  _ = try engine.handshake()
-  var bytes: [UInt8] = []
-  window.withOutput { bytes = Array($0) }
-  return bytes
-}
-
 /// Sends messages, always some ahead of the peer, and tells how many bytes the stream holds.
 private final class FloodHandler: WebSocketHandler {
   private var left: Int

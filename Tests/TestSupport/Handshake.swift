@@ -4,7 +4,7 @@ package import GrenacheTLS
 package func peerIdentity(
   of peer: TLSContext, seenBy here: TLSContext
 ) throws -> PeerIdentity? {
-  let windows = (TLSWindow(outputCapacity: 100_000), TLSWindow(outputCapacity: 100_000))
+  let windows = (TLSWindow(), TLSWindow())
   let client = try TLSEngine(
     context: peer, role: .client(serverName: nil, verification: .anyPeerThatTheRootsVouchFor),
     window: windows.0)

@@ -44,6 +44,8 @@ final class FollowedPublisher: WebSocketHandler {
   private var generator = FastGenerator()
   /// The version of the policy that the connection has been admitted by.
   private var accessVersion = 0
+  /// Who may publish, if that is limited: one for all connections, or none could resume a session.
+  private let permission: PeerVerification?
 
   /// - Parameter isRelieved: whether what is missing of the run that the place names is told by another one.
   init(_ endpoint: Endpoint, at place: PublisherPlace, isRelieved: Bool = false, core: SubCore) {
@@ -51,6 +53,12 @@ final class FollowedPublisher: WebSocketHandler {
     self.place = place
     self.isRelieved = isRelieved
     self.core = core
+    let key = core.key
+    permission = core.configuration.access.map { access in
+      .custom("one who may publish \(key)") { peer in
+        access.decide(.publish, on: key, by: peer).isAllowed
+      }
+    }
   }
 
   var isConnected: Bool { connection?.isOpen == true }
@@ -230,14 +238,7 @@ final class FollowedPublisher: WebSocketHandler {
 
   /// Who may be there and may publish: whoever may not gets no byte.
   private func admission(_ verification: PeerVerification) -> PeerVerification {
-    guard let access = core.configuration.access else { return verification }
-    let key = core.key
-    return .all([
-      verification,
-      .custom("one who may publish \(key)") { peer in
-        access.decide(.publish, on: key, by: peer).isAllowed
-      },
-    ])
+    permission.map { .all([verification, $0]) } ?? verification
   }
 
   /// The policy has changed: whether the publisher says something or not, it may have to go.

@@ -20,8 +20,10 @@ struct GrapeAPI: Sendable {
   let answers: LookupAnswers
   let requests: RequestsInFlight
   let denials = DenialLog()
+  /// What is refused for want of room.
+  let shortages = LogThrottle()
   /// What went well and is logged: once in a while of each service, for the rest is its being renewed.
-  let notices = DenialLog()
+  let notices = LogThrottle()
   let logger: Logger
 
   /// The answer to what the access policy does not allow.
@@ -149,7 +151,9 @@ struct GrapeAPI: Sendable {
     case .elsewhere(let own):
       switch await Self.keep(own, key, caller, driver, on: driver.loop) {
       case .full:
-        if denials.isNew("full") { logger.warning("announcements are refused: the store is full") }
+        if shortages.isNew("full") {
+          logger.warning("announcements are refused: the store is full")
+        }
         return json("ERR_GRAPE_STORE_FULL")
       case .callerLimit:
         outcome = .callerLimit
@@ -293,7 +297,7 @@ struct GrapeAPI: Sendable {
     switch outcome {
     case .callerLimit:
       Self.refusals.increment()
-      if denials.isNew("limit \(who(request))") {
+      if shortages.isNew("limit \(who(request))") {
         logger.notice(
           "refused: a caller has as many announcements as it may",
           metadata: ["by": "\(who(request))"])
@@ -306,7 +310,7 @@ struct GrapeAPI: Sendable {
       response.status = HTTPStatus(code: error == .casMismatch ? 301 : 302)
       return response
     case .storeLimit(let error):
-      if denials.isNew("limit of other nodes \(error.code)") {
+      if shortages.isNew("limit of other nodes \(error.code)") {
         logger.notice(
           "other nodes refuse to store more",
           metadata: ["code": "\(error.code)", "reason": "\(error.message)"])
@@ -329,7 +333,7 @@ struct GrapeAPI: Sendable {
       }
     Counter(label: "grenache_grape_overload_refusals_total", dimensions: [("limit", limit)])
       .increment()
-    if denials.isNew("busy \(limit) \(who(request))") {
+    if shortages.isNew("busy \(limit) \(who(request))") {
       logger.notice(
         "refused: too many requests are under way",
         metadata: ["limit": "\(limit)", "by": "\(who(request))"])
