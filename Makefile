@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench bench-framing bench-grape soak promises storm slow-clients gate fuzz simulate lint imports docs format clean
+.PHONY: help setup build install test demo bench bench-framing bench-grape soak promises storm slow-clients gate fuzz simulate lint imports docs format clean
 
 # How long each fuzz target runs.
 SECONDS ?= 60
@@ -10,6 +10,11 @@ MINUTES ?= 5
 SEEDS ?= 10000
 NODES ?= 100000
 GROWN ?= 10000
+
+# Where `make install` puts the commands, and what else the compiler is told: --static-swift-stdlib for machines
+# without Swift.
+PREFIX ?= /usr/local
+BUILD_OPTIONS ?=
 
 # What the tools leave behind stays in the checkout.
 export TMPDIR := $(CURDIR)/.build/tmp
@@ -29,8 +34,12 @@ setup: ## Install what is missing: system packages, test certificates, Python pa
 
 build: ## Build the commands, optimised
 	@sh scripts/setup.sh
-	swift build -c release --product grape
-	swift build -c release --product grenache
+	swift build -c release $(BUILD_OPTIONS) --product grape
+	swift build -c release $(BUILD_OPTIONS) --product grenache
+
+install: build ## Install the commands and their completions below PREFIX=/usr/local
+	@bin=$$(swift build -c release $(BUILD_OPTIONS) --show-bin-path) && \
+	sh scripts/install.sh "$$bin" "$(DESTDIR)$(PREFIX)"
 
 test: setup ## Run all tests
 	swift build --build-tests

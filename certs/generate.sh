@@ -4,8 +4,9 @@
 #   certs/generate.sh [--if-missing] [FOLDER]        FOLDER defaults to certs/generated
 #
 # Each identity has a folder fit for --tls-dir: ca.pem (whom it trusts), cert.pem (leaf and chain),
-# key.pem (0600), and crl.pem where revocation is checked. A second run replaces everything; with
-# --if-missing, nothing is done while what is there is complete and good for another week.
+# key.pem (0600), and crl.pem where revocation is checked. A second run replaces everything, but no folder
+# that holds something else; with --if-missing, nothing is done while what is there is complete and good
+# for another week.
 #
 # Only POSIX sh and the openssl command are needed.
 set -eu
@@ -25,7 +26,20 @@ if [ "$if_missing" = yes ] && [ "$(cat "$target/complete" 2>/dev/null)" = "$vers
     exit 0
 fi
 
+# From elsewhere a relative name would be another folder's.
 mkdir -p "$(dirname -- "$target")"
+if [ -d "$target" ]; then
+    target=$(CDPATH='' cd -- "$target" && pwd)
+else
+    target=$(CDPATH='' cd -- "$(dirname -- "$target")" && pwd)/$(basename -- "$target")
+fi
+# Only what this script has made is removed.
+if [ -e "$target" ] && ! grep -q '^[0-9][0-9]*$' "$target/complete" 2>/dev/null &&
+    ! rmdir -- "$target" 2>/dev/null; then
+    printf '%s: %s is there, and holds something else than certificates that were made here\n' \
+        "$0" "$target" >&2
+    exit 73
+fi
 work=$(mktemp -d "$(dirname -- "$target")/.certs.XXXXXX")
 trap 'rm -rf "$work"' EXIT INT TERM
 cd "$work"

@@ -13,7 +13,11 @@ struct GrapeCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "grape",
     abstract: "A Grenache grape: a DHT node with an HTTPS API to announce and look up services.",
-    discussion: "Completions for a shell: grape --generate-completion-script bash|zsh|fish.",
+    discussion: """
+      Exit codes: 0 ended by SIGTERM or SIGINT, 64 wrong usage, 70 failed, as where a port is taken, 73 the \
+      state folder cannot be used, 78 certificates, policy or configuration cannot be used.
+      Completions for a shell: grape --generate-completion-script bash|zsh|fish.
+      """,
     version: "0.1.0")
 
   @Option(name: [.customShort("b"), .customLong("bind")], help: "Address of the API.")
@@ -90,12 +94,20 @@ struct GrapeCommand: AsyncParsableCommand {
   @OptionGroup var logging: LoggingOptions
 
   func run() async throws {
-    try await runCommand {
+    try await runCommand(mapping: Self.exit) {
       let logger = try logging.logger("grape")
       MetricsSystem.bootstrap(PrometheusMetrics.shared)
       let node = GrapeNode(try grapeConfiguration(), logger: logger)
       let json = json
       try await runServices([ReadyGrape(node: node, json: json)], logger: logger)
+    }
+  }
+
+  private static func exit(for error: any Error) -> CommandExit {
+    switch (error as? GrapeError)?.code {
+    case .invalidConfiguration?: .configuration
+    case .stateUnusable?: .cannotCreate
+    default: .software
     }
   }
 

@@ -24,7 +24,8 @@ public struct GrenacheError: Error, Hashable, Sendable, CustomStringConvertible 
     public static let workerNotTrusted = Code(name: "workerNotTrusted", isRetryable: false)
     /// The connection broke after the call was sent: whether it was carried out is not known.
     public static let connectionLost = Code(name: "connectionLost", isRetryable: false)
-    /// The worker turned the call away: it has as many as it takes. The call was not carried out.
+    /// The worker or the grape turned the call away: it has as many as it takes. The call was not carried
+    /// out.
     public static let overloaded = Code(name: "overloaded", isRetryable: true)
     /// The deadline passed.
     public static let deadlineExceeded = Code(name: "deadlineExceeded", isRetryable: false)

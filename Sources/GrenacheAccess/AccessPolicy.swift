@@ -22,7 +22,8 @@ public struct AccessPolicy: Hashable, Sendable {
 
   /// Whom a rule is about.
   public enum Who: Hashable, Sendable {
-    /// Everybody whom the roots vouch for.
+    /// Everybody whom the roots vouch for; who has no certificate is nobody, and no rule is about nobody.
+    /// (A server that answers callers in the clear beside TLS lets them in where `isOpen` says so.)
     case anyone
     /// A URI name of the certificate; a final `*` stands for anything.
     case uri(String)
@@ -113,7 +114,7 @@ public struct AccessPolicy: Hashable, Sendable {
     }
   }
 
-  /// Whether everybody may do that with every key.
+  /// Whether a rule allows anyone to do that with every key: its keys are `*` alone.
   public func isOpen(_ right: Right) -> Bool {
     rules.contains { rule in
       rule.rights.contains(right) && rule.who.contains(.anyone) && rule.keys == .patterns(["*"])

@@ -30,6 +30,8 @@ struct Bench: AsyncParsableCommand {
   var to: String?
   @Flag(help: "Print one JSON object and no histogram.")
   var json = false
+  @Option(help: "Seconds for each call.")
+  var timeout: Double = 10
   @OptionGroup var transport: TransportOptions
   @OptionGroup var grapes: GrapeOptions
 
@@ -40,7 +42,7 @@ struct Bench: AsyncParsableCommand {
       let client = await PeerRPCClient(link: link, configuration: try transport.configuration())
       var options = RPCCallOptions()
       options.worker = try worker(to)
-      options.timeout = try grapes.duration()
+      options.timeout = try duration(timeout)
       let load = BenchLoad(
         client: client, service: service, payload: try await JSONLine.payload(payload),
         options: options)
@@ -48,12 +50,9 @@ struct Bench: AsyncParsableCommand {
       _ = try await client.requestRaw(service, load.payload, options: options)
       let progress = TerminalProgress(isWanted: !json)
       let ticking = Task { await tick(progress) }
-      let clock = ContinuousClock()
-      let start = clock.now
-      let result = await untilInterrupted(.seconds(seconds)) { time in
+      let (result, took) = await untilInterrupted(.seconds(seconds)) { time in
         await load.run(callers: inFlight, rate: rate, during: time)
       }
-      let took = clock.now - start
       ticking.cancel()
       await ticking.value
       progress.clear()
@@ -66,16 +65,19 @@ struct Bench: AsyncParsableCommand {
   }
 
   /// Runs `body` for so long, or until the first SIGINT or SIGTERM: what has been measured until then counts.
+  ///
+  /// - Returns: what it has measured, and for how long calls were begun.
   private func untilInterrupted(
     _ duration: Duration, _ body: @escaping @Sendable (BenchTime) async -> BenchResult
-  ) async -> BenchResult {
+  ) async -> (BenchResult, Duration) {
     let time = BenchTime(duration)
     let signals = await UnixSignalsSequence(trapping: [.sigint, .sigterm])
     let waiting = Task {
       for await _ in signals { return time.endNow() }
     }
     defer { waiting.cancel() }
-    return await body(time)
+    let result = await body(time)
+    return (result, time.duration)
   }
 
   private func checkOptions() throws {

@@ -15,14 +15,50 @@ struct BenchResult: Sendable {
 
 /// From when and how long a load goes on; it may be over sooner than was thought.
 final class BenchTime: Sendable {
+  private struct State {
+    var end: ContinuousClock.Instant
+    var nextSleeper = 0
+    var sleepers: [Int: Task<Void, Never>] = [:]
+  }
+
   let start = ContinuousClock.now
-  private let last: Mutex<ContinuousClock.Instant>
+  private let state: Mutex<State>
 
-  init(_ duration: Duration) { last = Mutex(start + duration) }
+  init(_ duration: Duration) { state = Mutex(State(end: start + duration)) }
 
-  var end: ContinuousClock.Instant { last.withLock(\.self) }
+  var end: ContinuousClock.Instant { state.withLock(\.end) }
 
-  func endNow() { last.withLock { $0 = min($0, .now) } }
+  /// How long it has gone on, or is to. The calls that were begun then may take longer.
+  var duration: Duration { end - start }
+
+  /// It is over, for those as well who wait for their time.
+  func endNow() {
+    let sleepers = state.withLock { state in
+      state.end = min(state.end, .now)
+      defer { state.sleepers = [:] }
+      return state.sleepers.values
+    }
+    for sleeper in sleepers { sleeper.cancel() }
+  }
+
+  /// Waits for a point in time.
+  ///
+  /// - Returns: false if all is over then.
+  func wait(until due: ContinuousClock.Instant) async -> Bool {
+    guard due < end else { return false }
+    guard due > .now else { return .now < end }
+    let sleeper = Task { () -> Void in try? await Task.sleep(until: due, clock: .continuous) }
+    let number = state.withLock { state in
+      state.nextSleeper += 1
+      state.sleepers[state.nextSleeper] = sleeper
+      return state.nextSleeper
+    }
+    // It may have ended while nobody knew of the sleeper.
+    if due >= end { sleeper.cancel() }
+    await sleeper.value
+    state.withLock { $0.sleepers[number] = nil }
+    return .now < end
+  }
 }
 
 /// Calls of one kind by several callers.
@@ -68,9 +104,7 @@ struct BenchLoad: Sendable {
     var result = BenchResult()
     while true {
       let due = schedule.next()
-      guard due < time.end else { return result }
-      try? await Task.sleep(until: due, clock: .continuous)
-      guard ContinuousClock.now < time.end else { return result }
+      guard await time.wait(until: due) else { return result }
       await call(due: due, &result)
     }
   }

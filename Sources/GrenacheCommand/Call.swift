@@ -11,7 +11,8 @@ struct Call: AsyncParsableCommand {
     abstract: "Call a service and print its reply.",
     discussion: """
       The payload is JSON; what is not JSON is sent as a JSON string. Of a reply that is a string, the \
-      text is printed; any other is printed as JSON.
+      text is printed; any other is printed as JSON. Where a worker answers with an error and a result, \
+      the result is printed as well, and the exit code is that of the error.
       """)
 
   @Argument(help: "The service.")
@@ -25,12 +26,14 @@ struct Call: AsyncParsableCommand {
   @Flag(
     name: .shortAndLong, help: "Say on standard error who answered and how long each step took.")
   var verbose = false
+  @Option(help: "Seconds for the lookup and the call together.")
+  var timeout: Double = 10
   @OptionGroup var transport: TransportOptions
   @OptionGroup var grapes: GrapeOptions
 
   func run() async throws {
     try await runCommand(mapping: commandExit) {
-      let timeout = try grapes.duration()
+      let timeout = try duration(timeout)
       let worker = try worker(to)
       let configuration = try transport.configuration()
       let bytes = try await JSONLine.payload(payload)
@@ -46,10 +49,15 @@ struct Call: AsyncParsableCommand {
         }
       }
       let called = clock.now
-      let reply = try await client.requestRaw(
-        service, bytes, to: worker, within: timeout - (called - start))
-      if verbose { describe(reply, took: ms(called)) }
-      printReply(reply, took: ms(start))
+      do throws(GrenacheError) {
+        let reply = try await client.requestRaw(
+          service, bytes, to: worker, within: timeout - (called - start))
+        if verbose { describe(reply, took: ms(called)) }
+        printReply(reply, took: ms(start))
+      } catch {
+        if let result = error.result { show(result, ["error": error.message, "took": ms(start)]) }
+        throw error
+      }
       await client.close()
     }
   }
@@ -68,17 +76,21 @@ struct Call: AsyncParsableCommand {
   }
 
   private func printReply(_ reply: RPCReply, took: String) {
+    show(
+      reply.result,
+      [
+        "worker": reply.worker.description, "took": took,
+        "tls": reply.negotiated?.description ?? NSNull(),
+        "identity": reply.identity?.names.map(\.description) ?? NSNull(),
+      ])
+  }
+
+  /// Prints a result, with --json among what else there is to say.
+  private func show(_ result: [UInt8], _ members: [String: Any]) {
     if json {
-      printLine(
-        JSONLine.object([
-          "result": JSONLine.value(reply.result), "worker": reply.worker.description,
-          "tls": reply.negotiated?.description ?? NSNull(), "took": took,
-          "identity": reply.identity?.names.map(\.description) ?? NSNull(),
-        ]))
-    } else if let text = JSONLine.value(reply.result) as? String {
-      printLine(text)
+      printLine(JSONLine.object(members.merging(["result": JSONLine.Value(result)]) { $1 }))
     } else {
-      printLine(String(decoding: reply.result, as: UTF8.self))
+      printLine(JSONLine.string(of: result) ?? String(decoding: result, as: UTF8.self))
     }
   }
 }

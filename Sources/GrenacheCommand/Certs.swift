@@ -17,7 +17,8 @@ struct CertsMake: AsyncParsableCommand {
     commandName: "make", abstract: "Make a development CA and certificates from it.",
     discussion: """
       Writes one folder for each of grape, worker and client, each fit for --tls-dir, and the CA \
-      with its key in the folder ca.
+      with its key in the folder ca. Where there is a CA already it ends with 73: certificates of a CA \
+      that was replaced are nobody's any more.
       """)
 
   @Option(help: "The folder to write to.", completion: .directory)
@@ -26,9 +27,19 @@ struct CertsMake: AsyncParsableCommand {
   var service: [String] = ["*"]
   @Option(parsing: .singleValue, help: "A further host name or IP address of the grape.")
   var host: [String] = []
+  @Flag(
+    name: .shortAndLong,
+    help: "Replace the CA that is there, and its revocation lists in the folders that are written.")
+  var force = false
 
   func run() async throws {
     try await runCommand(mapping: { _ in .configuration }) {
+      guard force || !DevelopmentCertificates.hasAuthority(in: out) else {
+        throw CommandFailure(
+          .cannotCreate,
+          "\(out)/ca holds an authority already: certs issue and renew go on with it, --force replaces it."
+        )
+      }
       try DevelopmentCertificates.write(to: out, services: service, hosts: host)
       for name in DevelopmentCertificates.names { printLine("\(out)/\(name)") }
     }
@@ -54,14 +65,12 @@ struct CertsIssue: AsyncParsableCommand {
 
   func run() async throws {
     try await runCommand(mapping: { _ in .configuration }) {
-      guard days > 0, days <= 3_650 else {
-        throw CommandFailure(.usage, "--days: between 1 and 3650.")
-      }
+      let lifetime = try lifetimeSeconds(days: days)
       let names = HostNames(host)
       var leaf = CertificateAuthority.Leaf(
         commonName: URL(filePath: folder).lastPathComponent, dnsNames: names.dnsNames,
         ipAddresses: names.ipAddresses, services: service)
-      leaf.lifetimeSeconds = days * 86_400
+      leaf.lifetimeSeconds = lifetime
       try CertificateAuthority(directory: ca).write(leaf, toDirectory: folder)
       printLine(folder)
     }
@@ -79,12 +88,15 @@ struct CertsRenew: AsyncParsableCommand {
   var folders: [String]
   @Option(help: "The folder of the CA.", completion: .directory)
   var ca: String
+  @Option(help: "Days until they expire; by default as many as the old ones were good for.")
+  var days: Int?
 
   func run() async throws {
     try await runCommand(mapping: { _ in .configuration }) {
+      let lifetime = try days.map(lifetimeSeconds)
       let authority = try CertificateAuthority(directory: ca)
       for folder in folders {
-        try authority.renew(inDirectory: folder)
+        try authority.renew(inDirectory: folder, lifetimeSeconds: lifetime)
         printLine(folder)
       }
     }
@@ -121,6 +133,13 @@ struct CertsRevoke: AsyncParsableCommand {
   }
 }
 
+private func lifetimeSeconds(days: Int) throws -> Int {
+  guard days > 0, days <= 3_650 else {
+    throw CommandFailure(.usage, "--days: between 1 and 3650.")
+  }
+  return days * 86_400
+}
+
 /// Host names and IP addresses, told apart.
 struct HostNames {
   var dnsNames: [String] = []
@@ -138,6 +157,12 @@ struct HostNames {
 enum DevelopmentCertificates {
   static let names = ["grape", "worker", "client"]
 
+  static func hasAuthority(in folder: String) -> Bool {
+    FileManager.default.fileExists(atPath: "\(folder)/ca/ca-key.pem")
+  }
+
+  /// Makes a new authority and certificates of it. The lists of the one before go with it: with them all of
+  /// the new ones would be refused.
   static func write(to folder: String, services: [String], hosts: [String] = []) throws {
     let authority = try CertificateAuthority()
     let names = HostNames(["localhost", "127.0.0.1", "::1"] + hosts)
@@ -151,5 +176,6 @@ enum DevelopmentCertificates {
       try authority.write(leaf, toDirectory: "\(folder)/\(name)")
     }
     try authority.write(toDirectory: "\(folder)/ca")
+    for name in Self.names + ["ca"] { try FileWriter.remove("\(folder)/\(name)/crl.pem") }
   }
 }

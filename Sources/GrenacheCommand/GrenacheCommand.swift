@@ -36,8 +36,6 @@ struct GrapeOptions: ParsableArguments {
     name: [.customShort("g"), .long], parsing: .singleValue,
     help: "A grape's API, host:port or host; several times for several grapes.")
   var grape: [String] = ["127.0.0.1"]
-  @Option(help: "Seconds for the whole of it.")
-  var timeout: Double = 10
   @OptionGroup var tls: TLSOptions
   @OptionGroup var logging: LoggingOptions
 
@@ -66,16 +64,16 @@ struct GrapeOptions: ParsableArguments {
       LinkConfiguration(grapes: try endpoints(), tls: tls), logger: logger)
   }
 
-  func duration() throws -> Duration {
-    try Self.duration(timeout, "--timeout")
-  }
+}
 
-  static func duration(_ seconds: Double, _ option: String) throws -> Duration {
-    guard seconds > 0, seconds <= 86_400 else {
-      throw CommandFailure(.usage, "\(option): between 0 and 86400 seconds.")
-    }
-    return .seconds(seconds)
+/// Seconds as people give them.
+///
+/// - Throws: `CommandFailure` that names the option.
+func duration(_ seconds: Double, _ option: String = "--timeout") throws -> Duration {
+  guard seconds > 0, seconds <= 86_400 else {
+    throw CommandFailure(.usage, "\(option): more than 0 and at most 86400 seconds.")
   }
+  return .seconds(seconds)
 }
 
 /// The options of the tools that existing users know: `-g HOST -p PORT -t`.
@@ -93,17 +91,6 @@ struct GrapeToolOptions: ParsableArguments {
       throw CommandFailure(.usage, "--tls and --insecure-plaintext exclude each other.")
     }
     return try await grapes.link(try grapes.logging.logger("grenache"), port: port)
-  }
-}
-
-extension TLSOptions {
-  /// The certificates, which a server may have beside `--insecure-plaintext`.
-  func configurationBesidePlaintext() throws -> TLSConfiguration? {
-    guard insecurePlaintext else { return try configuration() }
-    guard tlsDir != nil || tlsCert != nil else { return nil }
-    var secure = self
-    secure.insecurePlaintext = false
-    return try secure.configuration()
   }
 }
 
@@ -161,6 +148,14 @@ func bindAddress(_ host: String, port: UInt16) throws -> SocketAddress {
     throw CommandFailure(.usage, "--bind: \(host) is not an IP address.")
   }
   return address
+}
+
+/// Tells on standard error what went wrong with one of several things.
+///
+/// - Returns: what the process would end with for that alone.
+func tell(_ error: any Error) -> CommandExit {
+  printError("error: \(error)")
+  return (error as? CommandFailure)?.exit ?? commandExit(for: error)
 }
 
 /// What the process ends with for an error of the library.

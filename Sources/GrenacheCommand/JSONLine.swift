@@ -4,23 +4,49 @@ import GrenacheCommandSupport
 
 /// One line of JSON for machines.
 enum JSONLine {
-  static func object(_ members: [String: Any]) -> String {
-    let options: JSONSerialization.WritingOptions = [.sortedKeys, .withoutEscapingSlashes]
-    guard let data = try? JSONSerialization.data(withJSONObject: members, options: options) else {
-      return "{}"
+  /// A value that is JSON already, and goes into an object as it came: numbers keep their digits, strings
+  /// their escapes.
+  struct Value {
+    let bytes: [UInt8]
+
+    init(_ bytes: [UInt8]) { self.bytes = bytes }
+
+    /// On one line: where JSON may have a line's end, it may have a space as well.
+    fileprivate var text: String {
+      let isEnd = { (byte: UInt8) in byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") }
+      return String(decoding: bytes.map { isEnd($0) ? UInt8(ascii: " ") : $0 }, as: UTF8.self)
     }
-    return String(decoding: data, as: UTF8.self)
   }
 
-  /// The value that JSON text stands for, to be put into an object.
-  static func value(_ text: [UInt8]) -> Any {
-    let value = try? JSONSerialization.jsonObject(with: Data(text), options: .fragmentsAllowed)
-    return value ?? NSNull()
+  /// An object with its members in order; a `Value` is not looked into.
+  static func object(_ members: [String: Any]) -> String {
+    let fields = members.sorted { $0.key < $1.key }.map { "\(text($0)):\(text($1))" }
+    return "{\(fields.joined(separator: ","))}"
+  }
+
+  private static func text(_ value: Any) -> String {
+    if let json = value as? Value { return json.text }
+    let options: JSONSerialization.WritingOptions = [
+      .sortedKeys, .withoutEscapingSlashes, .fragmentsAllowed,
+    ]
+    let data = try? JSONSerialization.data(withJSONObject: value, options: options)
+    return data.map { String(decoding: $0, as: UTF8.self) } ?? "null"
+  }
+
+  /// The text that a JSON string stands for; `nil` for anything else.
+  static func string(of json: [UInt8]) -> String? {
+    let value = try? JSONSerialization.jsonObject(with: Data(json), options: .fragmentsAllowed)
+    return value as? String
   }
 
   /// A text as JSON.
   static func string(_ text: String) -> [UInt8] {
     Array((try? JSONEncoder().encode(text)) ?? Data("null".utf8))
+  }
+
+  /// Whether bytes are one JSON value, as calls and replies carry it.
+  static func isValue(_ bytes: [UInt8]) -> Bool {
+    String(validating: bytes, as: UTF8.self) != nil && JSONScanner.isOneValue(bytes.span)
   }
 
   /// What an argument stands for: JSON as it is, anything else as a string; `-` is standard input.
@@ -32,8 +58,7 @@ enum JSONLine {
       text = try await StandardStreams.inputText(
         bytesMax: PeerRPCClientConfiguration().callBytesMax, of: "a call")
     }
-    let data = Data(text.utf8)
-    let isJSON = (try? JSONSerialization.jsonObject(with: data, options: .fragmentsAllowed)) != nil
-    return isJSON ? Array(data) : string(text)
+    let bytes = Array(text.utf8)
+    return isValue(bytes) ? bytes : string(text)
   }
 }

@@ -10,8 +10,9 @@ struct Lookup: AsyncParsableCommand {
     abstract: "Look up who announces services.",
     discussion: """
       Prints one line for each service: a worker drawn by chance, or what the options say, one line for \
-      each of them. Services that nobody announces are told on standard error; the exit code is 69 when \
-      nobody announces any.
+      each of them. Services that nobody announces, or that cannot be looked up, are told on standard \
+      error, and the others are looked up all the same. The exit code is 0 when one was found, 69 when \
+      nobody announces any, otherwise that of the last failure.
       """)
 
   @Argument(help: "The services.")
@@ -28,28 +29,33 @@ struct Lookup: AsyncParsableCommand {
   var random = false
   @Flag(name: .shortAndLong, help: "Print a JSON array of all workers for each service.")
   var json = false
+  @Option(help: "Seconds for each service.")
+  var timeout: Double = 10
   @OptionGroup var options: GrapeToolOptions
 
   func run() async throws {
     try await runCommand(mapping: commandExit) {
-      let timeout = try options.grapes.duration()
+      let timeout = try duration(timeout)
       let link = try await options.link()
       let progress = TerminalProgress(isWanted: !json)
-      var hasFound = false
+      var (hasFound, failure) = (false, CommandExit.unavailable)
       for service in services {
         progress.show("looking up \(service)")
-        defer { progress.clear() }
-        let workers = try await workers(of: service, within: timeout, link).map(\.description)
-        progress.clear()
-        guard !workers.isEmpty else {
-          printError("nobody announces \(service).")
-          continue
+        do {
+          let workers = try await workers(of: service, within: timeout, link).map(\.description)
+          progress.clear()
+          guard !workers.isEmpty else {
+            throw CommandFailure(.unavailable, "nobody announces \(service.quotedForLog()).")
+          }
+          for line in try lines(workers) { printLine(line) }
+          hasFound = true
+        } catch {
+          progress.clear()
+          failure = tell(error)
         }
-        hasFound = true
-        for line in try lines(workers) { printLine(line) }
       }
       await link.close()
-      if !hasFound { throw ExitCode(CommandExit.unavailable.rawValue) }
+      if !hasFound { throw ExitCode(failure.rawValue) }
     }
   }
 

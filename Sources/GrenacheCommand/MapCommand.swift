@@ -18,6 +18,8 @@ struct MapCommand: AsyncParsableCommand {
   var limit: Int?
   @Flag(help: "Print JSON lines.")
   var json = false
+  @Option(help: "Seconds for the whole of it.")
+  var timeout: Double = 10
   @OptionGroup var transport: TransportOptions
   @OptionGroup var grapes: GrapeOptions
 
@@ -28,15 +30,15 @@ struct MapCommand: AsyncParsableCommand {
       let link = try await grapes.link(try grapes.logging.logger("grenache"))
       let client = await PeerRPCClient(link: link, configuration: try transport.configuration())
       let results = try await client.map(
-        service, bytes, limit: limit, within: try grapes.duration())
+        service, bytes, limit: limit, within: try duration(timeout))
       var hasFailed = false
       for each in results {
         switch each.result {
         case .success(let reply):
-          show(each.worker, "result", String(decoding: reply.result, as: UTF8.self), reply.result)
+          show(each.worker, reply.result, nil)
         case .failure(let error):
           hasFailed = true
-          show(each.worker, "error", "\(error)", nil)
+          show(each.worker, error.result, error)
         }
       }
       await client.close()
@@ -44,12 +46,16 @@ struct MapCommand: AsyncParsableCommand {
     }
   }
 
-  private func show(_ worker: Endpoint, _ what: String, _ text: String, _ result: [UInt8]?) {
+  private func show(_ worker: Endpoint, _ result: [UInt8]?, _ error: GrenacheError?) {
     if json {
-      let value: Any = result.map { JSONLine.value($0) } ?? text
-      printLine(JSONLine.object(["worker": "\(worker)", what: value]))
+      var object: [String: Any] = ["worker": "\(worker)"]
+      object["result"] = result.map { JSONLine.Value($0) }
+      object["error"] = error?.description
+      printLine(JSONLine.object(object))
+    } else if let error {
+      printLine("\(worker) error: \(error)")
     } else {
-      printLine("\(worker) \(result == nil ? "error: " : "")\(text)")
+      printLine("\(worker) \(String(decoding: result ?? [], as: UTF8.self))")
     }
   }
 }

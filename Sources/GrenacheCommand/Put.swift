@@ -31,11 +31,13 @@ struct Put: AsyncParsableCommand {
   @OptionGroup var key: KeyFileOptions
   @Flag(name: .shortAndLong, help: "Print a JSON object.")
   var json = false
+  @Option(help: "Seconds for the whole of it.")
+  var timeout: Double = 10
   @OptionGroup var options: GrapeToolOptions
 
   func run() async throws {
     try await runCommand(mapping: commandExit) {
-      let timeout = try options.grapes.duration()
+      let timeout = try duration(timeout)
       let text = words == ["-"] ? try await Self.input() : words.joined(separator: " ")
       guard mutable || (salt == nil && number == nil && cas == nil) else {
         throw CommandFailure(.usage, "--salt, --number and --cas belong to --mutable.")

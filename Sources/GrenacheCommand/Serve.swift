@@ -16,7 +16,7 @@ struct Serve: AsyncParsableCommand {
       runs in /bin/sh for each call, with the payload on its standard input; what it prints is the reply, \
       as JSON if it is JSON, else as a string. Calls come over WSS or HTTPS; with --echo, streams over \
       HTTPS are echoed, too. With certificates, --insecure-plaintext serves callers without TLS as well, \
-      on the same port.
+      on the same port, unless --access-policy allows calls to some only, or of some keys.
       """)
 
   @Argument(help: "The service.")

@@ -1,4 +1,5 @@
 import Foundation
+import Grenache
 import GrenacheCommandSupport
 
 /// A service and its port, as people and programs write them in a line.
@@ -27,7 +28,7 @@ struct ServiceLine: Hashable {
       let service = Optional(line[..<range.lowerBound].trimmingCharacters(in: .whitespaces)),
       let port = UInt16(line[range.upperBound...].trimmingCharacters(in: .whitespaces)), port > 0,
       !service.isEmpty
-    else { throw CommandFailure(.data, "\(line) is not service\(delimiter)port.") }
+    else { throw CommandFailure(.data, "\(line.quotedForLog()) is not service\(delimiter)port.") }
     (self.service, self.port) = (service, port)
   }
 
@@ -38,7 +39,8 @@ struct ServiceLine: Hashable {
       !service.isEmpty, let port = Self.port(pair[1])
     else {
       throw CommandFailure(
-        .data, "\(json) is neither [\"service\",port] nor {\"data\":[\"service\",port]}.")
+        .data,
+        "\(json.quotedForLog()) is neither [\"service\",port] nor {\"data\":[\"service\",port]}.")
     }
     (self.service, self.port) = (service, port)
   }
@@ -50,12 +52,14 @@ struct ServiceLine: Hashable {
   }
 
   /// What is left of a line of standard input without its comment, which begins with `#` or `;`; `nil` for
-  /// nothing. In JSON a string may hold both.
+  /// nothing. In JSON a string may hold both, and what stands in the delimiter begins no comment.
   static func content(of line: String, _ form: Form) -> String? {
+    var marks: Set<Unicode.Scalar> = ["#", ";"]
+    if case .delimited(let delimiter) = form { marks.subtract(delimiter.unicodeScalars) }
     var isInString = false
     var isEscaped = false
     let end = line.unicodeScalars.firstIndex { scalar in
-      guard form == .json else { return scalar == "#" || scalar == ";" }
+      guard form == .json else { return marks.contains(scalar) }
       if isEscaped {
         isEscaped = false
       } else if scalar == "\\" {
@@ -63,7 +67,7 @@ struct ServiceLine: Hashable {
       } else if scalar == "\"" {
         isInString.toggle()
       }
-      return !isInString && (scalar == "#" || scalar == ";")
+      return !isInString && marks.contains(scalar)
     }
     let text = line[..<(end ?? line.endIndex)].trimmingCharacters(in: .whitespaces)
     return text.isEmpty ? nil : text

@@ -50,10 +50,9 @@ struct ShellCommand {
 
   /// JSON as it is, anything else as a string without its last line feed.
   private static func reply(_ output: Data) -> [UInt8] {
-    let isJSON =
-      (try? JSONSerialization.jsonObject(with: output, options: .fragmentsAllowed)) != nil
-    if isJSON { return Array(output) }
-    let text = String(decoding: output, as: UTF8.self)
+    let bytes = Array(output)
+    if JSONLine.isValue(bytes) { return bytes }
+    let text = String(decoding: bytes, as: UTF8.self)
     return JSONLine.string(text.hasSuffix("\n") ? String(text.dropLast()) : text)
   }
 }

@@ -21,6 +21,8 @@ struct Stream: AsyncParsableCommand {
   var to: String?
   @Option(help: "Seconds that the stream may last; without it, as long as both sides go on.")
   var maxTime: Double?
+  @Option(help: "Seconds until the answer begins; --max-time is for the whole of it.")
+  var timeout: Double = 10
   @OptionGroup var proof: WorkerProofOptions
   @OptionGroup var grapes: GrapeOptions
 
@@ -30,13 +32,14 @@ struct Stream: AsyncParsableCommand {
   func run() async throws {
     try await runCommand(mapping: commandExit) {
       let worker = try worker(to)
-      let duration = try maxTime.map { try GrapeOptions.duration($0, "--max-time") }
+      let timeout = try duration(timeout)
+      let maxTime = try maxTime.map { try duration($0, "--max-time") }
       let link = try await grapes.link(try grapes.logging.logger("grenache"))
       var configuration = PeerRPCClientConfiguration()
       proof.apply(to: &configuration)
       let client = await PeerRPCClient(link: link, configuration: configuration)
       try await client.stream(
-        service, action: action, to: worker, within: try grapes.duration(), lasting: duration
+        service, action: action, to: worker, within: timeout, lasting: maxTime
       ) { stream in
         try await Self.exchange(over: stream)
       }

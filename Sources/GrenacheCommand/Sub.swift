@@ -5,6 +5,7 @@ import GrenacheCommandSupport
 import GrenacheTransport
 import Logging
 import ServiceLifecycle
+import Synchronization
 
 /// `grenache sub KEY`
 struct Sub: AsyncParsableCommand {
@@ -12,7 +13,7 @@ struct Sub: AsyncParsableCommand {
     abstract: "Subscribe to all publishers of a key and print their messages until SIGTERM.",
     discussion: """
       Messages that were missed are told on standard error, or as JSON; whom it cannot follow, and why, is \
-      logged.
+      logged. Exit code 75 when --timeout is over before a message has come, or before --count have.
       """)
 
   @Argument(help: "The key.")
@@ -21,6 +22,8 @@ struct Sub: AsyncParsableCommand {
   var topic: [String] = []
   @Option(help: "End after this many messages.")
   var count: Int?
+  @Option(help: "Seconds in which the first message, or with --count all of them, have to come.")
+  var timeout: Double?
   @Flag(help: "Print JSON lines.")
   var json = false
   @Flag(
@@ -35,13 +38,15 @@ struct Sub: AsyncParsableCommand {
     try await runCommand(mapping: commandExit) {
       guard count ?? 1 > 0 else { throw CommandFailure(.usage, "--count: at least 1.") }
       try checkTopics(topic)
+      let wait = try timeout.map { try duration($0) }
       let logger = try grapes.logging.logger("grenache")
       let link = try await grapes.link(logger)
       var configuration = PeerSubConfiguration()
       configuration.topics = topic.isEmpty ? nil : topic
       configuration.acceptsPublishersByAddress = insecureAcceptPublishersByAddress
       let sub = try await PeerSub(key, link: link, configuration: configuration)
-      try await runServices([Printer(sub: sub, count: count, json: json)], logger: logger)
+      try await runServices(
+        [Printer(sub: sub, count: count, wait: wait, json: json)], logger: logger)
     }
   }
 }
@@ -50,30 +55,62 @@ struct Sub: AsyncParsableCommand {
 private struct Printer: Service {
   let sub: PeerSub
   let count: Int?
+  /// How long the messages that have to come may take.
+  let wait: Duration?
   let json: Bool
 
   func run() async throws {
-    let (sub, count, json) = (sub, count, json)
-    let isDone = await withTaskGroup { group in
+    let (sub, heard) = (sub, HeardMessages())
+    let end = await withTaskGroup { group in
       group.addTask {
         await sub.run()
-        return false
+        return End.shutdown
       }
-      group.addTask {
-        var left = count ?? .max
-        for await event in sub {
-          Self.show(event, json: json)
-          if case .message = event { left -= 1 }
-          if left <= 0 { return true }
+      group.addTask { [self] in await printAll(heard) }
+      if let wait {
+        group.addTask {
+          // Cancelled when another one ends.
+          let isOver = (try? await Task.sleep(for: wait)) != nil
+          return isOver ? .timeout : .shutdown
         }
-        return false
       }
-      let isDone = await group.next() ?? false
+      var end = End.shutdown
+      while let next = await group.next() {
+        // What had to come has come: it goes on for as long as others wish.
+        if next == .timeout, heard.count >= count ?? 1 { continue }
+        end = next
+        break
+      }
       group.cancelAll()
-      return isDone
+      return end
     }
+    switch end {
+    case .shutdown: return
     // A service that ends by itself would end the others as if it had failed.
-    if isDone { throw ExitCode.success }
+    case .count: throw ExitCode.success
+    case .timeout: throw CommandFailure(.temporary, tooLate(heard.count))
+    }
+  }
+
+  /// What has come to its end.
+  private enum End {
+    case count
+    case timeout
+    case shutdown
+  }
+
+  private func printAll(_ heard: HeardMessages) async -> End {
+    for await event in sub {
+      Self.show(event, json: json)
+      guard case .message = event else { continue }
+      if heard.add() == count { return .count }
+    }
+    return .shutdown
+  }
+
+  private func tooLate(_ heard: Int) -> String {
+    count.map { "\(heard) of \($0) messages of \(sub.key) came in time." }
+      ?? "no message of \(sub.key) came in time."
   }
 
   /// A text, or bytes as they are.
@@ -104,4 +141,13 @@ private struct Printer: Service {
       }
     }
   }
+}
+
+/// Counts messages for those who wait for them.
+private final class HeardMessages: Sendable {
+  private let heard = Atomic<Int>(0)
+
+  var count: Int { heard.load(ordering: .relaxed) }
+
+  func add() -> Int { heard.wrappingAdd(1, ordering: .relaxed).newValue }
 }

@@ -33,9 +33,7 @@ struct Probe: AsyncParsableCommand {
       guard let endpoint = Endpoint(server) else {
         throw CommandFailure(.usage, "\(server) is not host:port.")
       }
-      guard timeout > 0, timeout <= 86_400 else {
-        throw CommandFailure(.usage, "--timeout: between 0 and 86400 seconds.")
-      }
+      let timeout = try duration(timeout)
       guard let configuration = try tls.configuration() else {
         throw CommandFailure(.usage, "there is no TLS to probe with --insecure-plaintext.")
       }
@@ -48,7 +46,7 @@ struct Probe: AsyncParsableCommand {
       let loop = try EventLoopGroup.shared().next()
       let report = await TLSProbe.run(
         Destination(endpoint, verification: verification), context: context,
-        by: .now() + .seconds(timeout), on: loop)
+        by: .now() + timeout, on: loop)
       printLine(json ? JSONLine.object(Self.object(report)) : Self.text(report))
       guard let failure = report.failure else { return }
       if !json { printError("would fail: \(failure)") }

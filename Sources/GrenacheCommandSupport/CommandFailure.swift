@@ -57,6 +57,9 @@ public func runCommand(
   } catch let error as AccessPolicyError {
     printError("error: \(error)")
     throw ExitCode(CommandExit.configuration.rawValue)
+  } catch let error as CertificateAuthority.Failure where error.isOfFile {
+    printError("error: \(error)")
+    throw ExitCode(CommandExit.cannotCreate.rawValue)
   } catch let error as InputLines.Failure {
     printError("error: \(error)")
     throw ExitCode(CommandExit.data.rawValue)

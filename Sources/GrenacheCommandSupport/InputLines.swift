@@ -6,7 +6,7 @@ package struct InputLines: AsyncSequence, Sendable {
   /// Why there is no next line.
   package struct Failure: Error, Hashable, Sendable, CustomStringConvertible {
     package enum Code: Hashable, Sendable {
-      /// The line has more bytes than it may have.
+      /// The line has more bytes than it may have; the one behind it can be asked for.
       case lineTooLong(bytesMax: Int)
       /// The line is no text in UTF-8; the one behind it can be asked for.
       case notText
@@ -57,6 +57,8 @@ package struct InputLines: AsyncSequence, Sendable {
     private var searched = 0
     private var isAtEnd = false
     private var line = 0
+    /// Whether what comes up to the next line feed belongs to a line that was too long.
+    private var isInLongLine = false
 
     fileprivate init(descriptor: Int32, lineBytesMax: Int) {
       self.descriptor = descriptor
@@ -66,6 +68,7 @@ package struct InputLines: AsyncSequence, Sendable {
     /// - Returns: `nil` at the end of the input.
     package mutating func next() async throws(Failure) -> String? {
       line += 1
+      while isInLongLine { try await skipLongLine() }
       while true {
         if let end = buffer[searched...].firstIndex(of: UInt8(ascii: "\n")) {
           defer { (start, searched) = (end + 1, end + 1) }
@@ -73,7 +76,10 @@ package struct InputLines: AsyncSequence, Sendable {
         }
         searched = buffer.count
         // With a carriage return, which may belong to the end of the line, it may be one byte longer.
-        guard buffer.count - start <= lineBytesMax + 1 else { throw tooLong }
+        guard buffer.count - start <= lineBytesMax + 1 else {
+          isInLongLine = true
+          throw tooLong
+        }
         if isAtEnd {
           guard start < buffer.count else { return nil }
           defer { start = buffer.count }
@@ -81,6 +87,14 @@ package struct InputLines: AsyncSequence, Sendable {
         }
         try await readMore()
       }
+    }
+
+    private mutating func skipLongLine() async throws(Failure) {
+      let end = buffer[start...].firstIndex(of: UInt8(ascii: "\n"))
+      start = end.map { $0 + 1 } ?? buffer.count
+      searched = start
+      isInLongLine = end == nil && !isAtEnd
+      if isInLongLine { try await readMore() }
     }
 
     private var tooLong: Failure {

@@ -66,32 +66,56 @@ public struct TLSOptions: ParsableArguments, Sendable {
 
   /// The configuration, or `nil` for `--insecure-plaintext`.
   ///
-  /// - Throws: `CommandFailure` with what to do when there is neither.
+  /// - Throws: `CommandFailure` with what to do when there is neither, or both.
   public func configuration() throws -> TLSConfiguration? {
+    let found = try certificates()
+    guard insecurePlaintext else {
+      guard let found else { throw Self.missing }
+      return found
+    }
+    guard found == nil else {
+      throw CommandFailure(
+        .usage,
+        "--insecure-plaintext and certificates exclude each other"
+          + (namesCertificates ? "." : ": unset GRENACHE_TLS_DIR, _CERT, _KEY and _CA."))
+    }
+    return nil
+  }
+
+  /// The same for a server, which may have certificates beside `--insecure-plaintext`; `nil` for it alone.
+  public func configurationBesidePlaintext() throws -> TLSConfiguration? {
+    insecurePlaintext ? try certificates() : try configuration()
+  }
+
+  private var namesCertificates: Bool {
+    tlsDir != nil || tlsCert != nil || tlsKey != nil || tlsCa != nil
+  }
+
+  /// What options name, else what the environment does, if there is any.
+  private func certificates() throws -> TLSConfiguration? {
     // They decide what the defaults of everything else are.
     try TLSProviders.load(opensslProvider)
     if fips { try TLSProviders.requireFIPS() }
-    let options = [tlsCert, tlsKey, tlsCa].compactMap { $0 }
-    var found: TLSConfiguration?
-    if let tlsCert, let tlsKey, let tlsCa {
-      found = .files(certificate: tlsCert, key: tlsKey, roots: tlsCa)
-    } else if !options.isEmpty {
-      throw CommandFailure(.usage, "--tls-cert, --tls-key and --tls-ca belong together.")
-    } else if let tlsDir {
-      found = .directory(tlsDir)
-    } else if !insecurePlaintext {
-      found = try .environment(ProcessInfo.processInfo.environment)
-    }
-    if insecurePlaintext {
-      guard found == nil else {
-        throw CommandFailure(.usage, "--insecure-plaintext and certificates exclude each other.")
-      }
-      return nil
-    }
-    guard var configuration = found else { throw Self.missing }
-    if let tlsCrl { configuration.revocationLists = .file(tlsCrl) }
+    let environment = ProcessInfo.processInfo.environment
+    guard var configuration = try named() ?? .environment(environment) else { return nil }
+    let lists = tlsCrl ?? environment["GRENACHE_TLS_CRL"]
+    if let lists { configuration.revocationLists = .file(lists) }
     try refine(&configuration)
     return configuration
+  }
+
+  private func named() throws -> TLSConfiguration? {
+    if let tlsCert, let tlsKey, let tlsCa, tlsDir == nil {
+      return .files(certificate: tlsCert, key: tlsKey, roots: tlsCa)
+    }
+    guard tlsCert == nil, tlsKey == nil, tlsCa == nil else {
+      throw CommandFailure(
+        .usage,
+        tlsDir == nil
+          ? "--tls-cert, --tls-key and --tls-ca belong together."
+          : "--tls-dir and --tls-cert, --tls-key, --tls-ca exclude each other.")
+    }
+    return tlsDir.map { .directory($0) }
   }
 
   private func refine(_ configuration: inout TLSConfiguration) throws {

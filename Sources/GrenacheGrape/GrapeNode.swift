@@ -112,7 +112,8 @@ public final class GrapeNode: Service {
         return try GrapeStore(folder: folder, logger: logger)
       } catch let error as StateFolder.InUse {
         guard end > .now() else {
-          throw GrapeError("the state folder \(error.path) is in use by another grape")
+          throw GrapeError(
+            .stateUnusable, "the state folder \(error.path) is in use by another grape")
         }
         try await Task.sleep(for: .milliseconds(50))
       }
@@ -223,7 +224,7 @@ public final class GrapeNode: Service {
         return LoopBound(driver, on: loop)
       }
     } catch {
-      throw GrapeError("the DHT cannot listen: \(error)")
+      throw GrapeError(.cannotListen, "the DHT cannot listen: \(error)")
     }
   }
 
@@ -305,8 +306,30 @@ public final class GrapeNode: Service {
 
 /// A grape cannot start.
 public struct GrapeError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// What is in the way; new codes may come.
+  public struct Code: Hashable, Sendable, CustomStringConvertible {
+    let name: String
+    /// The code's name.
+    public var description: String { name }
+
+    /// The configuration cannot work, or may not without being confirmed.
+    public static let invalidConfiguration = Code(name: "invalidConfiguration")
+    /// The state folder, or a file in it, cannot be made, read or taken.
+    public static let stateUnusable = Code(name: "stateUnusable")
+    /// The DHT cannot listen where it is to.
+    public static let cannotListen = Code(name: "cannotListen")
+  }
+
+  /// What is in the way.
+  public var code: Code
   /// Why.
   public var description: String
 
-  init(_ description: String) { self.description = description }
+  init(_ code: Code, _ description: String) {
+    self.code = code
+    self.description = description
+  }
+
+  /// Of a configuration.
+  init(_ description: String) { self.init(.invalidConfiguration, description) }
 }

@@ -43,10 +43,12 @@ public final class CertificateAuthority: Sendable {
     public var key: String
   }
 
-  /// OpenSSL failed, or a name cannot stand in a certificate.
+  /// OpenSSL failed, a name cannot stand in a certificate, or a file cannot be written.
   public struct Failure: Error, Hashable, Sendable, CustomStringConvertible {
     /// What failed.
     public var description: String
+    /// Whether it was a file or a folder that could not be made.
+    package var isOfFile = false
   }
 
   /// The root certificate, as PEM.
@@ -107,10 +109,19 @@ public final class CertificateAuthority: Sendable {
   }
 
   /// Issues anew, with a new key, what a directory holds, and writes it there.
-  public func renew(inDirectory path: String) throws {
+  ///
+  /// - Parameters:
+  ///   - path: the directory.
+  ///   - lifetimeSeconds: how long it is good for; `nil` for as long as the old one was.
+  /// - Throws: `Failure`, also where `cert.pem` holds no certificate; `TLSConfigurationError` when it cannot
+  ///   be read.
+  public func renew(inDirectory path: String, lifetimeSeconds: Int? = nil) throws {
     let old = try CertificateFile("\(path)/cert.pem").certificates
-    guard let old = old.first else { return }
+    guard let old = old.first else {
+      throw Failure(description: "\(path)/cert.pem holds no certificate")
+    }
     var leaf = Leaf(commonName: old.commonName)
+    leaf.lifetimeSeconds = lifetimeSeconds ?? Self.lifetime(of: old)
     for name in old.names {
       switch name {
       case .dns(let text): leaf.dnsNames.append(text)
@@ -121,6 +132,13 @@ public final class CertificateAuthority: Sendable {
       }
     }
     try write(leaf, toDirectory: path)
+  }
+
+  /// For how long a certificate was issued; one without a sensible span gets the default.
+  private static func lifetime(of certificate: CertificateFile.Certificate) -> Int {
+    let (span, isOver) = certificate.notAfter.subtractingReportingOverflow(certificate.notBefore)
+    let seconds = isOver ? 0 : Int(span) - clockSkewSeconds
+    return seconds > 0 ? seconds : Leaf(commonName: "").lifetimeSeconds
   }
 
   /// Revokes the certificate in a file: gives the list, as PEM, of what `list` revokes and this one.
@@ -303,60 +321,5 @@ public final class CertificateAuthority: Sendable {
   private static func failure(_ what: String) -> Failure {
     let reasons = takeOpenSSLReasons().joined(separator: "; ")
     return Failure(description: "\(what) failed: \(reasons)")
-  }
-}
-
-/// Writes small files.
-package enum FileWriter {
-  package static func makeDirectory(
-    _ path: String, mode: UInt32 = 0o755
-  ) throws(CertificateAuthority.Failure) {
-    var prefix = path.hasPrefix("/") ? "/" : ""
-    for part in path.split(separator: "/") {
-      prefix += (prefix.isEmpty || prefix.hasSuffix("/") ? "" : "/") + part
-      guard unsafe mkdir(prefix, mode) == 0 || errno == EEXIST else {
-        throw CertificateAuthority.Failure(
-          description: "the folder \(prefix) cannot be made (error \(errno))")
-      }
-    }
-  }
-
-  /// Writes beside the target and renames, so that no reader ever sees half a file; from the start
-  /// with its final mode, so that nobody else ever sees a key.
-  ///
-  /// - Parameter replacing: whether a file of that name is replaced; otherwise it is an error.
-  package static func write(
-    _ text: String, to path: String, mode: UInt32, replacing: Bool = true
-  ) throws(CertificateAuthority.Failure) {
-    let draft = "\(path).new"
-    _ = unsafe unlink(draft)
-    let descriptor = unsafe open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
-    guard descriptor >= 0 else {
-      throw CertificateAuthority.Failure(
-        description: "\(path) cannot be written (error \(errno))")
-    }
-    let bytes = Array(text.utf8)
-    var written = 0
-    while written < bytes.count {
-      let count = unsafe bytes.withUnsafeBytes { buffer in
-        let rest = unsafe UnsafeRawBufferPointer(rebasing: buffer[written...])
-        return unsafe Glibc.write(descriptor, rest.baseAddress, rest.count)
-      }
-      guard count > 0 else { break }
-      written += count
-    }
-    let isClosed = close(descriptor) == 0
-    guard written == bytes.count, isClosed, put(draft, at: path, replacing) else {
-      let reason = errno == EEXIST ? "exists already" : "cannot be written (error \(errno))"
-      _ = unsafe unlink(draft)
-      throw CertificateAuthority.Failure(description: "\(path) \(reason)")
-    }
-  }
-
-  /// Gives the draft its name, in one step: unlike `rename`, `link` replaces nothing.
-  private static func put(_ draft: String, at path: String, _ replacing: Bool) -> Bool {
-    if replacing { return unsafe rename(draft, path) == 0 }
-    guard unsafe link(draft, path) == 0 else { return false }
-    return unsafe unlink(draft) == 0
   }
 }

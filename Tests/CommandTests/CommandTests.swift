@@ -278,7 +278,29 @@ struct CommandTests {
     let grape = try await run(
       Programs.grape, "--dp", "0", "--aph", "0", "--bn", "", "--insecure-plaintext",
       "--dht-public-address", "10.0.0.5")
-    #expect(grape.status != 0 && grape.errors.contains("10.0.0.5"))
+    #expect(grape.status == 78 && grape.errors.contains("10.0.0.5"))
+  }
+
+  @Test("grape: 78 for what it cannot be, 73 for a state folder that cannot be used, 70 for a port")
+  func grapeExits() async throws {
+    let grape = try await RunningGrape(isPlain: true)
+    let folder = try TemporaryFolder()
+    let holder = try await RunningGrape(isPlain: true, options: ["--state-dir", folder.path])
+    for (options, status, text) in [
+      (["--dht-bind-ipv6", "127.0.0.1"], 78, "not an IPv6 address"),
+      (["--dht-bind", "localhost"], 64, "loopback"),
+      (["--state-dir", "/dev/null/x"], 73, "/dev/null/x cannot be made"),
+      (["--state-dir", folder.path], 73, "in use by another grape"),
+      (["--listen", "127.0.0.1:\(port(of: grape.api))"], 70, "error: "),
+    ] as [([String], Int32, String)] {
+      let ended = try await run(
+        Programs.grape, ["--dp", "0", "--aph", "0", "--bn", "", "--insecure-plaintext"] + options)
+      #expect(ended.status == status, "\(options): \(ended.errors)")
+      #expect(ended.errors.contains(text), "\(ended.errors)")
+    }
+    let help = try await run(Programs.grape, "--help").output
+    for code in ["64", "70", "73", "78"] { #expect(help.contains(" \(code) "), "\(code)") }
+    for grape in [grape, holder] { #expect(await grape.terminate() == 0) }
   }
 
   @Test("curl: announce and lookup as existing grapes answer them; no certificate, no answer")

@@ -45,6 +45,104 @@ struct GrapeToolTests {
     _ = await grape.terminate()
   }
 
+  @Test("a # or ; that stands between service and port begins no comment", arguments: ["#", ";"])
+  func delimiters(_ delimiter: String) async throws {
+    let (grape, options) = try await grape()
+    let announce = try RunningCommand(Programs.grenache, ["announce", "-d", delimiter] + options)
+    announce.write("a\(delimiter)1\nb\(delimiter)2 \(delimiter == "#" ? ";" : "#") the second\n")
+    announce.closeInput()
+    let ended = await announce.end()
+    #expect(
+      ended.output == "a\(delimiter)1 stored on 0\nb\(delimiter)2 stored on 0", "\(ended.errors)")
+    _ = await grape.terminate()
+  }
+
+  @Test("a line that is too long is passed over; what moves cursors is not printed as it came")
+  func hostileLines() async throws {
+    let (grape, options) = try await grape()
+    let announce = try RunningCommand(Programs.grenache, ["announce"] + options)
+    announce.write(String(repeating: "x", count: 300 << 10) + "\na,1\n\u{1b}[31mred\n")
+    announce.closeInput()
+    let ended = await announce.end()
+    #expect(ended.status == 0 && ended.output == "a,1 stored on 0", "\(ended.errors)")
+    #expect(ended.errors.contains("line 1 of the input has more than"))
+    #expect(ended.errors.contains(#"\u{1b}[31mred is not service,port."#), "\(ended.errors)")
+    _ = await grape.terminate()
+  }
+
+  @Test("announce --keep: again and again, and withdrawn at the end; once is kept by the grape")
+  func keep() async throws {
+    let grape = try await RunningGrape(isPlain: true)
+    /// How many announcements the grape has been asked for.
+    func announced() async throws -> Int {
+      let name = "grenache_grape_announces_total "
+      let metrics = try await run(Programs.curl, "-s", "http://\(grape.api)/metrics").output
+      let line = metrics.split(separator: "\n").first { $0.hasPrefix(name) }
+      return line.flatMap { Int($0.dropFirst(name.count)) } ?? 0
+    }
+    let keep = try RunningCommand(
+      Programs.grenache, ["announce", "a,1", "--keep"] + (try grape.options()))
+    #expect(await keep.firstLine() == "a,1 stored on 0")
+    while try await announced() < 4 {}
+    let lines = try RunningCommand(
+      Programs.grenache, ["announce", "--keep", "--json"] + (try grape.options()))
+    lines.write("[\"b\",2]\n")
+    #expect(await lines.firstLine().contains("\"service\":\"b\""))
+    #expect(try await grape.grenache("lookup", "a", "b").output == "127.0.0.1:1\n127.0.0.1:2")
+    #expect(await keep.terminate() == 0)
+    // Its input is still open.
+    kill(lines.processIdentifier, SIGINT)
+    #expect(await lines.end().status == 0)
+    #expect(try await grape.grenache("lookup", "a", "b").status == 69)
+    _ = try await grape.grenache("announce", "a,1")
+    #expect(try await grape.grenache("lookup", "a").status == 0)
+    _ = await grape.terminate()
+  }
+
+  @Test("announce --keep: tried again where no grape answers, given up where it is not permitted")
+  func keepTrying() async throws {
+    let grape = try await RunningGrape(isPlain: true)
+    kill(grape.command.processIdentifier, SIGSTOP)
+    let keep = try RunningCommand(
+      Programs.grenache, ["announce", "a,1", "--keep", "--timeout", "1"] + (try grape.options()))
+    #expect(await keep.says("error: "))
+    kill(grape.command.processIdentifier, SIGCONT)
+    try await grape.announced(1, "a")
+    #expect(await keep.terminate() == 0)
+    _ = await grape.terminate()
+    let secure = try await RunningGrape()
+    let denied = try await secure.grenache("announce", "rpc_test,1", "--keep")
+    #expect(denied.status == 77, "\(denied.errors)")
+    _ = await secure.terminate()
+  }
+
+  @Test("lookup and get: what cannot be had is told, and the rest is had")
+  func oneOfSeveral() async throws {
+    let folder = try TemporaryFolder()
+    let policy = "\(folder.path)/policy.yaml"
+    try "rules:\n  - {allow: [announce, lookup], keys: [rpc_test], to: anyone}\n".write(
+      toFile: policy, atomically: true, encoding: .utf8)
+    let grape = try await RunningGrape(options: ["--access-policy", policy])
+    #expect(try await grape.grenache("announce", "rpc_test,1").status == 0)
+    for services in [["secret", "rpc_test"], ["rpc_test", "secret"]] {
+      let found = try await grape.grenache("lookup", services[0], services[1])
+      #expect(found.status == 0 && found.output == "127.0.0.1:1", "\(found.errors)")
+      #expect(found.errors.contains("ERR_GRAPE_NOT_PERMITTED"), "\(found.errors)")
+    }
+    #expect(try await grape.grenache("lookup", "secret").status == 77)
+    _ = await grape.terminate()
+    let open = try await RunningGrape(isPlain: true)
+    let put = try await open.grenache("put", "hello")
+    #expect(put.status == 0, "\(put.errors)")
+    let missing = String(repeating: "0", count: 40)
+    for targets in [[missing, put.output], [put.output, missing]] {
+      let got = try await open.grenache("get", targets[0], targets[1])
+      #expect(got.status == 69 && got.output == "hello", "\(got.errors)")
+      #expect(got.errors.contains("nobody has \(missing)"), "\(got.errors)")
+    }
+    _ = await open.terminate()
+  }
+
   @Test(
     "several grapes: the next one is asked when one is dead; exit codes when nothing was announced")
   func failover() async throws {
@@ -160,6 +258,36 @@ struct TerminalTests {
     let object = try #require(
       try JSONSerialization.jsonObject(with: Data(ended.output.utf8)) as? [String: Any])
     #expect((object["calls"] as? Int).map { $0 > 0 && $0 < 10_000 } == true)
+    _ = await worker.terminate()
+  }
+
+  @Test("bench --rate: at the interruption nobody waits for calls that are due later")
+  func interruptedAtLowRate() async throws {
+    let worker = try RunningCommand(
+      Programs.grenache,
+      [
+        "serve", "a", "--port", "0", "--json", "--echo", "--no-announce", "--insecure-plaintext",
+        "--verbose",
+      ])
+    let address = "127.0.0.1:" + port(of: member("address", of: await worker.firstLine()))
+    let bench = try RunningCommand(
+      Programs.grenache,
+      [
+        "bench", "a", "--to", address, "--insecure-plaintext", "--seconds", "1000", "--json",
+        "--rate", "2",
+      ])
+    #expect(await worker.says("by=", times: 4))
+    let interrupted = ContinuousClock.now
+    kill(bench.processIdentifier, SIGINT)
+    let ended = await bench.end()
+    // The callers beside the one that is due wait for up to half a minute.
+    #expect(ContinuousClock.now - interrupted < .seconds(15))
+    let object = try #require(
+      try JSONSerialization.jsonObject(with: Data(ended.output.utf8)) as? [String: Any])
+    let (seconds, calls) = (object["seconds"] as? Double ?? 0, object["calls"] as? Int ?? 0)
+    #expect(ended.status == 0 && calls >= 3 && seconds >= 1 && seconds < 15, "\(ended.output)")
+    let rate = object["callsPerSecond"] as? Double ?? 0
+    #expect(abs(rate - Double(calls) / seconds) < 0.001, "\(ended.output)")
     _ = await worker.terminate()
   }
 

@@ -75,6 +75,30 @@ struct InputLinesTests {
     }
   }
 
+  @Test("behind a line that is too long the next one can be asked for, wherever it was split")
+  func behindLongLine() async throws {
+    let text = Array("a\nxxxxxxxxxxxxxxxxxxxx\r\nb\nyyyyyyyyyyyyyyyyyyyy".utf8)
+    for cut in 1..<text.count {
+      let input = try Messages()
+      defer { input.closeReader() }
+      input.write(text[..<cut])
+      input.write(text[cut...])
+      input.closeWriter()
+      var iterator = InputLines(of: input.reader, lineBytesMax: 10).makeAsyncIterator()
+      var (lines, faults) = ([String](), [Int]())
+      while true {
+        do {
+          guard let line = try await iterator.next() else { break }
+          lines.append(line)
+        } catch {
+          #expect(error.code == .lineTooLong(bytesMax: 10))
+          faults.append(error.line)
+        }
+      }
+      #expect(lines == ["a", "b"] && faults == [2, 4], "\(cut)")
+    }
+  }
+
   @Test("nothing is read before it is asked for: whoever writes has to wait")
   func backPressure() async throws {
     let input = try Messages()

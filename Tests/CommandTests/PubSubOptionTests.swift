@@ -49,11 +49,38 @@ struct PubSubOptionTests {
       ["pub", "news", "-p", "0", "--no-announce", "--wait-for", "-1"],
       ["pub", "news", "-p", "0", "--no-announce", "--topic", String(repeating: "x", count: 256)],
       ["sub", "news", "--topic", String(repeating: "x", count: 256)],
-      ["sub", "news", "--count", "0"],
+      ["sub", "news", "--count", "0"], ["sub", "news", "--timeout", "0"],
+      ["pub", "news", "-p", "0", "--no-announce", "--timeout", "1"],
+      ["serve", "news", "-p", "0", "--no-announce", "--echo", "--timeout", "1"],
     ])
   func usage(_ arguments: [String]) async throws {
     let ended = try await run(Programs.grenache, arguments + ["--insecure-plaintext"])
     #expect(ended.status == 64 && ended.output.isEmpty, "\(ended.errors)")
+  }
+
+  @Test("sub --timeout: 75 without a message, or with fewer than --count; after one it goes on")
+  func timeout() async throws {
+    let grape = try await RunningGrape(isPlain: true)
+    let (pub, _) = try await grape.start(["pub", "news", "--wait-for", "2"])
+    func subscribe(_ arguments: String...) throws -> RunningCommand {
+      try RunningCommand(Programs.grenache, ["sub"] + arguments + grape.options())
+    }
+    let two = try subscribe("news", "--count", "2", "--timeout", "6")
+    let one = try subscribe("news", "--timeout", "6")
+    pub.write("first\n")
+    #expect(await one.firstLine() == "first", "\(one.errors)")
+    let none = await (try subscribe("nobody", "--timeout", "1")).end()
+    #expect(none.status == 75 && none.output.isEmpty, "\(none.errors)")
+    #expect(none.errors.contains("no message of nobody came in time"), "\(none.errors)")
+    let few = await two.end()
+    #expect(few.status == 75 && few.output == "first", "\(few.errors)")
+    #expect(few.errors.contains("1 of 2 messages of news came in time"), "\(few.errors)")
+    // Its own time is over by then, which began later than that of the other.
+    _ = await (try subscribe("nobody", "--timeout", "6")).end()
+    pub.write("second\n")
+    #expect(await one.firstLine() == "second", "\(one.errors)")
+    for command in [one, pub] { #expect(await command.terminate() == 0) }
+    #expect(await grape.terminate() == 0)
   }
 
   /// What a subscriber has heard that was stopped while much was published.

@@ -257,22 +257,26 @@ struct HTTPSRPCTests {
       }
       #expect(error?.code == .workerUnreachable)
     }
-    let access = AccessControl(
-      AccessPolicy([
-        .init("one", allow: [.call], on: .patterns(["*"]), to: [.dns("client.test")])
-      ]))
-    try await withWorker(
-      configure: {
-        $0.acceptsInsecurePlaintextBesideTLS = true
-        $0.access = access
+    // Who is opened to "anyone" is known by name; in the clear only what is open altogether is.
+    for rule in [
+      AccessPolicy.Rule("one", allow: [.call], on: .patterns(["*"]), to: [.dns("client.test")]),
+      .init("some", allow: [.call], on: .patterns(["rpc_test"]), to: [.anyone]),
+      .init("more", allow: [.call], on: .patterns(["*", "rpc_test"]), to: [.anyone]),
+    ] {
+      let access = AccessControl(AccessPolicy([rule]))
+      try await withWorker(
+        configure: {
+          $0.acceptsInsecurePlaintextBesideTLS = true
+          $0.access = access
+        }
+      ) { worker, raw in
+        let error = await #expect(throws: GrenacheError.self) {
+          try await client.requestRaw("rpc_test", payload, to: worker)
+        }
+        #expect(error?.code == .notPermitted)
+        let answer9 = try await raw.post("[1,\"rpc_test\",\"hello\"]")
+        #expect(answer9 == "[1,null,\"world\"]")
       }
-    ) { worker, raw in
-      let error = await #expect(throws: GrenacheError.self) {
-        try await client.requestRaw("rpc_test", payload, to: worker)
-      }
-      #expect(error?.code == .notPermitted)
-      let answer9 = try await raw.post("[1,\"rpc_test\",\"hello\"]")
-      #expect(answer9 == "[1,null,\"world\"]")
     }
   }
 }

@@ -146,6 +146,35 @@ struct LinkTests {
     }
   }
 
+  @Test(
+    "a grape that has too much to do: the next one is asked, a put as well; else it is overloaded")
+  func overloaded() async throws {
+    let pair = try ItemKeyPair()
+    let target = ItemTarget(publicKey: pair.publicKey, salt: "")
+    for text in ["ERR_GRAPE_OVERLOADED", ""] {
+      try await withGrape(answer: { _, _ in (503, #"{"error":"\#(text)"}"#) }) { busy, asked in
+        let link = try await link([busy, busy])
+        let error = await #expect(throws: GrenacheError.self) {
+          try await link.announce("rpc_test", port: 5)
+        }
+        #expect(error?.code == .overloaded && error?.isRetryable == true)
+        #expect(asked() == 2)
+        try await withGrape(answer: { _, _ in (200, "\"\(target)\"") }) { grape, _ in
+          let link = try await self.link([busy, grape])
+          let code: GrenacheError.Code?
+          do throws(GrenacheError) {
+            _ = try await link.put("text", signedBy: pair, sequence: 1)
+            code = nil
+          } catch {
+            code = error.code
+          }
+          // Without the grape's own word it may have been stored.
+          #expect(code == (text.isEmpty ? .grapeRefused : nil))
+        }
+      }
+    }
+  }
+
   @Test("a grape that does not answer costs the time of one attempt, then the next is asked")
   func slowGrape() async throws {
     let gate = Tally()

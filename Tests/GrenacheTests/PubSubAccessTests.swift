@@ -40,6 +40,30 @@ struct PubSubAccessTests: NewsSuite {
     await grape.stop()
   }
 
+  @Test("P21 tlsReloaded hears of a publisher's certificates, good and bad")
+  func reloaded() async throws {
+    let folder = try TemporaryFolder()
+    func write() throws {
+      try authority.authority.write(
+        .init(commonName: "news", services: ["news"]), toDirectory: folder.path)
+    }
+    try write()
+    let (outcomes, told) = AsyncStream.makeStream(of: TLSReloadOutcome.self)
+    let news = try await RunningPub(
+      "news", PeerPubConfiguration(port: 0, tls: .directory(folder.path)),
+      configure: { $0.tlsReloaded = { told.yield($0) } })
+    // Before the files are complete, one or another set may fail.
+    try write()
+    for await outcome in outcomes {
+      if case .loaded = outcome { break }
+    }
+    try folder.remove("key.pem")
+    for await outcome in outcomes {
+      if case .failed = outcome { break }
+    }
+    await news.stop()
+  }
+
   @Test("P26 a policy decides who may publish, and a change counts at once")
   func publishers() async throws {
     func policy(_ keys: String) -> AccessPolicy {

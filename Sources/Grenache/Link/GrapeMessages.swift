@@ -13,6 +13,8 @@ enum GrapeMessages {
   ]
   /// The type of an answer that tells them so.
   static let lines = "application/x-ndjson"
+  /// What a grape says that has not begun what it was asked for.
+  static let overloadedCode = "ERR_GRAPE_OVERLOADED"
 
   /// `{"rid":"…","data":"<service>"}`
   static func lookup(_ service: String, rid: String) -> [UInt8] {

@@ -342,18 +342,25 @@ package final class LinkCore {
     at grape: Endpoint, _ path: String, answered status: Int, _ body: [UInt8], isRepeatable: Bool
   ) -> Attempt<Answer> {
     let text = String(decoding: body.prefix(200), as: UTF8.self)
+    let isUntouched = isRepeatable || text.contains(GrapeMessages.overloadedCode)
     let error = GrenacheError(
-      refusal(status, of: path), "grape \(grape) answered \(status): \(text.quotedForLog())")
-    return status >= 500 && isRepeatable ? .failed(error) : .refused(error)
+      refusal(status, of: path, isUntouched: isUntouched),
+      "grape \(grape) answered \(status): \(text.quotedForLog())")
+    return status >= 500 && isUntouched ? .failed(error) : .refused(error)
   }
 
   /// What a status says; a put has two of its own, the error numbers of BEP 44.
-  private static func refusal(_ status: Int, of path: String) -> GrenacheError.Code {
+  ///
+  /// - Parameter isUntouched: whether the request was not carried out, or does no harm when it is again.
+  private static func refusal(
+    _ status: Int, of path: String, isUntouched: Bool
+  ) -> GrenacheError.Code {
     switch (path, status) {
     case ("/put", 301): .compareAndSwapFailed
     case ("/put", 302): .sequenceNotGreater
     case (_, 403): .notPermitted
     case (_, 429): .overloaded
+    case (_, 503) where isUntouched: .overloaded
     default: .grapeRefused
     }
   }

@@ -46,6 +46,8 @@ public struct PeerPubConfiguration: Sendable {
   public var drainDeadline = Duration.seconds(5)
   /// Who may subscribe (default: whoever the roots vouch for); `nil` only through `insecurePlaintext`.
   public var access: AccessControl? = AccessControl()
+  /// Told when certificates have been loaded again, or could not be.
+  public var tlsReloaded: (@Sendable (TLSReloadOutcome) -> Void)?
 
   /// Mutual TLS: subscribers prove who they are.
   public init(port: UInt16, tls: TLSConfiguration) {
@@ -226,7 +228,9 @@ public final class PeerPub: Service {
   }
 
   private func reloaders(_ context: TLSContext?) -> [FileReloader] {
-    let certificates = context.map { FileReloader($0, role: "publisher", logger: logger) }
+    let certificates = context.map { context in
+      FileReloader(context, role: "publisher", logger: logger, report: configuration.tlsReloaded)
+    }
     let access = configuration.access.flatMap {
       FileReloader($0, role: "publisher", logger: logger)
     }

@@ -37,7 +37,10 @@ enum GrapeSchema {
     do {
       guard case .integer(let found)? = try connection.rows("PRAGMA user_version").first?.first,
         (0...version).contains(found)
-      else { throw GrapeError("the state \(path) is that of a later version of the grape") }
+      else {
+        throw GrapeError(
+          .stateUnusable, "the state \(path) is that of a later version of the grape")
+      }
       if found < version {
         try connection.execute(tables)
         for step in steps.dropFirst(Int(found)) { try connection.execute(step) }

@@ -54,7 +54,7 @@ actor GrapeStore {
     } catch let error as SQLiteError where error.isDamage {
       connection = try Self.makeAnew(file, in: folder, because: error, logger)
     } catch let error as SQLiteError {
-      throw GrapeError("the state \(file) cannot be opened: \(error)")
+      throw GrapeError(.stateUnusable, "the state \(file) cannot be opened: \(error)")
     }
   }
 
@@ -95,7 +95,7 @@ actor GrapeStore {
     do {
       return try open(file, in: folder)
     } catch {
-      throw GrapeError("the state \(file) cannot be made anew: \(error)")
+      throw GrapeError(.stateUnusable, "the state \(file) cannot be made anew: \(error)")
     }
   }
 
@@ -125,7 +125,7 @@ actor GrapeStore {
       try beginAnew(because: error)
       return nil
     } catch {
-      throw GrapeError("the state \(file) cannot be read: \(error)")
+      throw GrapeError(.stateUnusable, "the state \(file) cannot be read: \(error)")
     }
   }
 

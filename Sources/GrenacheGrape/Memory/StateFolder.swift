@@ -22,18 +22,20 @@ final class StateFolder: Sendable {
       try FileManager.default.createDirectory(
         atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
     } catch {
-      throw GrapeError("the state folder \(path) cannot be made: \(error)")
+      throw GrapeError(.stateUnusable, "the state folder \(path) cannot be made: \(error)")
     }
     let name = "\(path)/\(Self.lockName)"
     lock = unsafe open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
     self.path = path
     guard lock >= 0 else {
-      throw GrapeError("the state folder \(path) cannot be used: \(Self.reason(errno))")
+      throw GrapeError(
+        .stateUnusable, "the state folder \(path) cannot be used: \(Self.reason(errno))")
     }
     guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
       let code = errno
       if code == EWOULDBLOCK { throw InUse(path: path) }
-      throw GrapeError("the state folder \(path) cannot be locked: \(Self.reason(code))")
+      throw GrapeError(
+        .stateUnusable, "the state folder \(path) cannot be locked: \(Self.reason(code))")
     }
   }
 
@@ -47,11 +49,11 @@ final class StateFolder: Sendable {
   func makePrivate(_ file: String) throws(GrapeError) {
     if unsafe chmod(file, 0o600) == 0 { return }
     guard errno == ENOENT else {
-      throw GrapeError("\(file) cannot be made private: \(Self.reason(errno))")
+      throw GrapeError(.stateUnusable, "\(file) cannot be made private: \(Self.reason(errno))")
     }
     let descriptor = unsafe open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else {
-      throw GrapeError("\(file) cannot be made: \(Self.reason(errno))")
+      throw GrapeError(.stateUnusable, "\(file) cannot be made: \(Self.reason(errno))")
     }
     close(descriptor)
   }

@@ -11,7 +11,8 @@ struct CallPermissions {
   /// Whether the last denial was the first of its service: one worth a line in the log.
   private(set) var isNewDenial = false
 
-  /// - Parameter admitsAnonymous: whether what is open to everybody is so to who is nobody, too.
+  /// - Parameter admitsAnonymous: whether who is nobody may call, too, where every key is open to anyone:
+  ///   a rule for some keys is about whom the roots vouch for.
   init(_ access: AccessControl, admitsAnonymous: Bool) {
     self.access = access
     self.admitsAnonymous = admitsAnonymous

@@ -38,9 +38,11 @@ public struct PeerRPCServerConfiguration: Sendable {
   /// withdrawing the services takes, 2 s at most, is part of it.
   public var drainDeadline = Duration.seconds(30)
   /// Whether callers without TLS are answered on the same port, told apart by their first byte: for
-  /// the time in which a network moves from plaintext to TLS. They may call only what the access
-  /// policy opens to everybody, and everybody on the way reads and changes what is said. Beyond loopback
-  /// it wants `allowsInsecurePlaintextOnTheNetwork`.
+  /// the time in which a network moves from plaintext to TLS. They may call every service where a rule
+  /// of the access policy allows calls of every key, the keys being `*` alone, to anyone, as it is
+  /// without a policy of its own; else none, since a rule for some keys is about whom the roots vouch for.
+  /// Everybody on the way reads and changes what is said. Beyond loopback it wants
+  /// `allowsInsecurePlaintextOnTheNetwork`.
   public var acceptsInsecurePlaintextBesideTLS = false
   /// Confirms that plaintext may be listened for beyond loopback, where everybody who reaches the port may
   /// use it (default: no; such an address is refused then).

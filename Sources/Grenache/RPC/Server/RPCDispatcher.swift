@@ -35,7 +35,7 @@ enum RPCOutcome: Sendable {
 struct RPCDispatcher: Sendable {
   let services: RPCServiceTable
   let access: AccessControl?
-  /// Whether who is nobody may call what is open to everybody.
+  /// Whether who is nobody may call where every key is open to anyone.
   let admitsAnonymous: Bool
   let logger: Logger
   private let denials = DenialLog()
