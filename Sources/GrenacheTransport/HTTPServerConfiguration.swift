@@ -41,7 +41,8 @@ public struct HTTPServerConfiguration: Hashable, Sendable {
   /// share is closed at once (default 20,000).
   public var connectionsMax = 20_000
   /// TLS connections of one loop whose first record has not come: for one too many the one that came
-  /// first is closed (default 1,024, and at most a quarter of the loop's share of `connectionsMax`).
+  /// first is closed (default 1,024, and at most a quarter of the loop's share of `connectionsMax`, or 64
+  /// if that is more).
   public var silentConnectionsMax = 1_024
   /// TLS handshakes at once on one loop, each from its first record on; further connections wait for one
   /// to end, in the order in which they spoke (default 256).

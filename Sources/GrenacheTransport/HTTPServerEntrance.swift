@@ -24,13 +24,18 @@ final class HTTPServerEntrance: LoopTimerTarget {
   private var isServing = false
   private lazy var timer = TargetTimer(self)
 
-  /// - Parameter connectionsMax: the loop's share; what says nothing may take a quarter of it at most.
+  /// As many may be silent, whatever the loop's share: clients who mean well and come at once are, too,
+  /// for a moment.
+  private static let silentConnectionsMin = 64
+
+  /// - Parameter connectionsMax: the loop's share; what says nothing may take a quarter of a large one.
   init(_ shard: HTTPServerShard, connectionsMax: Int, logger: Logger) {
     self.shard = shard
     self.logger = logger
     let configuration = shard.configuration
     queue = HandshakeQueue(
-      silentMax: min(configuration.silentConnectionsMax, connectionsMax / 4),
+      silentMax: min(
+        configuration.silentConnectionsMax, max(Self.silentConnectionsMin, connectionsMax / 4)),
       shakingMax: configuration.handshakesMax, waitMax: configuration.handshakeWaitMax,
       quietMax: configuration.handshakeQuietMax)
   }
