@@ -46,11 +46,11 @@ struct MapExample {
   private static func askAll(through link: Link) async throws -> [String] {
     let client = await PeerRPCClient(link: link)
     let results = try await client.map(
-      "thermometer", Array("\"Celsius\"".utf8), within: .seconds(5))
+      "thermometer", "Celsius", as: String.self, within: .seconds(5))
     await client.close()
     return results.map { each in
       switch each.result {
-      case .success(let reply): String(decoding: reply.result, as: UTF8.self)
+      case .success(let reading): reading
       case .failure(let error): "\(error.code): \(error.message)"
       }
     }.sorted()

@@ -30,9 +30,9 @@ public struct AccessPolicy: Hashable, Sendable {
     /// A DNS name of the certificate; `*` as the left-most label stands for one label (RFC 9525).
     case dns(String)
     /// The SHA-256 of the certificate's public key (SubjectPublicKeyInfo).
-    case publicKey([UInt8])
+    case publicKeySHA256([UInt8])
     /// The SHA-256 of the public key of an authority above the certificate.
-    case issuer([UInt8])
+    case issuerPublicKeySHA256([UInt8])
   }
 
   /// Which keys a rule is about.
@@ -135,9 +135,9 @@ extension AccessPolicy.Who {
       peer.names.contains { name in
         if case .dns(let text) = name { PeerVerification.dnsMatches(pattern, text) } else { false }
       }
-    case .publicKey(let digest):
+    case .publicKeySHA256(let digest):
       peer.publicKeySHA256 == digest
-    case .issuer(let digest):
+    case .issuerPublicKeySHA256(let digest):
       peer.issuerPublicKeysSHA256.contains(digest)
     }
   }

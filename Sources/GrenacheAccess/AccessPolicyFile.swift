@@ -219,8 +219,8 @@ private struct PolicyReader {
     switch kind {
     case "uri": text.isEmpty || text.dropLast().contains("*") ? nil : .uri(text)
     case "dns": PeerVerification.isDNSPattern(text) ? .dns(text) : nil
-    case "spki": Digest.bytes(hex: text, count: 32).map { .publicKey($0) }
-    default: Digest.bytes(hex: text, count: 32).map { .issuer($0) }
+    case "spki": Digest.bytes(hex: text, count: 32).map { .publicKeySHA256($0) }
+    default: Digest.bytes(hex: text, count: 32).map { .issuerPublicKeySHA256($0) }
     }
   }
 

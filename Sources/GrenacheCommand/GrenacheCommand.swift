@@ -128,7 +128,7 @@ struct WorkerProofOptions: ParsableArguments {
   var insecureAcceptWorkersByAddress = false
 
   func apply(to configuration: inout PeerRPCClientConfiguration) {
-    configuration.acceptsWorkersByAddress = insecureAcceptWorkersByAddress
+    configuration.acceptsInsecureWorkersByAddress = insecureAcceptWorkersByAddress
   }
 }
 

@@ -29,7 +29,7 @@ struct MapCommand: AsyncParsableCommand {
       let bytes = try await JSONLine.payload(payload)
       let link = try await grapes.link(try grapes.logging.logger("grenache"))
       let client = await PeerRPCClient(link: link, configuration: try transport.configuration())
-      let results = try await client.map(
+      let results = try await client.mapRaw(
         service, bytes, limit: limit, within: try duration(timeout))
       var hasFailed = false
       for each in results {

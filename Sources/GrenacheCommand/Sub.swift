@@ -43,7 +43,7 @@ struct Sub: AsyncParsableCommand {
       let link = try await grapes.link(logger)
       var configuration = PeerSubConfiguration()
       configuration.topics = topic.isEmpty ? nil : topic
-      configuration.acceptsPublishersByAddress = insecureAcceptPublishersByAddress
+      configuration.acceptsInsecurePublishersByAddress = insecureAcceptPublishersByAddress
       let sub = try await PeerSub(key, link: link, configuration: configuration)
       try await runServices(
         [Printer(sub: sub, count: count, wait: wait, json: json)], logger: logger)

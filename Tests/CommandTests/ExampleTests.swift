@@ -35,8 +35,8 @@ struct ExampleTests {
     let mapped = try await example("MapExample", worker, api)
     #expect(
       mapped.output == """
-        "attic: 20 Celsius"
-        "kitchen: 20 Celsius"
+        attic: 20 Celsius
+        kitchen: 20 Celsius
         remoteError: the thermometer of the cellar is broken
         """, "\(mapped.errors)")
     #expect(await grape.terminate() == 0)

@@ -39,10 +39,11 @@ struct AccessPolicyTests {
       (AccessPolicy.Who.anyone, true), (.uri("grenache:billing"), true),
       (.uri("grenache:*"), true), (.uri("grenache:bill"), false), (.uri("billing"), false),
       (.dns("a.ops.test"), true), (.dns("*.ops.test"), true), (.dns("*.test"), false),
-      (.dns("billing"), false), (.publicKey(peer.publicKeySHA256), true),
-      (.publicKey(other), false), (.publicKey([]), false),
-      (.issuer(peer.issuerPublicKeysSHA256[0]), true), (.issuer(peer.publicKeySHA256), false),
-      (.issuer(other), false),
+      (.dns("billing"), false), (.publicKeySHA256(peer.publicKeySHA256), true),
+      (.publicKeySHA256(other), false), (.publicKeySHA256([]), false),
+      (.issuerPublicKeySHA256(peer.issuerPublicKeysSHA256[0]), true),
+      (.issuerPublicKeySHA256(peer.publicKeySHA256), false),
+      (.issuerPublicKeySHA256(other), false),
     ] {
       let policy = AccessPolicy([
         .init("only", allow: [.call], on: .patterns(["*"]), to: [who])
@@ -98,8 +99,9 @@ struct AccessPolicyTests {
           .init(
             "rule 2", allow: [.call], on: .patterns(["rest:*", "billing"]),
             to: [
-              .uri("spiffe://example.org/shop/*"), .dns("*.ops.example.org"), .publicKey(digest),
-              .issuer(digest),
+              .uri("spiffe://example.org/shop/*"), .dns("*.ops.example.org"),
+              .publicKeySHA256(digest),
+              .issuerPublicKeySHA256(digest),
             ]),
         ]))
     #expect(try AccessPolicy(yaml: "rules: []", source: "p").rules.isEmpty)

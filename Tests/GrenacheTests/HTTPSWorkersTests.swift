@@ -157,7 +157,7 @@ struct NotSentTests {
         _ = try await client.requestRaw("rpc_test", bad, to: worker)
       }
       #expect(unsent?.code == .invalidPayload)
-      let mapped = await grenacheError { _ = try await client.map("rpc_test", bad) }
+      let mapped = await grenacheError { _ = try await client.mapRaw("rpc_test", bad) }
       #expect(mapped?.code == .invalidPayload)
       let unanswered = await grenacheError {
         _ = try await client.requestRaw("rpc_test", [0x31], to: worker)

@@ -169,11 +169,11 @@ struct HostilePeerTests {
         logger: quietLogger)
       var configuration = PeerRPCClientConfiguration()
       configuration.transport = transport
-      configuration.acceptsWorkersByAddress = acceptsByAddress
+      configuration.acceptsInsecureWorkersByAddress = acceptsByAddress
       let client = await PeerRPCClient(link: link, configuration: configuration)
       let attempts: [@Sendable () async throws -> Void] = [
         { _ = try await client.requestRaw("rpc_test", payload) },
-        { _ = try await client.map("rpc_test", payload)[0].result.get() },
+        { _ = try await client.mapRaw("rpc_test", payload)[0].result.get() },
         {
           try await client.stream("rpc_test") { stream in
             await stream.finish()

@@ -26,7 +26,9 @@ struct PubSubAccessTests: NewsSuite {
     let news = try await RunningPub("news", try secure())
     let grape = try await FixedGrape(tls: try authority.host())
     grape.answer([impostor.endpoint, news.endpoint])
-    let sub = try await subscriber(grape) { $0.acceptsPublishersByAddress = acceptsByAddress }
+    let sub = try await subscriber(grape) {
+      $0.acceptsInsecurePublishersByAddress = acceptsByAddress
+    }
     _ = try await events(of: sub, 50) {
       try await news.subscribers(1)
       if acceptsByAddress { try await impostor.subscribers(1) }

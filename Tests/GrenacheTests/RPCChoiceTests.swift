@@ -341,7 +341,7 @@ struct RPCRefusalTests {
     await fleet.grape.stop()
     let link = fleet.client.link
     await link.loop.run { loop in link.core(on: loop).expire("rpc_test", on: loop) }
-    let known = try await fleet.client.map("rpc_test", [0x37])
+    let known = try await fleet.client.mapRaw("rpc_test", [0x37])
     #expect(known.count == 2)
     await fleet.stop()
   }

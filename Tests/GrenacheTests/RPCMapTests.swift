@@ -15,7 +15,7 @@ struct MapTests {
     let fleet = try await WorkerFleet([echo, failing, echo], authority: try TestAuthority())
     let dead = Endpoint(host: "127.0.0.1", port: 1)
     fleet.grape.answer(fleet.workers.map(\.endpoint) + [dead])
-    let results = try await fleet.client.map("rpc_test", one)
+    let results = try await fleet.client.mapRaw("rpc_test", one)
     #expect(Set(results.map(\.worker)) == Set(fleet.workers.map(\.endpoint) + [dead]))
     for each in results {
       switch each.result {
@@ -25,7 +25,7 @@ struct MapTests {
         #expect(error.code == (isDead ? .workerUnreachable : .remoteError))
       }
     }
-    #expect(try await fleet.client.map("rpc_test", one, limit: 2).count == 2)
+    #expect(try await fleet.client.mapRaw("rpc_test", one, limit: 2).count == 2)
     await fleet.stop()
   }
 
@@ -50,7 +50,7 @@ struct MapTests {
     let fleet = try await WorkerFleet(
       [service, service, service, service], authority: try TestAuthority(),
       configure: { $0.mapConcurrencyMax = limit })
-    let results = try await fleet.client.map("rpc_test", [0x31])
+    let results = try await fleet.client.mapRaw("rpc_test", [0x31])
     #expect(Set(results.map(\.worker)) == Set(fleet.workers.map(\.endpoint)))
     for each in results { #expect(try each.result.get().result == [0x31]) }
     #expect(most.withLock { $0 } == full)

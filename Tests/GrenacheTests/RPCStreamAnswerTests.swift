@@ -24,14 +24,14 @@ struct RPCStreamAnswerTests {
     let service = RPCService(stream: "rpc_test") { _, stream in
       for bad in [[UInt8]("nul".utf8), [0x22, 0xff, 0x22], [UInt8](repeating: 0x31, count: 101)] {
         do throws(GrenacheError) {
-          try await stream.reply(bad)
+          try await stream.replyRaw(bad)
         } catch {
           await codes.add(error.code == .invalidReply ? 1 : 0)
         }
       }
       try await stream.reply(["a": 1])
       do throws(GrenacheError) {
-        try await stream.reply([0x31])
+        try await stream.replyRaw([0x31])
       } catch {
         await codes.add(error.code == .invalidReply ? 1 : 0)
       }
@@ -53,7 +53,7 @@ struct RPCStreamAnswerTests {
     let service = RPCService(stream: "rpc_test") { _, stream in
       try await stream.write([0x61])
       do throws(GrenacheError) {
-        try await stream.reply([0x31])
+        try await stream.replyRaw([0x31])
       } catch {
         await refused.add(error.code == .invalidReply ? 1 : 0)
       }

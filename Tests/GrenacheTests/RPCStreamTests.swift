@@ -54,7 +54,7 @@ struct RPCStreamTests {
     let service = RPCService(stream: "rpc_test") { _, stream in
       var count = 0
       for try await part in stream.incoming { count += part.count }
-      try await stream.reply(Array("{\"bytes\":\(count)}".utf8))
+      try await stream.replyRaw(Array("{\"bytes\":\(count)}".utf8))
     }
     try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
       let raw = try await RawHTTP(to: worker, tls: try authority.client())

@@ -214,7 +214,7 @@ final class FollowedPublisher: WebSocketHandler {
     var stream = ByteStreamLimits()
     stream.receiveBufferBytes = settings.receiveBufferBytes
     // Nobody vouches for what a lookup has found: who answers it could name an address of their own.
-    let address = settings.acceptsPublishersByAddress ? target.host : nil
+    let address = settings.acceptsInsecurePublishersByAddress ? target.host : nil
     let verification = settings.verification ?? .service(core.key, address: address)
     accessVersion = settings.access?.version ?? 0
     guard settings.access == nil || core.link.context != nil else {

@@ -50,7 +50,7 @@ public struct PeerSubConfiguration: Sendable {
   /// Whether publishers may prove themselves by their address alone, for fleets whose certificates name
   /// no keys (default `false`). Then everybody with a certificate for an address of their own (a grape,
   /// any other host of the fleet) can answer a lookup with that address and is listened to.
-  public var acceptsPublishersByAddress = false
+  public var acceptsInsecurePublishersByAddress = false
   /// Who of those may publish: their identity must have the right `publish` on the key (default: all of
   /// them). After a change who may not publish any more is left at once; without TLS nobody has a right.
   public var access: AccessControl?
@@ -113,7 +113,7 @@ public final class PeerSub: AsyncSequence, Service {
     self.key = key
     self.link = link
     self.configuration = configuration
-    if configuration.acceptsPublishersByAddress {
+    if configuration.acceptsInsecurePublishersByAddress {
       link.logger.warning(
         "publishers are believed by their address: any host with a certificate can publish a key")
     }

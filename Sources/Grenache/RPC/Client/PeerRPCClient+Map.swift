@@ -17,7 +17,7 @@ extension PeerRPCClient {
   /// - Returns: one result for each worker that was called, in no particular order.
   /// - Throws: `GrenacheError` when nobody can be called: the lookup's, `serviceNotFound`,
   ///   `invalidPayload`.
-  public func map(
+  public func mapRaw(
     _ service: String, _ payload: [UInt8], limit: Int? = nil, within timeout: Duration? = nil,
     options: RPCCallOptions = RPCCallOptions()
   ) async throws(GrenacheError) -> [RPCMapResult<RPCReply>] {
@@ -63,7 +63,7 @@ extension PeerRPCClient {
     within timeout: Duration? = nil, options: RPCCallOptions = RPCCallOptions()
   ) async throws(GrenacheError) -> [RPCMapResult<Output>] {
     let coding = configuration.coding
-    let results = try await map(
+    let results = try await mapRaw(
       service, try coding.encode(payload), limit: limit, within: timeout, options: options)
     return results.map { one in
       let decoded = one.result.flatMap { reply in

@@ -63,7 +63,7 @@ public struct PeerRPCClientConfiguration: Sendable {
   /// certificates name no services (default `false`). Then everybody with a certificate for an address
   /// of their own (a grape, any other host of the fleet) can answer a lookup with that address and is
   /// sent every call.
-  public var acceptsWorkersByAddress = false
+  public var acceptsInsecureWorkersByAddress = false
 
   /// The defaults.
   public init() {}
@@ -110,7 +110,7 @@ public final class PeerRPCClient: Service {
   ) async {
     self.link = link
     self.configuration = configuration
-    if configuration.acceptsWorkersByAddress {
+    if configuration.acceptsInsecureWorkersByAddress {
       link.logger.warning(
         "workers are believed by their address: any host with a certificate can answer for a service"
       )
@@ -120,16 +120,17 @@ public final class PeerRPCClient: Service {
     }
   }
 
-  /// Calls `service` with a `Codable` payload and decodes its result.
+  /// Calls `service` with a `Codable` payload and decodes its result; the rest as in `requestRaw`.
   ///
   /// - Throws: `GrenacheError`.
   public func request<Payload: Encodable, Output: Decodable>(
     _ service: String, _ payload: Payload, as type: Output.Type = Output.self,
-    within timeout: Duration? = nil, options: RPCCallOptions = RPCCallOptions()
+    to worker: Endpoint? = nil, within timeout: Duration? = nil,
+    options: RPCCallOptions = RPCCallOptions()
   ) async throws(GrenacheError) -> Output {
     let coding = configuration.coding
     let reply = try await requestRaw(
-      service, try coding.encode(payload), within: timeout, options: options)
+      service, try coding.encode(payload), to: worker, within: timeout, options: options)
     return try reply.decode(type, coding: coding)
   }
 

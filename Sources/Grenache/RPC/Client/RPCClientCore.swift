@@ -299,7 +299,7 @@ final class RPCClientCore {
     let key = WorkerKey(endpoint: endpoint, service: service, isNamed: isNamed)
     if let known = workers[key] { return known }
     // Nobody vouches for what a lookup has found: who answers it could name an address of their own.
-    let address = isNamed || configuration.acceptsWorkersByAddress ? endpoint.host : nil
+    let address = isNamed || configuration.acceptsInsecureWorkersByAddress ? endpoint.host : nil
     let verification = configuration.verification ?? .service(service, address: address)
     let made = RPCWorker(
       Destination(endpoint, verification: verification), for: service, context: link.context,

@@ -81,7 +81,7 @@ public struct RPCServerStream: Sendable {
   ///
   /// - Throws: `GrenacheError`: `invalidReply` for what is not one JSON value in UTF-8, is larger than the
   ///   server's `replyBytesMax`, or comes when bytes have been sent already.
-  public func reply(_ result: [UInt8]) async throws(GrenacheError) {
+  public func replyRaw(_ result: [UInt8]) async throws(GrenacheError) {
     guard JSONText.isSendable(result.span) else {
       throw GrenacheError(.invalidReply, "the reply is not one JSON value in UTF-8")
     }
@@ -99,7 +99,7 @@ public struct RPCServerStream: Sendable {
   public func reply<Output: Encodable>(
     _ result: Output, coding: RPCCoding = RPCCoding()
   ) async throws(GrenacheError) {
-    try await reply(try coding.encode(result))
+    try await replyRaw(try coding.encode(result))
   }
 
   /// Answers with an error; once bytes have been sent, breaks the connection off instead, so that
