@@ -453,7 +453,7 @@ struct FoundWorkersTests {
       (200, #"["10.0.0.1:5","10.0.0.2:6"]"#, nil), (200, "[]", nil),
       (200, #""ERR_GRAPE_LOOKUP""#, .grapeRefused), (200, "", .grapeRefused),
       (403, "no", .notPermitted), (429, "ERR_GRAPE_CALLER_LIMIT", .overloaded),
-      (503, "later", .grapeRefused),
+      (503, "later", .overloaded), (500, "boom", .grapeRefused),
     ] as [(Int, String, GrenacheError.Code?)])
   func oldGrape(_ status: Int, _ body: String, _ code: GrenacheError.Code?) async throws {
     try await FakeGrape.with(try authority.host(), answer: { _, _ in (status, body) }) {

@@ -87,8 +87,7 @@ struct PromisedDefaultsTests {
   func subscribers() {
     let publisher = PeerPubConfiguration(port: 0, tls: .directory("/nowhere"))
     // As much again as one message may be on its way, and as the output takes.
-    let held =
-      2 * publisher.queueBytesMax + publisher.transport.stream.outputHighWaterBytes
+    let held = 2 * publisher.queueBytesMax + PeerPubConfiguration.outputHighWaterBytes
     #expect(held <= 1 << 20)
   }
 }

@@ -100,7 +100,8 @@ struct RPCClientTimeTests {
       LinkConfiguration(grapes: [grape.endpoint], tls: try authority.client()),
       logger: quietLogger)
     var configuration = PeerRPCClientConfiguration()
-    // Over WSS other workers would be connected to meanwhile.
+    // Otherwise others would be connected to meanwhile.
+    configuration.activeWorkersMax = 1
     configuration.transport = .https
     configuration.connectTimeout = .milliseconds(200)
     let client = await PeerRPCClient(link: link, configuration: configuration)

@@ -49,6 +49,9 @@ public struct PeerPubConfiguration: Sendable {
   /// Told when certificates have been loaded again, or could not be.
   public var tlsReloaded: (@Sendable (TLSReloadOutcome) -> Void)?
 
+  /// Bytes that may be on their way to one subscriber beside its queue.
+  static let outputHighWaterBytes = 128 << 10
+
   /// Mutual TLS: subscribers prove who they are.
   public init(port: UInt16, tls: TLSConfiguration) {
     self.port = port
@@ -250,8 +253,8 @@ public final class PeerPub: Service {
     }
     var transport = configuration.transport
     transport.webSocketOptions.subprotocols = [PubWire.subprotocol]
-    transport.stream.outputHighWaterBytes = 128 << 10
-    transport.stream.outputLowWaterBytes = 32 << 10
+    transport.stream.outputHighWaterBytes = PeerPubConfiguration.outputHighWaterBytes
+    transport.stream.outputLowWaterBytes = PeerPubConfiguration.outputHighWaterBytes / 4
     transport.stream.sendBufferBytes = configuration.sendBufferBytes
     let shards = shards
     let (key, access, denials, logger) = (key, configuration.access, DenialLog(), logger)
