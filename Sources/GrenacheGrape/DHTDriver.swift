@@ -42,7 +42,7 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   /// remembering.
   private var replacesPeers = true
   private var renewalsTakenAt = MonotonicTime.now()
-  private var clockJumps = ClockJumps()
+  var clockJumps = ClockJumps()
   /// Whether anything is written down at all.
   private let keepsMemory: Bool
   /// What has gone into the metrics.

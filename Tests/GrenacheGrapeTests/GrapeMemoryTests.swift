@@ -240,7 +240,7 @@ struct GrapeMemoryTests {
             target: Digest.sha1(item.value), item: item, remaining: remaining, isOwn: false)
         ])
     }
-    let store = try GrapeStore(folder: folder.path, logger: Logger(label: "test"))
+    let store = try GrapeStore(folder: folder.path, logger: quietLogger)
     // As the clock shows it after a jump: it expires this very second.
     try await store.write(memory("one", .zero))
     try await store.write(memory("two", .seconds(60)))
@@ -264,6 +264,33 @@ struct GrapeMemoryTests {
     #expect(hasJumped(1_800_000_900 + seconds, 1_000) == expected)
     #expect(!hasJumped(1_800_001_900 + seconds, 2_000))
     #expect(!hasJumped(.min, UInt64.max / 1_000_000_000), "no trap")
+  }
+
+  @Test("P31 after a jump of the wall clock everything is written anew, once")
+  func jumped() async throws {
+    try await Self.writeAfterJump(on: try EventLoopGroup.shared().next())
+  }
+
+  private static func writeAfterJump(on loop: isolated EventLoop) async throws {
+    let folder = try TemporaryFolder()
+    let store = try GrapeStore(folder: folder.path, logger: quietLogger)
+    let driver = try DHTDriver(
+      DHTConfiguration(), bindingTo: .loopback(port: 0), keepsMemory: true)
+    try driver.start(on: loop)
+    defer { driver.stop(on: loop) }
+    _ = driver.node.put(DHTItem(value: Array("1:x".utf8)), compareAndSwap: nil, now: driver.now)
+    _ = driver.node.keep(DHTAddress(ip: 0x0808_0808, port: 1), for: [1], now: driver.now)
+    _ = driver.takeMemory(isLast: false)
+    // No more than the identifiers.
+    try await store.write(driver.takeMemory(isLast: false))
+    #expect(try query(folder.path, "SELECT count(*) FROM items") == "0")
+    var jumps = ClockJumps()
+    _ = jumps.hasJumped(wall: 0, monotonic: .now())
+    driver.clockJumps = jumps
+    try await store.write(driver.takeMemory(isLast: false))
+    #expect(try query(folder.path, "SELECT count(*) FROM items") == "1")
+    #expect(try query(folder.path, "SELECT count(*) FROM peers") == "1")
+    #expect(!driver.takeMemory(isLast: false).hasNews)
   }
 
   @Test("P31 a folder that cannot be used is an error at the start, and says so")
