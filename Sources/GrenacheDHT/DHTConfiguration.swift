@@ -47,7 +47,8 @@ package struct DHTConfiguration: Hashable, Sendable {
   package var peerAgeMax = Duration.seconds(120)
   /// Announcements kept (default 10,000).
   package var peersMax = 10_000
-  /// Keys with announcements (default 5,000).
+  /// Keys with announcements (default 5,000), and as many of which is kept whom this node has told of its
+  /// own services.
   package var keysMax = 5_000
   /// Announcements kept of one key (default 1,000).
   package var peersPerKeyMax = 1_000

@@ -4,6 +4,13 @@ struct DeliveryState: Sendable {
     case announce(port: UInt16)
     case withdraw(port: UInt16)
     case put(DHTItem, compareAndSwap: Int64?)
+
+    var isWithdrawal: Bool {
+      switch self {
+      case .withdraw: true
+      case .announce, .put: false
+      }
+    }
   }
   let id: DHTRequestID
   let key: [UInt8]
@@ -11,6 +18,8 @@ struct DeliveryState: Sendable {
   /// Whether it relies on tokens of an earlier lookup: if they all fail, a new lookup is made.
   var usesKeptTokens: Bool
   var waitingFor: Set<DHTAddress> = []
+  /// Those of them who take long: they are waited for until another one has stored it.
+  var slow: Set<DHTAddress> = []
   var stored = 0
   var sent = 0
   var refusal: KRPCErrorCode?
@@ -72,7 +81,7 @@ extension DHTNode {
       perform(.deliveryFinished(id, .callerLimit))
       return id
     }
-    results.change(key)
+    outdateResults(of: key)
     endWithdrawal(ofAnnounced: AnnouncedService(key: key, port: port), now: now)
     return deliver(.announce(port: port), to: key, now: now)
   }
@@ -183,8 +192,9 @@ extension DHTNode {
   }
 
   mutating func deliveryAnswered(_ number: UInt64, _ address: DHTAddress, now: Duration) {
+    guard let slow = deliveries[number]?.slow else { return }
     deliveries[number]?.stored += 1
-    settle(number, address, now: now)
+    settle(number, slow.union([address]), now: now)
   }
 
   mutating func deliveryFailed(
@@ -198,13 +208,17 @@ extension DHTNode {
     {
       deliveries[number]?.limit = error
     }
-    settle(number, address, now: now)
+    settle(number, [address], now: now)
   }
 
   /// Nobody waits for a slow node once another one has stored it.
   mutating func deliverySlow(_ number: UInt64, _ address: DHTAddress, now: Duration) {
-    guard let state = deliveries[number], state.stored > 0 else { return }
-    settle(number, address, now: now)
+    guard let state = deliveries[number] else { return }
+    if state.stored > 0 {
+      settle(number, [address], now: now)
+    } else {
+      deliveries[number]?.slow.insert(address)
+    }
   }
 
   /// An item that was to be put makes room for the one that others keep, unless something else has taken
@@ -224,9 +238,12 @@ extension DHTNode {
     }
   }
 
-  private mutating func settle(_ number: UInt64, _ address: DHTAddress, now: Duration) {
-    guard deliveries[number]?.waitingFor.remove(address) != nil else { return }
-    if deliveries[number]?.waitingFor.isEmpty == true { finishDelivery(number, now: now) }
+  /// Some are not waited for any more.
+  private mutating func settle(_ number: UInt64, _ addresses: Set<DHTAddress>, now: Duration) {
+    guard let waitingFor = deliveries[number]?.waitingFor, !waitingFor.isDisjoint(with: addresses)
+    else { return }
+    deliveries[number]?.waitingFor = waitingFor.subtracting(addresses)
+    if waitingFor.isSubset(of: addresses) { finishDelivery(number, now: now) }
   }
 
   private mutating func finishDelivery(_ number: UInt64, now: Duration) {
@@ -238,6 +255,7 @@ extension DHTNode {
         // has to be seen to be believed: look again, once.
         deliveries[number]?.usesKeptTokens = false
         deliveries[number]?.sent = 0
+        deliveries[number]?.slow = []
         return lookUpTokens(number, now: now)
       }
     }

@@ -43,6 +43,8 @@ struct LookupState: Sendable {
   private var own: [DHTRequestID: DHTGetResult] = [:]
   /// Whether queries could not be sent.
   var isIncomplete = false
+  /// Whether what it looks for has changed since it began: it may have found what is no more.
+  var isOutdated = false
   /// What is to be stored with the tokens that it finds.
   var deliveries: [UInt64] = []
   /// Peers by the networks of the nodes that have named them.
@@ -321,12 +323,25 @@ extension DHTNode {
         peers: state.peers(with: Array(own[start...] + own[..<start])), hops: state.hops,
         nodes: state.answered)
       result.isIncomplete = state.isIncomplete
-      if !state.isIncomplete { results.keep(result, for: key, now: now, configuration) }
+      if isWorthKeeping(state) { results.keep(result, for: key, now: now, configuration) }
       for id in state.waiting { perform(.lookupFinished(id, result)) }
     case .item(let target, _):
       if isComplete, !state.isIncomplete { tokenTables.keep(state.tokens, for: target, now: now) }
       for id in state.waiting { perform(.getFinished(id, state.result(for: id))) }
     }
     for delivery in state.deliveries { sendDelivery(delivery, found: state.found?.item, now: now) }
+  }
+
+  /// Whether others may be told the result as well: not of what changes meanwhile, nor of what will be
+  /// withdrawn from those who have just named it.
+  private func isWorthKeeping(_ state: LookupState) -> Bool {
+    !state.isIncomplete && !state.isOutdated
+      && !state.deliveries.contains { deliveries[$0]?.content.isWithdrawal == true }
+  }
+
+  /// Peers of a key have changed: what was found is not told again, nor what is just being found.
+  mutating func outdateResults(of key: [UInt8]) {
+    results.change(key)
+    if let number = lookupByPurpose[.peers(key: key)] { lookups[number]?.isOutdated = true }
   }
 }

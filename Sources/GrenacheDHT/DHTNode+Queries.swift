@@ -14,6 +14,9 @@ extension DHTNode {
   /// Bytes of an answer beside its nodes, peers or value: identifier, token, addresses, and what holds
   /// them together.
   static let answerOverheadBytes = 120
+  /// Bytes of an answer with peers, which fits the smallest packet that every link of IPv6 carries whole
+  /// (1,280 bytes, RFC 8200 §5): it is not split on its way, and who drops fragments has it, too.
+  static let peersAnswerBytesMax = 1_232
   /// Bytes of nodes beside a value in an answer, which is to fit a frame of Ethernet: seven of IPv4, or
   /// five of IPv6, or less of both.
   static let nodeBytesBesideValue = 190
@@ -75,29 +78,31 @@ extension DHTNode {
       response.token = tokens.token(for: source.host)
       addPeers(of: key, to: &response, context, now: now, using: &generator)
     case .announcePeer(let key, let port, let impliedPort, let token):
-      guard isValid(token, from: source.host, now: now) else { throw .badAnnounceToken }
+      guard isValid(token, context, now: now) else { throw .badAnnounceToken }
       // The address is that of the datagram: nobody announces somebody else (BEP 5).
       try keep(
         DHTAddress(host: source.host, port: impliedPort ? source.port : port), of: key,
         isContact: context.isContact, now: now)
     case .withdrawPeer(let key, let port, let token):
-      guard isValid(token, from: source.host, now: now) else { throw .badWithdrawToken }
+      guard isValid(token, context, now: now) else { throw .badWithdrawToken }
       let peer = DHTAddress(host: source.host, port: port)
       if store.removeStrangers(peer, for: key, now: now) { changed(key) }
     case .get(let target, let newerThan):
       response.token = tokens.token(for: source.host)
       addItem(target, newerThan, to: &response, context, now: now)
     case .put(let item, let compareAndSwap, let token):
-      guard isValid(token, from: source.host, now: now) else { throw .badPutToken }
+      guard isValid(token, context, now: now) else { throw .badPutToken }
       try keep(item, compareAndSwap, from: source.host, now: now)
     }
     return response
   }
 
-  /// Whoever has a token is where it says.
-  private mutating func isValid(_ token: [UInt8], from host: DHTHost, now: Duration) -> Bool {
-    guard tokens.isValid(token, from: host) else { return false }
-    limiter.tokenReceived(from: host, now: now)
+  /// Whoever has a token is where it says. Contacts alone have more for it.
+  private mutating func isValid(
+    _ token: [UInt8], _ context: QueryContext, now: Duration
+  ) -> Bool {
+    guard tokens.isValid(token, from: context.source.host) else { return false }
+    if context.isContact { limiter.tokenReceived(from: context.source.host, now: now) }
     return true
   }
 
@@ -128,11 +133,8 @@ extension DHTNode {
     using generator: inout some RandomNumberGenerator
   ) {
     let family = context.source.family
-    var max = configuration.peersPerAnswerMax
-    if let allowance = context.allowance {
-      let room = allowance - Self.answerOverheadBytes
-      max = min(max, Swift.max(1, room / (family.compactBytes + 3)))
-    }
+    let room = min(context.allowance ?? .max, Self.peersAnswerBytesMax) - Self.answerOverheadBytes
+    let max = min(configuration.peersPerAnswerMax, Swift.max(1, room / (family.compactBytes + 3)))
     // The same service may be here under a loopback address and under one that others see.
     var seen: Set<DHTAddress> = []
     let peers = store.draw(max, of: key, now: now, using: &generator) { peer in
@@ -195,7 +197,7 @@ extension DHTNode {
 
   /// What is kept of a key has changed.
   mutating func changed(_ key: [UInt8]) {
-    results.change(key)
+    outdateResults(of: key)
     perform(.peersChanged(key: key))
   }
 

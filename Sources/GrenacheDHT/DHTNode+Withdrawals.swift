@@ -6,7 +6,7 @@ extension DHTNode {
   package mutating func withdraw(
     _ key: [UInt8], port: UInt16, ownAddress: DHTAddress?, now: Duration
   ) -> DHTRequestID {
-    results.change(key)
+    outdateResults(of: key)
     if let ownAddress { _ = forget(ownAddress, for: key) }
     let service = AnnouncedService(key: key, port: port)
     endAnnouncing(service)
@@ -148,8 +148,11 @@ extension DHTNode {
     case (.needsToken, let token?):
       state.targets[index].progress = .hasToken(token)
       send(number, &state, index, now: now)
-    case (.hasToken, nil):
+    case (.hasToken, nil) where response.nodes == nil && response.nodes6 == nil:
       state.answered(index, sentAt: query.sentAt)
+    case (.hasToken, nil):
+      // Some take a method that they do not know for `find_node`: they keep what was announced.
+      state.gaveUp(index)
     case (.needsToken, nil), (.hasToken, .some), (.done, _):
       return
     }

@@ -21,6 +21,8 @@ struct KeyAnnouncements: Sendable {
   /// Whether there are some, and all are strangers'.
   var areStrangers: Bool { !all.isEmpty && ownCount == 0 }
   var count: Int { all.count }
+  /// When the last of them expires.
+  var lastExpiry: Duration { all.map(\.entry.expiry).max() ?? .zero }
 
   subscript(peer: DHTAddress) -> Entry? { places[peer].map { all[$0].entry } }
 

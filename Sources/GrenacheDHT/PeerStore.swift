@@ -185,25 +185,45 @@ struct PeerStore: Sendable {
       guard let first, let peer = first.peer else { return [] }
       return remove(peer, for: first.key) ? [first.key] : []
     }
-    return makeRoomForKeys(excess / 2, from: largest, now: now)
+    return makeRoomForKeys(excess / 2, from: largest, for: host.prefix, now: now)
   }
 
-  /// Has a network give up keys that nobody else has announced; so many at once, and once in a while only,
-  /// for that looks at all there is.
+  /// Has networks give up whole keys, first those that the largest alone has announced: so many
+  /// announcements at once, and once in a while only, for that looks at all there is.
   private mutating func makeRoomForKeys(
-    _ count: Int, from network: UInt64, now: Duration
+    _ max: Int, from largest: UInt64, for network: UInt64, now: Duration
   ) -> [[UInt8]] {
     guard now >= nextSharing else { return [] }
     nextSharing = now + Self.sharingInterval
-    var found: [ExpiryOrder.Place] = []
-    for (key, known) in peers where known.count == 1 && known.areStrangers {
-      for (peer, entry) in known.all where peer.host.prefix == network {
-        found.append(ExpiryOrder.Place(expiry: entry.expiry, key: key, peer: peer))
+    var ofLargest: [ExpiryOrder.Place] = []
+    var ofOthers: [ExpiryOrder.Place] = []
+    for (key, known) in peers where isSpare(known, for: network) {
+      let place = ExpiryOrder.Place(expiry: known.lastExpiry, key: key)
+      if known.strangersByPrefix[largest] == known.count {
+        ofLargest.append(place)
+      } else {
+        ofOthers.append(place)
       }
     }
-    return found.sorted().prefix(count).compactMap { place in
-      place.peer.flatMap { remove($0, for: place.key) ? place.key : nil }
+    var gone: [[UInt8]] = []
+    var count = 0
+    for place in ofLargest.sorted() + ofOthers.sorted() where count < max {
+      // What has gone meanwhile counts.
+      guard let known = peers[place.key], isSpare(known, for: network) else { continue }
+      for (peer, _) in known.all where remove(peer, for: place.key) { count += 1 }
+      gone.append(place.key)
     }
+    return gone
+  }
+
+  /// Whether a key can be given up for one more announcement of that network: all that have announced it
+  /// are strangers, and each of their networks has as much as that one even then. On loopback nobody
+  /// crowds others out.
+  private func isSpare(_ known: KeyAnnouncements, for network: UInt64) -> Bool {
+    let counts = known.strangersByPrefix.all
+    guard known.areStrangers, counts.values.reduce(0, +) == known.count else { return false }
+    let own = countByPrefix.counts[network]
+    return counts.allSatisfy { countByPrefix.counts[$0.key] - $0.value > own }
   }
 
   /// What makes room for an announcement of this node's own callers: strangers' of the key if that is

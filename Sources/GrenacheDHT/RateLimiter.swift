@@ -22,6 +22,9 @@ struct RateLimiter: Sendable {
   /// Until when who has echoed a token is taken to be where it says: an address can be forged, and what
   /// was sent there only be guessed.
   private var proven: [DHTHost: Duration] = [:]
+  /// How often a full table of them is looked through for what has expired.
+  static let sweepInterval = Duration.seconds(1)
+  private var nextSweep = Duration.zero
 
   init(_ configuration: DHTConfiguration) {
     self.configuration = configuration
@@ -46,10 +49,12 @@ struct RateLimiter: Sendable {
       <= configuration.queriesPerSecondOfPrefixMax
   }
 
-  /// A valid token has come from there.
+  /// A valid token has come from a contact there.
   mutating func tokenReceived(from host: DHTHost, now: Duration) {
     guard !host.isLoopback else { return }
     if proven.count >= configuration.countedAddressesMax, proven[host] == nil {
+      guard now >= nextSweep else { return }
+      nextSweep = now + Self.sweepInterval
       proven = proven.filter { $0.value > now }
       guard proven.count < configuration.countedAddressesMax else { return }
     }

@@ -1,5 +1,7 @@
 /// For each key the tokens of the last lookup, which are good for storing again (BEP 5), and whom this
 /// node's services were announced to lately: who has to be told when one is withdrawn.
+///
+/// They are kept apart: anybody can have lookups made, and what was found makes room for what is found.
 struct TokenTables: Sendable {
   /// A node that was sent an announcement.
   struct Told: Sendable {
@@ -9,13 +11,13 @@ struct TokenTables: Sendable {
     let time: Duration
   }
   private struct Table: Sendable {
-    var tokens: [(contact: DHTContact, token: [UInt8])] = []
-    var expiry = Duration.zero
-    /// The longest ago first.
-    var told: [Told] = []
+    let tokens: [(contact: DHTContact, token: [UInt8])]
+    let expiry: Duration
   }
 
   private var tables: [[UInt8]: Table] = [:]
+  /// The longest ago first; never empty.
+  private var told: [[UInt8]: [Told]] = [:]
   private let configuration: DHTConfiguration
 
   init(_ configuration: DHTConfiguration) {
@@ -35,46 +37,46 @@ struct TokenTables: Sendable {
     _ tokens: [(contact: DHTContact, token: [UInt8])], for key: [UInt8], now: Duration
   ) {
     guard !tokens.isEmpty else { return discardTokens(for: key) }
-    makeRoom(for: key)
-    tables[key, default: Table()].tokens = tokens
-    tables[key]?.expiry = now + configuration.tokenAge
+    let max = configuration.tokenTablesMax
+    Self.makeRoom(for: key, in: &tables, max) { $0.expiry }
+    tables[key] = Table(tokens: tokens, expiry: now + configuration.tokenAge)
   }
 
-  /// For a tenth of the tables, so that not every lookup of a new key has to look for the oldest one.
-  private mutating func makeRoom(for key: [UInt8]) {
-    guard tables.count >= configuration.tokenTablesMax, tables[key] == nil else { return }
-    let places = tables.map { ExpiryOrder.Place(expiry: $0.value.expiry, key: $0.key) }
-    for oldest in places.sorted().prefix(max(1, configuration.tokenTablesMax / 10)) {
-      tables[oldest.key] = nil
-    }
+  /// For a tenth of the entries, those with the earliest times, so that not every new key has to look for
+  /// the oldest one.
+  private static func makeRoom<Value>(
+    for key: [UInt8], in entries: inout [[UInt8]: Value], _ max: Int, time: (Value) -> Duration
+  ) {
+    guard entries.count >= max, entries[key] == nil else { return }
+    let places = entries.map { ExpiryOrder.Place(expiry: time($0.value), key: $0.key) }
+    for oldest in places.sorted().prefix(Swift.max(1, max / 10)) { entries[oldest.key] = nil }
   }
 
   /// The tokens have gone stale.
   mutating func discardTokens(for key: [UInt8]) {
-    tables[key]?.tokens = []
-    if tables[key]?.told.isEmpty == true { tables[key] = nil }
+    tables[key] = nil
   }
 
   /// A node was sent an announcement.
   mutating func noteTold(
     _ contact: DHTContact, _ token: [UInt8], for key: [UInt8], now: Duration
   ) {
-    makeRoom(for: key)
-    tables[key]?.told.removeAll { $0.contact.address == contact.address }
-    tables[key, default: Table()].told.append(Told(contact: contact, token: token, time: now))
-    if let count = tables[key]?.told.count, count > toldMax { tables[key]?.told.removeFirst() }
+    Self.makeRoom(for: key, in: &told, configuration.keysMax) { $0.last?.time ?? .zero }
+    told[key]?.removeAll { $0.contact.address == contact.address }
+    told[key, default: []].append(Told(contact: contact, token: token, time: now))
+    if let count = told[key]?.count, count > toldMax { told[key]?.removeFirst() }
   }
 
   /// Who may still keep what was announced.
   func told(of key: [UInt8], now: Duration) -> [Told] {
-    (tables[key]?.told ?? []).filter { $0.time + configuration.peerAgeMax > now }
+    (told[key] ?? []).filter { $0.time + configuration.peerAgeMax > now }
   }
 
   mutating func removeExpired(now: Duration) {
-    tables = tables.compactMapValues { table in
-      var table = table
-      table.told.removeAll { $0.time + configuration.peerAgeMax <= now }
-      return table.expiry > now || !table.told.isEmpty ? table : nil
+    tables = tables.filter { $0.value.expiry > now }
+    told = told.compactMapValues { all in
+      let left = all.filter { $0.time + configuration.peerAgeMax > now }
+      return left.isEmpty ? nil : left
     }
   }
 }

@@ -42,10 +42,12 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   /// remembering.
   private var replacesPeers = true
   private var renewalsTakenAt = MonotonicTime.now()
+  var clockJumps = ClockJumps()
   /// Whether anything is written down at all.
   private let keepsMemory: Bool
   /// What has gone into the metrics.
   private var recorded = DHTStatistics()
+  private var recordedUnsent = 0
 
   init(
     _ configuration: DHTConfiguration, bindingTo address: SocketAddress,
@@ -92,6 +94,9 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     GrapeGauges.record(counts)
     GrapeGauges.add(node.statistics, since: recorded)
     recorded = node.statistics
+    let unsent = socket.unsentCount &+ (socket6?.unsentCount ?? 0)
+    GrapeGauges.add(unsent: unsent &- recordedUnsent)
+    recordedUnsent = unsent
   }
 
   func start(on loop: isolated EventLoop) throws(SystemCallError) {
@@ -222,6 +227,10 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   /// - Parameter isLast: nothing is left for later.
   func takeMemory(isLast: Bool) -> GrapeMemory {
     let time = now
+    if clockJumps.hasJumped() {
+      // What is written down says by the wall clock when it expires.
+      (hasLostTrack, replacesPeers) = (true, true)
+    }
     if isLast || MonotonicTime.now() - renewalsTakenAt > GrapeStore.renewalInterval {
       changedKeys.formUnion(renewedKeys)
       renewedKeys = []

@@ -203,8 +203,12 @@ public final class GrapeNode: Service {
   private func makeDriver(
     keepsMemory: Bool, remembering memory: GrapeMemory?, on loop: EventLoop
   ) async throws -> LoopBound<DHTDriver> {
-    guard let address = SocketAddress(ip: configuration.dhtHost, port: configuration.dhtPort) else {
-      throw GrapeError("the DHT cannot be bound to \(configuration.dhtHost): not an IP address")
+    guard let address = SocketAddress(ip: configuration.dhtHost, port: configuration.dhtPort),
+      case .ipv4 = address.host
+    else {
+      throw GrapeError(
+        "the DHT cannot be bound to \(configuration.dhtHost): not an IPv4 address; those of IPv6 go "
+          + "into dhtHostIPv6 (--dht-bind-ipv6)")
     }
     let address6 = try configuration.dhtHostIPv6.map { host in
       guard let address = SocketAddress(ip: host, port: configuration.dhtPort),

@@ -105,6 +105,33 @@ struct DualStackTests {
       try test.response(to: query, wanting: nil, from: Self.asker6, &node).peers == [peers[1]])
   }
 
+  @Test(
+    "an answer with many peers fits a packet that every link carries",
+    arguments: [(asker4, 100), (asker6, 52)] as [(DHTAddress, Int)])
+  func manyPeers(_ source: DHTAddress, _ expected: Int) throws {
+    var test = self
+    var node = test.node()
+    for port in 1...200 as ClosedRange<UInt16> {
+      let hosts = [DHTHost(ip: 0x0909_0909), DHTHost(high: 0x2001_0db8_0000_0000, low: 9)]
+      for host in hosts {
+        _ = node.keep(DHTAddress(host: host, port: port), for: [1], now: .zero)
+      }
+    }
+    while node.nextAction() != nil {}
+    let query = KRPCQuery.getPeers(key: [1]).encoded(transaction: [1, 1, 1, 1, 1, 1], from: id)
+    node.datagramReceived(query.span, from: source, now: .zero, using: &test.generator)
+    var answers: [[UInt8]] = []
+    while let action = node.nextAction() {
+      if case .send(let bytes, let target) = action, target == source,
+        case .response(_, let response) = try KRPCMessage(decoding: bytes.span)
+      {
+        #expect(response.peers?.count == expected)
+        answers.append(bytes)
+      }
+    }
+    #expect(answers.count == 1 && answers[0].count <= 1_232)
+  }
+
   @Test("a lookup asks in both networks, each with its own identifier, and wants nodes of both")
   func lookup() throws {
     var test = self

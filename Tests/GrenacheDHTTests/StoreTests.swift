@@ -127,6 +127,39 @@ struct PeerStoreTests {
     #expect(store.count == 9)
   }
 
+  @Test(
+    "P30 in a store full of keys whole keys make room, on however many ports they are announced")
+  func sharesOfKeys() {
+    var configuration = DHTConfiguration()
+    configuration.keysMax = 6
+    var store = PeerStore(configuration)
+    func insert(
+      _ ip: UInt32, _ port: UInt16, _ key: UInt8, at round: Int = 0
+    ) -> [[UInt8]]? {
+      let (peer, now) = (DHTAddress(ip: ip, port: port), PeerStore.sharingInterval * round)
+      return (try? store.insert(peer, for: [key], now: now))?.displaced
+    }
+    for key in 0..<5 as Range<UInt8> {
+      for port in 1...2 as ClosedRange<UInt16> { #expect(insert(0x0808_0801, port, key) == []) }
+    }
+    #expect(insert(0x7f00_0001, 1, 4) == [], "loopback")
+    for port in 1...3 as ClosedRange<UInt16> { #expect(insert(0x0909_0901, port, 5) == []) }
+    #expect(insert(0x0909_0902, 1, 0) == [])
+    // Half of 8.8.8's ten, and the rest of a key; 0 is another's as well.
+    #expect(insert(0x0a0a_0a01, 1, 10) == [[1], [2], [3]])
+    #expect(store.count == 10 && store.keyCount == 4)
+    #expect(insert(0x0a0a_0a01, 2, 10) == [] && insert(0x0a0a_0a01, 1, 11) == [])
+    #expect(insert(0x0a0a_0a01, 1, 12) == [] && store.keyCount == 6)
+    #expect(insert(0x0b0b_0b01, 1, 20) == nil, "not so often")
+    // The three networks have four each.
+    #expect(insert(0x0b0b_0b01, 1, 20, at: 1) == [[10]])
+    #expect(insert(0x0c0c_0c01, 1, 30, at: 2) == [[5]])
+    // 9.9.9 would have nothing left without 0, nor 10.10.10 without 11 and 12.
+    #expect(insert(0x0d0d_0d01, 1, 40, at: 3) == [[11]])
+    #expect(store.peers(of: [4], now: .zero).count == 3, "and of loopback none")
+    #expect(store.count == store.all.count)
+  }
+
   @Test("a node in the routing table announces more, as much as a host may")
   func contacts() {
     var configuration = DHTConfiguration()
@@ -229,6 +262,35 @@ struct PeerStoreTests {
     #expect([5, 6].map { own($0, 1) } == [nil, .callerLimit])
     #expect(own(6, 1, now: .seconds(120)) == nil, "what has expired is not counted")
     #expect(store.count == 1)
+  }
+
+  @Test("P27 whoever has keys looked up does not make a node forget whom it told of its services")
+  func told() {
+    var configuration = DHTConfiguration()
+    configuration.tokenTablesMax = 20
+    configuration.keysMax = 10
+    var tables = TokenTables(configuration)
+    let contact = DHTContact(id: NodeID(prefixOf: [1]), address: DHTAddress(ip: 1, port: 1))
+    func told(_ key: UInt8) -> Int { tables.told(of: [key], now: .seconds(20)).count }
+    for key in 0..<10 as Range<UInt8> {
+      tables.noteTold(contact, [1], for: [key], now: .seconds(Int(key)))
+    }
+    for key in 100..<200 as Range<UInt8> {
+      tables.keep([(contact, [1])], for: [key], now: .seconds(10))
+    }
+    #expect(
+      (100..<200 as Range<UInt8>).count { key in
+        !tables.tokens(for: [key], now: .seconds(20)).isEmpty
+      } == 20)
+    #expect((0..<10 as Range<UInt8>).allSatisfy { told($0) == 1 })
+    tables.noteTold(contact, [2], for: [0], now: .seconds(11))
+    #expect(told(0) == 1, "told again")
+    // One past the limit: the one that was told longest ago.
+    tables.noteTold(contact, [1], for: [10], now: .seconds(12))
+    #expect((0...10 as ClosedRange<UInt8>).map(told) == [1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+    tables.removeExpired(now: .seconds(131))
+    #expect(tables.told(of: [10], now: .seconds(12)).count == 1)
+    #expect(tables.told(of: [0], now: .seconds(12)).isEmpty)
   }
 
   @Test("tokens are good for two intervals and for one address")

@@ -227,6 +227,72 @@ struct GrapeMemoryTests {
     return try query(folder.path, "SELECT count(*) FROM items WHERE target IN (\(targets))")
   }
 
+  @Test("P31 what has expired by the wall clock alone stays on disk until the grape starts anew")
+  func clock() async throws {
+    let folder = try TemporaryFolder()
+    func memory(_ text: String, _ remaining: Duration) -> GrapeMemory {
+      let item = DHTItem(value: Array("\(text.utf8.count):\(text)".utf8))
+      let id = NodeID(prefixOf: [1])
+      return GrapeMemory(
+        ids: DHTNodeIDs(ipv4: id, ipv6: id), contacts: [], peers: [],
+        items: [
+          .init(
+            target: Digest.sha1(item.value), item: item, remaining: remaining, isOwn: false)
+        ])
+    }
+    let store = try GrapeStore(folder: folder.path, logger: quietLogger)
+    // As the clock shows it after a jump: it expires this very second.
+    try await store.write(memory("one", .zero))
+    try await store.write(memory("two", .seconds(60)))
+    #expect(try query(folder.path, "SELECT count(*) FROM items") == "2")
+    #expect(try await store.load()?.items.count == 1)
+    #expect(try query(folder.path, "SELECT count(*) FROM items") == "1")
+  }
+
+  @Test(
+    "P31 that the wall clock jumped, not that it drifts within 5 s, is noticed once",
+    arguments: [
+      (5, false), (-5, false), (6, true), (-6, true), (1 << 40, true), (-(1 << 40), true),
+    ] as [(Int64, Bool)])
+  func clockJumps(_ seconds: Int64, _ expected: Bool) {
+    var jumps = ClockJumps()
+    func hasJumped(_ wall: Int64, _ monotonic: UInt64) -> Bool {
+      jumps.hasJumped(
+        wall: wall, monotonic: MonotonicTime(nanoseconds: monotonic * 1_000_000_000))
+    }
+    #expect(!hasJumped(1_800_000_000, 100) && !hasJumped(1_800_000_900, 1_000))
+    #expect(hasJumped(1_800_000_900 + seconds, 1_000) == expected)
+    #expect(!hasJumped(1_800_001_900 + seconds, 2_000))
+    #expect(!hasJumped(.min, UInt64.max / 1_000_000_000), "no trap")
+  }
+
+  @Test("P31 after a jump of the wall clock everything is written anew, once")
+  func jumped() async throws {
+    try await Self.writeAfterJump(on: try EventLoopGroup.shared().next())
+  }
+
+  private static func writeAfterJump(on loop: isolated EventLoop) async throws {
+    let folder = try TemporaryFolder()
+    let store = try GrapeStore(folder: folder.path, logger: quietLogger)
+    let driver = try DHTDriver(
+      DHTConfiguration(), bindingTo: .loopback(port: 0), keepsMemory: true)
+    try driver.start(on: loop)
+    defer { driver.stop(on: loop) }
+    _ = driver.node.put(DHTItem(value: Array("1:x".utf8)), compareAndSwap: nil, now: driver.now)
+    _ = driver.node.keep(DHTAddress(ip: 0x0808_0808, port: 1), for: [1], now: driver.now)
+    _ = driver.takeMemory(isLast: false)
+    // No more than the identifiers.
+    try await store.write(driver.takeMemory(isLast: false))
+    #expect(try query(folder.path, "SELECT count(*) FROM items") == "0")
+    var jumps = ClockJumps()
+    _ = jumps.hasJumped(wall: 0, monotonic: .now())
+    driver.clockJumps = jumps
+    try await store.write(driver.takeMemory(isLast: false))
+    #expect(try query(folder.path, "SELECT count(*) FROM items") == "1")
+    #expect(try query(folder.path, "SELECT count(*) FROM peers") == "1")
+    #expect(!driver.takeMemory(isLast: false).hasNews)
+  }
+
   @Test("P31 a folder that cannot be used is an error at the start, and says so")
   func noFolder() async throws {
     let host = try authority.host()

@@ -173,6 +173,22 @@ struct GrapeOperationTests {
     #expect(error?.description.contains(addresses.last ?? "?") == true)
   }
 
+  @Test(
+    "the address of the DHT is one of IPv4, and the other one of IPv6, or the grape does not start",
+    arguments: [
+      ("::", nil), ("::1", "::1"), ("localhost", nil), ("127.0.0.1", "127.0.0.1"),
+    ] as [(String, String?)])
+  func dhtAddresses(_ ipv4: String, _ ipv6: String?) async throws {
+    let host = try authority.host()
+    let error = await #expect(throws: GrapeError.self) {
+      try await withGrape(
+        tls: host,
+        configure: { ($0.dhtHost, $0.dhtHostIPv6) = (ipv4, ipv6) }
+      ) { _ in }
+    }
+    #expect(error?.description.contains("the DHT cannot be bound to") == true)
+  }
+
   @Test("several listeners, one grape")
   func listeners() async throws {
     let client = try authority.worker("svc")

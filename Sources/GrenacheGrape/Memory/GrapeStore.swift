@@ -154,6 +154,8 @@ actor GrapeStore {
       FROM items
       """)
     memory.items = items.compactMap { Self.item($0, now: now) }
+    // Later what expires in memory goes by name: the wall clock may jump. At worst they stay till then.
+    try? connection.run("DELETE FROM items WHERE expiry <= ?", [[.integer(now)]])
     return memory
   }
 
@@ -265,7 +267,6 @@ actor GrapeStore {
     _ items: [DHTNode.KeptItem], now: Int64, to connection: SQLiteConnection
   ) throws(SQLiteError) {
     guard !items.isEmpty else { return }
-    try connection.run("DELETE FROM items WHERE expiry <= ?", [[.integer(now)]])
     try connection.run(
       """
       INSERT OR REPLACE INTO items

@@ -11,6 +11,7 @@ enum GrapeGauges {
   private static let queriesSent = Counter(label: "grenache_dht_queries_sent_total")
   private static let timeouts = Counter(label: "grenache_dht_timeouts_total")
   private static let unexpected = Counter(label: "grenache_dht_unexpected_responses_total")
+  private static let unsent = Counter(label: "grenache_dht_unsent_datagrams_total")
   private static let lookups = Counter(label: "grenache_dht_peer_lookups_total")
   private static let hops = Counter(label: "grenache_dht_peer_lookup_hops_total")
 
@@ -19,6 +20,11 @@ enum GrapeGauges {
     keys.set(counts.keys)
     announcements.set(counts.announcements)
     values.set(counts.values)
+  }
+
+  /// Adds datagrams that the system has not taken.
+  static func add(unsent count: Int) {
+    unsent.increment(by: count)
   }
 
   /// Adds what has been counted between two looks at a node.

@@ -295,6 +295,48 @@ struct AmplificationTests {
     #expect(spend(0x0101_0101, at: 300) == 100, "anew")
   }
 
+  @Test("the places for those who have echoed a token are for contacts")
+  func provenPlaces() throws {
+    let network = network(4, seed: 31) { $0.countedAddressesMax = 2 }
+    var node = try #require(network.nodes[2].node)
+    var generator = SeededGenerator(seed: 1)
+    func announce(_ id: NodeID, from source: DHTAddress) {
+      let query = KRPCQuery.announcePeer(
+        key: [9], port: 1, impliedPort: false, token: node.tokens.token(for: source.host))
+      node.datagramReceived(
+        query.encoded(transaction: [1, 1], from: id).span, from: source, now: network.now,
+        using: &generator)
+    }
+    for ip in 1...9 as ClosedRange<UInt32> {
+      announce(NodeID(prefixOf: [1]), from: DHTAddress(ip: 0x0808_0008 + ip << 8, port: 53))
+    }
+    let contact = try #require(node.contacts.first)
+    announce(contact.id, from: contact.address)
+    #expect(node.storedCount == 10)
+    let bytes = node.limiter.allowance(
+      contact.address.host, isContact: true, queryBytes: 0, now: network.now)
+    #expect(bytes == 262_144)
+  }
+
+  @Test("a full table of who has echoed a token is looked through once a second")
+  func provenSweep() {
+    var configuration = DHTConfiguration()
+    configuration.countedAddressesMax = 2
+    var limiter = RateLimiter(configuration)
+    func proves(_ ip: UInt32, at milliseconds: Int) -> Bool {
+      let (host, now) = (DHTHost(ip: ip), Duration.milliseconds(milliseconds))
+      limiter.tokenReceived(from: host, now: now)
+      let bytes = limiter.allowance(host, isContact: true, queryBytes: 0, now: now)
+      return bytes == configuration.contactExtraBytesPerSecond
+    }
+    #expect(proves(1, at: 0) && proves(2, at: 500))
+    #expect(!proves(3, at: 299_000))
+    #expect(proves(3, at: 300_100), "the first is forgotten")
+    #expect(!proves(4, at: 300_600), "the second has expired, too, but who looks")
+    #expect(proves(2, at: 300_700), "renewed")
+    #expect(!proves(4, at: 301_100) && proves(3, at: 301_100))
+  }
+
   @Test("a flood from forged addresses does not keep contacts from being answered")
   func flood() {
     var limiter = RateLimiter(DHTConfiguration())

@@ -4,6 +4,30 @@ import Testing
 
 @testable import GrenacheDHT
 
+/// Knows no withdrawals, and takes what names an info-hash for a query for nodes.
+private final class Oblivious: Impostor {
+  let contact: DHTContact
+  var withdrawals = 0
+
+  init(_ contact: DHTContact) { self.contact = contact }
+
+  func received(_ datagram: [UInt8], from source: DHTAddress) -> [([UInt8], DHTAddress)] {
+    guard case .query(let query) = try? KRPCMessage(decoding: datagram.span),
+      case .success(let content) = query.content
+    else { return [] }
+    var response = KRPCResponse(id: contact.id)
+    switch content {
+    case .ping, .announcePeer, .put: break
+    case .getPeers, .get: (response.token, response.nodes) = ([1], [contact])
+    case .findNode: response.nodes = [contact]
+    case .withdrawPeer:
+      response.nodes = [contact]
+      withdrawals += 1
+    }
+    return [(response.encoded(transaction: query.transaction), source)]
+  }
+}
+
 @Suite("P27 Withdrawals, simulated")
 struct WithdrawalTests {
   /// Nodes that keep a service, other than the one that has announced it.
@@ -124,6 +148,63 @@ struct WithdrawalTests {
     #expect(network.node(3)?.withdrawals.count == 2)
     #expect(network.deliveryOutcome(try #require(requests[0])) == .allFailed)
     #expect(network.outcome(of: requests[1]) == .allFailed)
+  }
+
+  @Test("P27 what is withdrawn does not come back from the cache of its own node, after a restart")
+  func cachedAnew() {
+    var network = network(8, seed: 9)
+    _ = network.outcome(of: [1], port: 5, at: 3)
+    network.stop(3)
+    network.start(3, bootstrap: [0], keepsMemory: true)
+    network.run(for: .seconds(2))
+    #expect(network.outcome(of: network.withdraw([1], port: 5, at: 3)) == .stored(7))
+    #expect(network.result(of: [1], at: 3)?.peers == [])
+  }
+
+  @Test("P27 nor from a lookup that was under way and had found it already")
+  func cachedMeanwhile() throws {
+    var network = network(8, seed: 10)
+    _ = network.outcome(of: [1], port: 5, at: 3)
+    network.run(for: .seconds(2))
+    let request = network.lookUp([1], at: 3)
+    let lookup = try #require(request)
+    network.run(for: .seconds(1)) { $0.node(3)?.lookups.values.contains(where: \.hasPeers) == true }
+    #expect(network.lookupResult(lookup) == nil)
+    #expect(network.outcome(of: network.withdraw([1], port: 5, at: 3)) == .stored(7))
+    #expect(network.lookupResult(lookup)?.peers.isEmpty == false)
+    #expect(network.result(of: [1], at: 3)?.peers == [])
+  }
+
+  @Test("whoever answers a withdrawal with nodes has not understood it, and keeps the service")
+  func oblivious() {
+    var network = SimulatedNetwork(seed: 11)
+    let address = SimulatedNetwork.address(0)
+    var generator = SeededGenerator(seed: 11)
+    let impostor = Oblivious(
+      DHTContact(id: .bound(to: address.host, using: &generator), address: address))
+    network.place(impostor, number: 0, at: address)
+    network.start(1, bootstrap: [0])
+    network.run(for: .seconds(2))
+    #expect(network.outcome(of: [1], port: 5, at: 1) == .stored(1))
+    #expect(network.outcome(of: network.withdraw([1], port: 5, at: 1)) == .allFailed)
+    network.run(for: .seconds(5))
+    #expect(impostor.withdrawals == 1 && network.node(1)?.withdrawals.count == 0)
+  }
+
+  @Test(
+    "an announcement waits for nobody who is slow once one has stored it, whoever was slow first")
+  func slowFirst() {
+    var network = network(6, seed: 12)
+    _ = network.outcome(of: [1], port: 5, at: 3)
+    // From now on everybody is slow before anybody answers.
+    network.weather.latency = .milliseconds(250)
+    network.stop(5)
+    let start = network.now
+    guard case .stored = network.outcome(of: [1], port: 5, at: 3) else {
+      Issue.record("not stored")
+      return
+    }
+    #expect(network.now - start < .seconds(1))
   }
 
   @Test("a node that refuses every token, or knows no withdrawals, is left alone")
