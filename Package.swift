@@ -56,6 +56,7 @@ let package = Package(
       linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
     .target(name: "CZlib", linkerSettings: [.linkedLibrary("z")]),
     .target(name: "CGrenacheLinux"),
+    .target(name: "CStandardStreams"),
     .systemLibrary(name: "CSQLite", providers: [.apt(["libsqlite3-dev"])]),
 
     // Pure: no input or output, no clock, no randomness of their own.
@@ -93,8 +94,8 @@ let package = Package(
     .target(
       name: "GrenacheCommandSupport",
       dependencies: [
-        "GrenacheTransport", "GrenacheAccess", "GrenacheTLS", argumentParser, logging, lifecycle,
-        unixSignals,
+        "CStandardStreams", "GrenacheTransport", "GrenacheAccess", "GrenacheTLS", argumentParser,
+        logging, lifecycle, unixSignals,
       ],
       swiftSettings: settings),
     .executableTarget(

@@ -1,3 +1,4 @@
+internal import CStandardStreams
 internal import Glibc
 
 /// What every command does with standard input, output and error.
