@@ -94,8 +94,8 @@ let package = Package(
     .target(
       name: "GrenacheCommandSupport",
       dependencies: [
-        "CStandardStreams", "GrenacheTransport", "GrenacheAccess", "GrenacheTLS", argumentParser,
-        logging, lifecycle, unixSignals,
+        "CStandardStreams", "GrenacheTransport", "GrenacheAccess", "GrenacheTLS", "GrenacheIO",
+        argumentParser, logging, lifecycle, unixSignals,
       ],
       swiftSettings: settings),
     .executableTarget(
@@ -118,7 +118,8 @@ let package = Package(
       name: "CallBenchmark",
       dependencies: [
         "Grenache", "GrenacheGrape", "GrenacheTransport", "GrenacheTLS", "GrenacheFraming",
-        "GrenacheIO", "PeerSimulation", argumentParser, logging, lifecycle, unixSignals,
+        "GrenacheIO", "PeerSimulation", "TestSupport", argumentParser, logging, lifecycle,
+        unixSignals,
       ],
       path: "Benchmarks/CallBenchmark", swiftSettings: testSettings),
     .target(name: "CAllocationCount", path: "Benchmarks/CAllocationCount"),
@@ -227,7 +228,8 @@ let package = Package(
       dependencies: [
         "GrapeCommand", "GrenacheCommand", "GrenacheCommandSupport", "Grenache",
         "PubSubExample", "StreamExample", "MapExample", "ItemExample", "AllowListExample",
-        "HelloWorker", "HelloClient", "TutorialWorker", "TutorialClient", "DocumentationSnippets",
+        "CallBenchmark", "HelloWorker", "HelloClient", "TutorialWorker", "TutorialClient",
+        "DocumentationSnippets",
         logging, "GrenacheTransport", "GrenacheFraming", "GrenacheIO", "GrenacheTLS",
         "TestSupport",
       ],

@@ -71,7 +71,7 @@ grep -q 'URI:grenache:rpc_test' call.log || fail "the worker's identity"
 grep -q 'by=DNS:client.test' worker.log || fail "the client's identity"
 
 say "A client without a certificate is refused"
-if curl -sS --cacert other/ca/ca.pem -d '{"rid":"1","data":"rpc_test"}' "https://$api2/lookup" \
+if curl -sS -m 20 --cacert other/ca/ca.pem -d '{"rid":"1","data":"rpc_test"}' "https://$api2/lookup" \
     >refused1.out 2>refused1.log; then
     fail "a client without a certificate was answered"
 fi

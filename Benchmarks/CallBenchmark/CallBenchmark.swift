@@ -18,6 +18,11 @@ struct CallBenchmark: AsyncParsableCommand {
       StormClients.self, SlowClients.self, SlowHeaderClients.self, Server.self, Member.self,
     ],
     defaultSubcommand: Measure.self)
+
+  static func main() async {
+    DescriptorLimit.raise()
+    await main(nil)
+  }
 }
 
 /// The server's process.

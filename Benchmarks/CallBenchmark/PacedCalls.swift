@@ -18,31 +18,26 @@ enum PacedCalls {
     sorted.isEmpty ? 0 : sorted[min(sorted.count * percent / 100, sorted.count - 1)]
   }
 
-  /// Calls over each connection every 5 ms while `body` runs; the microseconds that each call took.
+  /// A call over each connection every 5 ms while `body` runs; the microseconds that each took since it was due
+  /// (`CallSchedule`).
   static func run(
     _ clients: [PeerRPCClient], _ worker: Endpoint, during body: () async throws -> Void
   ) async throws -> [Double] {
-    try await withThrowingTaskGroup(of: [Double].self) { group in
+    let end = CallSchedule.End()
+    return try await withThrowingTaskGroup(of: [Double].self) { group in
       for client in clients {
         group.addTask {
           var times: [Double] = []
-          while !Task.isCancelled {
-            let start = ContinuousClock.now
-            do {
-              _ = try await client.requestRaw("bench", Array("[1]".utf8), to: worker)
-            } catch {
-              // A call that the end has cancelled is none that failed.
-              guard Task.isCancelled else { throw error }
-              return times
-            }
+          var schedule = CallSchedule(every: .milliseconds(5), until: end)
+          while let start = await schedule.next() {
+            _ = try await client.requestRaw("bench", Array("[1]".utf8), to: worker)
             times.append(Double((ContinuousClock.now - start).wholeNanoseconds) / 1e3)
-            try? await Task.sleep(until: start + .milliseconds(5), clock: .continuous)
           }
           return times
         }
       }
       try await body()
-      group.cancelAll()
+      end.isNow()
       var times: [Double] = []
       for try await some in group { times += some }
       return times.sorted()

@@ -120,7 +120,7 @@ package final class CallScenario {
     }
     // It was on its way, and waited for its turn; what is left of its time shrinks by a wrong clock.
     let late = clients[call.client].clock.now - call.deadline
-    if late > .milliseconds(network.latencyMs.upperBound + 5) + .seconds(10) * 0.05 {
+    if late > .milliseconds(network.latencyMs.upperBound + 5) + call.time * 0.05 {
       faults.append("call \(call.id) begins \(late) after its caller's deadline")
     }
   }
@@ -132,7 +132,7 @@ package final class CallScenario {
     let time = isHurried ? timeline.milliseconds(50...4_000) : .seconds(10)
     var call = SimulatedCall(
       id: lastID, client: client, isIdempotent: timeline.chance(50),
-      deadline: clients[client].clock.now + time)
+      deadline: clients[client].clock.now + time, time: time)
     if isHurried, timeline.chance(50) { call.attemptTimeout = timeline.milliseconds(20...500) }
     if timeline.chance(hedgePercent) { call.hedgeDelay = timeline.milliseconds(1...100) }
     if timeline.chance(10) { call.cancelledAfter = timeline.milliseconds(0...200) }

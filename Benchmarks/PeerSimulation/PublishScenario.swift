@@ -16,6 +16,8 @@ package final class PublishScenario {
     /// Whether it rests before it connects again.
     var isAway = false
     var inFlight = 0
+    /// When the last of what is on its way comes.
+    var lastArrival: MonotonicTime?
     /// How many events it keeps before it reads no more.
     let roomMax: Int
     var delay = ReadingDelay()
@@ -186,6 +188,8 @@ package final class PublishScenario {
     peer.isConnected = true
     peer.isAway = false
     peer.inFlight = 0
+    // What the last connection carried is lost, and holds up nothing.
+    peer.lastArrival = nil
     peer.delay = ReadingDelay()
     peer.touched.insert(epoch)
     let isKnown = peer.cursor.epoch == epoch
@@ -208,16 +212,13 @@ package final class PublishScenario {
     timeline.after(timeline.milliseconds(1...300)) { [self] in connect(peer) }
   }
 
-  private var arrivals: [ObjectIdentifier: MonotonicTime] = [:]
-
   private func carry(_ frame: Frame, to peer: Peer) {
     peer.inFlight += 1
     if peer.inFlight > peer.roomMax { peer.delay.paused() }
     let connection = peer.connection
-    let last = arrivals[ObjectIdentifier(peer)] ?? timeline.now
-    let due =
-      max(last, timeline.now + timeline.milliseconds(1...5)) + timeline.milliseconds(peer.readMs)
-    arrivals[ObjectIdentifier(peer)] = due
+    let earliest = timeline.now + timeline.milliseconds(1...5)
+    let due = max(peer.lastArrival ?? earliest, earliest) + timeline.milliseconds(peer.readMs)
+    peer.lastArrival = due
     timeline.at(due) { [self] in
       guard peer.connection == connection else { return }
       peer.inFlight -= 1

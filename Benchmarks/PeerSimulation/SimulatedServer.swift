@@ -10,6 +10,8 @@ struct SimulatedCall {
   var isIdempotent: Bool
   /// When it has to be over, by its caller's clock.
   var deadline: MonotonicTime
+  /// How long it had then, from its caller's first word of it.
+  var time: Duration
   var attemptTimeout: Duration?
   var hedgeDelay: Duration?
   /// When its caller does not want it any more.
@@ -131,7 +133,7 @@ final class SimulatedServer {
       }
       if clock.now >= deadline { tell(.violated("call \(call.id) begins after its deadline")) }
       guard load.enter(callsMax) else {
-        if running.end(place) { reply(.fault("\(RPCFault.overloadedCode): simulated")) }
+        if running.end(place) == .wanted { reply(.fault("\(RPCFault.overloadedCode): simulated")) }
         return endIfDrained()
       }
       tell(.began(call))
@@ -148,7 +150,11 @@ final class SimulatedServer {
       isOver = true
       handlers[call.id] = nil
       load.leave()
-      if running.end(place) { reply(.result) }
+      switch running.end(place) {
+      case .wanted: reply(.result)
+      case .late: reply(.fault("\(RPCFault.deadlineCode): simulated"))
+      case .unwanted: break
+      }
       endIfDrained()
     }
     handlers[call.id] = (place, finish)
@@ -156,7 +162,7 @@ final class SimulatedServer {
   }
 
   func cancel(_ call: SimulatedCall) {
-    running.cancel(call.rid.span)
+    running.cancel(call.rid)
     endCancelled()
   }
 
@@ -168,7 +174,7 @@ final class SimulatedServer {
   /// A handler whose task is cancelled ends at once.
   private func endCancelled() {
     for (_, known) in handlers.sorted(by: { $0.key < $1.key })
-    where !running.mayBegin(known.place, at: clock.now) {
+    where running.isCancelled(known.place) {
       known.end()
     }
   }

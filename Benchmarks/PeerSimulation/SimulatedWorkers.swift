@@ -75,7 +75,8 @@ final class SimulatedWorkers {
       worker.inFlight[call.id] = nil
       worker.standing.callsInFlight -= 1
       if let error {
-        worker.standing.note(error.code, at: clock.now, using: &timeline.generator)
+        worker.standing.note(
+          error.code, isSent: connection != nil, at: clock.now, using: &timeline.generator)
       } else {
         worker.standing.noteAnswer()
       }

@@ -158,7 +158,7 @@ struct GrapeCommand: AsyncParsableCommand {
     }
     configuration.announcementsMax = max(10_000, min(dhtMaxTables, 1 << 40) * 2)
     configuration.announcementsPerContactMax = perGrape
-    configuration.announcementsPerRemoteAddressMax = perAddress
+    configuration.announcementsPerAddressMax = perAddress
     configuration.announcementsPerNetworkMax = min(perAddress, 1 << 40) * 2
     // Whoever raises the limits means them for his services, which may share a certificate.
     configuration.announcementsPerCallerMax = max(

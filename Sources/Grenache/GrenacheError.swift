@@ -39,7 +39,8 @@ public struct GrenacheError: Error, Hashable, Sendable, CustomStringConvertible 
     public static let invalidReply = Code(name: "invalidReply", isRetryable: false)
     /// The payload cannot be encoded as JSON.
     public static let invalidPayload = Code(name: "invalidPayload", isRetryable: false)
-    /// A limit of this side's configuration was reached.
+    /// A limit of this side's configuration was reached, or of its process: no descriptor is left for a
+    /// connection.
     public static let limitReached = Code(name: "limitReached", isRetryable: true)
     /// This side's publisher shuts down, or has: it says nothing more.
     public static let shuttingDown = Code(name: "shuttingDown", isRetryable: false)
@@ -76,4 +77,13 @@ public struct GrenacheError: Error, Hashable, Sendable, CustomStringConvertible 
   }
 
   private static let causeBytesMax = 2_000
+}
+
+extension GrenacheError {
+  /// A server over TLS without a policy would answer anybody whom the roots vouch for, or nobody knows whom.
+  static var noPolicy: GrenacheError {
+    GrenacheError(
+      .invalidConfiguration,
+      "no access policy: over TLS it has to say who may do what; AccessControl() does")
+  }
 }

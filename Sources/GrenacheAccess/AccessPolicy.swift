@@ -23,7 +23,8 @@ public struct AccessPolicy: Hashable, Sendable {
   /// Whom a rule is about.
   public enum Who: Hashable, Sendable {
     /// Everybody whom the roots vouch for; who has no certificate is nobody, and no rule is about nobody.
-    /// (A server that answers callers in the clear beside TLS lets them in where `isOpen` says so.)
+    /// (A server that is told to answer callers in the clear, or without a certificate, lets them in where
+    /// `isOpen` says so.)
     case anyone
     /// A URI name of the certificate; a final `*` stands for anything.
     case uri(String)

@@ -13,6 +13,10 @@ struct Call: AsyncParsableCommand {
       The payload is JSON; what is not JSON is sent as a JSON string. Of a reply that is a string, the \
       text is printed; any other is printed as JSON. Where a worker answers with an error and a result, \
       the result is printed as well, and the exit code is that of the error.
+
+      With --json there is one object: result, worker, tls and identity (the names in the worker's \
+      certificate), tookMs (milliseconds, lookup and all). Where the lookup or the call fails it is error \
+      and code, tookMs, and result if there is one.
       """)
 
   @Argument(help: "The service.")
@@ -21,7 +25,7 @@ struct Call: AsyncParsableCommand {
   var payload: String
   @Option(help: "Call this worker, host:port, instead of one that a lookup finds.")
   var to: String?
-  @Flag(help: "Print the reply with who gave it as one JSON object.")
+  @Flag(help: "Print the reply with who gave it, or what went wrong, as one JSON object.")
   var json = false
   @Flag(
     name: .shortAndLong, help: "Say on standard error who answered and how long each step took.")
@@ -39,32 +43,46 @@ struct Call: AsyncParsableCommand {
       let bytes = try await JSONLine.payload(payload)
       let link = try await grapes.link(try grapes.logging.logger("grenache"))
       let client = await PeerRPCClient(link: link, configuration: configuration)
-      let clock = ContinuousClock()
-      let start = clock.now
-      if worker == nil {
-        let found = try await link.lookup(service, within: timeout)
-        let names = found.map(\.description).joined(separator: ", ")
-        if verbose {
-          printError("lookup: \(service) at \(names.isEmpty ? "nobody" : names) [\(ms(start))]")
-        }
-      }
-      let called = clock.now
+      let start = ContinuousClock.now
       do throws(GrenacheError) {
-        let reply = try await client.requestRaw(
-          service, bytes, to: worker, within: timeout - (called - start))
-        if verbose { describe(reply, took: ms(called)) }
-        printReply(reply, took: ms(start))
+        let reply = try await call(bytes, to: worker, within: timeout, link, client)
+        show(reply, since: start)
       } catch {
-        if let result = error.result { show(result, ["error": error.message, "took": ms(start)]) }
+        show(error, since: start)
         throw error
       }
       await client.close()
     }
   }
 
-  private func ms(_ start: ContinuousClock.Instant) -> String {
+  private func call(
+    _ bytes: [UInt8], to worker: Endpoint?, within timeout: Duration, _ link: Link,
+    _ client: PeerRPCClient
+  ) async throws(GrenacheError) -> RPCReply {
+    let start = ContinuousClock.now
+    if worker == nil {
+      let found = try await link.lookup(service, within: timeout)
+      let names = found.map(\.description).joined(separator: ", ")
+      if verbose {
+        printError(
+          "lookup: \(service) at \(names.isEmpty ? "nobody" : names) [\(text(since: start))]")
+      }
+    }
+    let called = ContinuousClock.now
+    let reply = try await client.requestRaw(
+      service, bytes, to: worker, within: timeout - (called - start))
+    if verbose { describe(reply, took: text(since: called)) }
+    return reply
+  }
+
+  private func milliseconds(since start: ContinuousClock.Instant) -> Double {
     let (seconds, attoseconds) = (ContinuousClock.now - start).components
-    return String(format: "%.1f ms", Double(seconds) * 1e3 + Double(attoseconds) / 1e15)
+    // As many digits as mean anything.
+    return (Double(seconds) * 1e6 + Double(attoseconds) / 1e12).rounded() / 1e3
+  }
+
+  private func text(since start: ContinuousClock.Instant) -> String {
+    String(format: "%.1f ms", milliseconds(since: start))
   }
 
   private func describe(_ reply: RPCReply, took: String) {
@@ -75,21 +93,30 @@ struct Call: AsyncParsableCommand {
     printError("call: connect, handshake, request and reply [\(took)]")
   }
 
-  private func printReply(_ reply: RPCReply, took: String) {
+  private func show(_ reply: RPCReply, since start: ContinuousClock.Instant) {
     show(
       reply.result,
       [
-        "worker": reply.worker.description, "took": took,
+        "worker": reply.worker.description, "tookMs": milliseconds(since: start),
         "tls": reply.negotiated?.description ?? NSNull(),
         "identity": reply.identity?.names.map(\.description) ?? NSNull(),
       ])
   }
 
+  private func show(_ error: GrenacheError, since start: ContinuousClock.Instant) {
+    guard json || error.result != nil else { return }
+    show(
+      error.result,
+      JSONLine.members(of: error).merging(["tookMs": milliseconds(since: start)]) { $1 })
+  }
+
   /// Prints a result, with --json among what else there is to say.
-  private func show(_ result: [UInt8], _ members: [String: Any]) {
+  private func show(_ result: [UInt8]?, _ members: [String: Any]) {
     if json {
-      printLine(JSONLine.object(members.merging(["result": JSONLine.Value(result)]) { $1 }))
-    } else {
+      var members = members
+      members["result"] = result.map { JSONLine.Value($0) }
+      printLine(JSONLine.object(members))
+    } else if let result {
       printLine(JSONLine.string(of: result) ?? String(decoding: result, as: UTF8.self))
     }
   }

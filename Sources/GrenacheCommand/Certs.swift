@@ -17,8 +17,8 @@ struct CertsMake: AsyncParsableCommand {
     commandName: "make", abstract: "Make a development CA and certificates from it.",
     discussion: """
       Writes one folder for each of grape, worker and client, each fit for --tls-dir, and the CA \
-      with its key in the folder ca. Where there is a CA already it ends with 73: certificates of a CA \
-      that was replaced are nobody's any more.
+      with its key in the folder ca. Where one of them holds a certificate or a key already it ends with \
+      73: certificates of a CA that was replaced are nobody's any more.
       """)
 
   @Option(help: "The folder to write to.", completion: .directory)
@@ -29,15 +29,17 @@ struct CertsMake: AsyncParsableCommand {
   var host: [String] = []
   @Flag(
     name: .shortAndLong,
-    help: "Replace the CA that is there, and its revocation lists in the folders that are written.")
+    help:
+      "Replace what is there, CA and all, and its revocation lists in the folders that are written."
+  )
   var force = false
 
   func run() async throws {
     try await runCommand(mapping: { _ in .configuration }) {
-      guard force || !DevelopmentCertificates.hasAuthority(in: out) else {
+      if let file = DevelopmentCertificates.existing(in: out), !force {
         throw CommandFailure(
           .cannotCreate,
-          "\(out)/ca holds an authority already: certs issue and renew go on with it, --force replaces it."
+          "\(file) is there already: certs issue and renew go on with an authority, --force replaces all."
         )
       }
       try DevelopmentCertificates.write(to: out, services: service, hosts: host)
@@ -49,7 +51,11 @@ struct CertsMake: AsyncParsableCommand {
 /// `grenache certs issue`
 struct CertsIssue: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "issue", abstract: "Issue a certificate into a folder fit for --tls-dir.")
+    commandName: "issue", abstract: "Issue a certificate into a folder fit for --tls-dir.",
+    discussion: """
+      Exit code 73 when the folder holds a certificate or a key already: certs renew replaces them under \
+      the same names.
+      """)
 
   @Argument(
     help: "The folder to write to; its name becomes the common name.", completion: .directory)
@@ -62,15 +68,23 @@ struct CertsIssue: AsyncParsableCommand {
   var host: [String] = []
   @Option(help: "Days until it expires.")
   var days = 90
+  @Flag(
+    name: .shortAndLong, help: "Replace the certificate, its key and the roots that are there.")
+  var force = false
 
   func run() async throws {
     try await runCommand(mapping: { _ in .configuration }) {
-      let lifetime = try lifetimeSeconds(days: days)
+      let lifetime = try certificateLifetime(days: days)
+      if let file = DevelopmentCertificates.identity(in: folder), !force {
+        throw CommandFailure(
+          .cannotCreate,
+          "\(file) is there already: certs renew issues it anew, --force replaces it.")
+      }
       let names = HostNames(host)
       var leaf = CertificateAuthority.Leaf(
         commonName: URL(filePath: folder).lastPathComponent, dnsNames: names.dnsNames,
         ipAddresses: names.ipAddresses, services: service)
-      leaf.lifetimeSeconds = lifetime
+      leaf.lifetime = lifetime
       try CertificateAuthority(directory: ca).write(leaf, toDirectory: folder)
       printLine(folder)
     }
@@ -93,10 +107,10 @@ struct CertsRenew: AsyncParsableCommand {
 
   func run() async throws {
     try await runCommand(mapping: { _ in .configuration }) {
-      let lifetime = try days.map(lifetimeSeconds)
+      let lifetime = try days.map(certificateLifetime)
       let authority = try CertificateAuthority(directory: ca)
       for folder in folders {
-        try authority.renew(inDirectory: folder, lifetimeSeconds: lifetime)
+        try authority.renew(inDirectory: folder, lifetime: lifetime)
         printLine(folder)
       }
     }
@@ -133,11 +147,11 @@ struct CertsRevoke: AsyncParsableCommand {
   }
 }
 
-private func lifetimeSeconds(days: Int) throws -> Int {
+private func certificateLifetime(days: Int) throws -> Duration {
   guard days > 0, days <= 3_650 else {
     throw CommandFailure(.usage, "--days: between 1 and 3650.")
   }
-  return days * 86_400
+  return .seconds(days * 86_400)
 }
 
 /// Host names and IP addresses, told apart.
@@ -157,8 +171,19 @@ struct HostNames {
 enum DevelopmentCertificates {
   static let names = ["grape", "worker", "client"]
 
-  static func hasAuthority(in folder: String) -> Bool {
-    FileManager.default.fileExists(atPath: "\(folder)/ca/ca-key.pem")
+  /// The key or the certificate of a folder that `--tls-dir` may name, if it has any.
+  static func identity(in folder: String) -> String? {
+    firstFile(of: ["\(folder)/key.pem", "\(folder)/cert.pem"])
+  }
+
+  /// The same of all folders below one, the authority's included.
+  static func existing(in folder: String) -> String? {
+    firstFile(of: ["\(folder)/ca/ca-key.pem", "\(folder)/ca/ca.pem"])
+      ?? names.lazy.compactMap { identity(in: "\(folder)/\($0)") }.first
+  }
+
+  private static func firstFile(of files: [String]) -> String? {
+    files.first { FileManager.default.fileExists(atPath: $0) }
   }
 
   /// Makes a new authority and certificates of it. The lists of the one before go with it: with them all of

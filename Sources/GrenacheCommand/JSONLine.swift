@@ -33,6 +33,15 @@ enum JSONLine {
     return data.map { String(decoding: $0, as: UTF8.self) } ?? "null"
   }
 
+  /// What there is to say of an error. Whatever the other side has said in it stands in a JSON string, so it is
+  /// neither quoted nor shortened.
+  static func members(of error: GrenacheError) -> [String: Any] {
+    [
+      "error": error.cause.map { "\(error.message): \($0)" } ?? error.message,
+      "code": error.code.description,
+    ]
+  }
+
   /// The text that a JSON string stands for; `nil` for anything else.
   static func string(of json: [UInt8]) -> String? {
     let value = try? JSONSerialization.jsonObject(with: Data(json), options: .fragmentsAllowed)

@@ -8,7 +8,9 @@ import GrenacheTransport
 struct MapCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "map", abstract: "Call every worker of a service and print what each answers.",
-    discussion: "Exit code 70 when a worker answers with an error or not at all.")
+    discussion: """
+      Exit code 70 when a worker answers with an error or not at all; with --json error and code say which.
+      """)
 
   @Argument(help: "The service.")
   var service: String
@@ -50,7 +52,7 @@ struct MapCommand: AsyncParsableCommand {
     if json {
       var object: [String: Any] = ["worker": "\(worker)"]
       object["result"] = result.map { JSONLine.Value($0) }
-      object["error"] = error?.description
+      if let error { object.merge(JSONLine.members(of: error)) { $1 } }
       printLine(JSONLine.object(object))
     } else if let error {
       printLine("\(worker) error: \(error)")

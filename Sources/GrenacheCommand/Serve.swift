@@ -89,9 +89,9 @@ struct Serve: AsyncParsableCommand {
     var service = RPCService(raw: key, handler, stream: echo ? Self.echoStream : nil)
     // Each command is a process or several: a burst of calls must not be the machine's end.
     let processes = 4 * ProcessInfo.processInfo.activeProcessorCount
-    service.callsInFlightMax =
-      callsInFlight ?? (exec == nil ? service.callsInFlightMax : processes)
-    guard service.callsInFlightMax > 0 else {
+    service.callsMax =
+      callsInFlight ?? (exec == nil ? service.callsMax : processes)
+    guard service.callsMax > 0 else {
       throw CommandFailure(.usage, "--calls-in-flight: 1 or more.")
     }
     return service

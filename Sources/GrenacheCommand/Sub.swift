@@ -14,6 +14,10 @@ struct Sub: AsyncParsableCommand {
     discussion: """
       Messages that were missed are told on standard error, or as JSON; whom it cannot follow, and why, is \
       logged. Exit code 75 when --timeout is over before a message has come, or before --count have.
+
+      With --json each line has a publisher, the run of it (null where it does not count), and one of: \
+      message, a text; bytes, in base64; gap, the first and the last number that were missed as from and \
+      to, or null where nobody knows which. Messages and bytes have their number and topic, or null.
       """)
 
   @Argument(help: "The key.")
@@ -125,18 +129,24 @@ private struct Printer: Service {
     switch event {
     case .message(let message, let publisher):
       guard json else { return show(message.content) }
-      printLine(
-        JSONLine.object([
-          "message": message.text, "topic": message.topic ?? NSNull(),
-          "number": message.number ?? NSNull(), "run": message.run ?? NSNull(),
-          "publisher": "\(publisher)",
-        ]))
+      var object: [String: Any] = [
+        "topic": message.topic ?? NSNull(), "number": message.number ?? NSNull(),
+        "run": message.run ?? NSNull(), "publisher": "\(publisher)",
+      ]
+      switch message.content {
+      case .text(let text): object["message"] = text
+      case .bytes(let bytes): object["bytes"] = Data(bytes).base64EncodedString()
+      }
+      printLine(JSONLine.object(object))
     case .gap(let numbers, let run, let publisher):
-      let text = numbers.map { "\($0.lowerBound) to \($0.upperBound)" } ?? "nobody knows which"
       if json {
+        let gap = numbers.map { ["from": $0.lowerBound, "to": $0.upperBound] }
         printLine(
-          JSONLine.object(["gap": text, "run": run ?? NSNull(), "publisher": "\(publisher)"]))
+          JSONLine.object([
+            "gap": gap ?? NSNull(), "run": run ?? NSNull(), "publisher": "\(publisher)",
+          ]))
       } else {
+        let text = numbers.map { "\($0.lowerBound) to \($0.upperBound)" } ?? "nobody knows which"
         printError("missed of \(publisher): \(text)")
       }
     }

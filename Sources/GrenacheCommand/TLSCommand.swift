@@ -20,12 +20,16 @@ struct Probe: AsyncParsableCommand {
 
   @Argument(help: "The server, host:port.")
   var server: String
-  @Option(help: "Expect a worker of this service, in place of the host's name.")
+  @Option(
+    help:
+      "Expect a worker of this service, as a call does that a lookup leads there, in place of the host."
+  )
   var service: String?
   @Option(name: .shortAndLong, help: "Seconds for the whole of it.")
   var timeout: Double = 10
   @Flag(help: "Print a JSON object.")
   var json = false
+  @OptionGroup var proof: WorkerProofOptions
   @OptionGroup var tls: TLSOptions
 
   func run() async throws {
@@ -40,9 +44,8 @@ struct Probe: AsyncParsableCommand {
       if let file = configuration.insecureKeyLogFile {
         printError("warning: the keys of this connection are logged to \(file)")
       }
+      let verification = try verification(at: endpoint)
       let context = try TLSContext(configuration)
-      let verification: PeerVerification =
-        service.map { .service($0, address: endpoint.host) } ?? .name(endpoint.host)
       let loop = try EventLoopGroup.shared().next()
       let report = await TLSProbe.run(
         Destination(endpoint, verification: verification), context: context,
@@ -53,6 +56,21 @@ struct Probe: AsyncParsableCommand {
       throw ExitCode(
         (failure.tls == nil ? CommandExit.unavailable : .notPermitted).rawValue)
     }
+  }
+
+  /// Whom a connection to the server believes.
+  private func verification(at endpoint: Endpoint) throws -> PeerVerification {
+    let acceptsAddress = proof.insecureAcceptWorkersByAddress
+    guard let service else {
+      guard !acceptsAddress else {
+        throw CommandFailure(
+          .usage, "--insecure-accept-workers-by-address belongs to --service.")
+      }
+      return .name(endpoint.host)
+    }
+    guard acceptsAddress else { return .service(service) }
+    printError("warning: a worker of \(service) is believed by its address alone")
+    return .service(service, orAddress: endpoint.host)
   }
 
   private static func text(_ report: TLSProbe.Report) -> String {

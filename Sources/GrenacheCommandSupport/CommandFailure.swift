@@ -1,6 +1,7 @@
 internal import ArgumentParser
 internal import Glibc
 internal import GrenacheAccess
+internal import GrenacheIO
 internal import GrenacheTLS
 
 /// What a command ends with, after sysexits(3).
@@ -44,6 +45,7 @@ public func runCommand(
   // A reader that goes away is an error of the write, not the end of the process. Nor is it of the programs
   // that this one starts: to be ignored is inherited, to be handled is not.
   _ = signal(SIGPIPE) { _ in }
+  DescriptorLimit.raise()
   do {
     try await body()
   } catch let exit as ExitCode {

@@ -34,7 +34,8 @@ package struct DHTLookupResult: Hashable, Sendable {
   package var nodes: [DHTContact]
   /// Whether it was found by an earlier lookup.
   package var isCached = false
-  /// Whether queries could not be sent, for too many are under way: what is missing means nothing.
+  /// Whether queries could not be sent, for too many are under way, or the lookup goes on: what is missing
+  /// means nothing.
   package var isIncomplete = false
 }
 

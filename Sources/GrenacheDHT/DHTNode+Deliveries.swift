@@ -25,6 +25,8 @@ struct DeliveryState: Sendable {
   var refusal: KRPCErrorCode?
   /// What somebody says who has no room for it.
   var limit: KRPCErrorCode?
+  /// Whether somebody does not know the token (203): he was started anew.
+  var hasStaleTokens = false
 
   /// The service that it is about.
   var service: AnnouncedService? {
@@ -90,6 +92,7 @@ extension DHTNode {
   package mutating func keep(
     _ peer: DHTAddress, for key: [UInt8], by caller: DHTCaller? = nil, now: Duration
   ) -> DHTKeepOutcome {
+    defer { tellSwept() }
     do throws(PeerStore.Refusal) {
       let (isNew, displaced) = try store.insertOwn(peer, for: key, by: caller, now: now)
       for key in displaced + (isNew ? [key] : []) { changed(key) }
@@ -208,6 +211,9 @@ extension DHTNode {
     {
       deliveries[number]?.limit = error
     }
+    if let error, error.code == KRPCErrorCode.badAnnounceToken.code {
+      deliveries[number]?.hasStaleTokens = true
+    }
     settle(number, [address], now: now)
   }
 
@@ -248,8 +254,11 @@ extension DHTNode {
 
   private mutating func finishDelivery(_ number: UInt64, now: Duration) {
     guard let state = deliveries[number] else { return }
-    if state.stored == 0 {
+    // Whoever does not know a token that he has just given would not know the next one either.
+    if state.stored == 0 || state.usesKeptTokens && state.hasStaleTokens {
       tokenTables.discardTokens(for: state.key)
+    }
+    if state.stored == 0 {
       if state.usesKeptTokens {
         // The tokens have gone stale, the nodes were started anew, or there is something newer, which
         // has to be seen to be believed: look again, once.

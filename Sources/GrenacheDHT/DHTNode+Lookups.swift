@@ -316,13 +316,7 @@ extension DHTNode {
       statistics.peerLookupsFinished += 1
       statistics.hopsTotal += state.hops
       statistics.hopsMax = max(statistics.hopsMax, state.hops)
-      // They are in order: each lookup begins elsewhere, lest the first of many get all the calls.
-      let own = store.peers(of: key, now: now)
-      let start = own.isEmpty ? 0 : Int((number &* 0x9e37_79b9) % UInt64(own.count))
-      var result = DHTLookupResult(
-        peers: state.peers(with: Array(own[start...] + own[..<start])), hops: state.hops,
-        nodes: state.answered)
-      result.isIncomplete = state.isIncomplete
+      let result = result(of: key, number, state, now: now)
       if isWorthKeeping(state) { results.keep(result, for: key, now: now, configuration) }
       for id in state.waiting { perform(.lookupFinished(id, result)) }
     case .item(let target, _):
@@ -330,6 +324,30 @@ extension DHTNode {
       for id in state.waiting { perform(.getFinished(id, state.result(for: id))) }
     }
     for delivery in state.deliveries { sendDelivery(delivery, found: state.found?.item, now: now) }
+  }
+
+  private func result(
+    of key: [UInt8], _ number: UInt64, _ state: LookupState, now: Duration
+  ) -> DHTLookupResult {
+    // They are in order: each lookup begins elsewhere, lest the first of many get all the calls.
+    let own = store.peers(of: key, now: now)
+    let start = own.isEmpty ? 0 : Int((number &* 0x9e37_79b9) % UInt64(own.count))
+    var result = DHTLookupResult(
+      peers: state.peers(with: Array(own[start...] + own[..<start])), hops: state.hops,
+      nodes: state.answered)
+    result.isIncomplete = state.isIncomplete
+    return result
+  }
+
+  /// What a lookup of `key` that goes on has found so far, this node's own store included, in the order of
+  /// a result; `nil` when that is nobody. When it has just ended, its result.
+  package func found(of key: [UInt8], now: Duration) -> DHTLookupResult? {
+    guard let number = lookupByPurpose[.peers(key: key)], let state = lookups[number] else {
+      return results.result(for: key, now: now)
+    }
+    var result = result(of: key, number, state, now: now)
+    result.isIncomplete = true
+    return result.peers.isEmpty ? nil : result
   }
 
   /// Whether others may be told the result as well: not of what changes meanwhile, nor of what will be

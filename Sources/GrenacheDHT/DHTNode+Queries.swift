@@ -179,6 +179,7 @@ extension DHTNode {
   private mutating func keep(
     _ peer: DHTAddress, of key: [UInt8], isContact: Bool, now: Duration
   ) throws(KRPCErrorCode) {
+    defer { tellSwept() }
     do throws(PeerStore.Refusal) {
       let (isNew, displaced) = try store.insert(peer, for: key, isContact: isContact, now: now)
       for other in Set(displaced).subtracting([key]).sorted(by: { $0.lexicographicallyPrecedes($1) }
@@ -199,6 +200,11 @@ extension DHTNode {
   mutating func changed(_ key: [UInt8]) {
     outdateResults(of: key)
     perform(.peersChanged(key: key))
+  }
+
+  /// Tells of what has expired and was dropped to make room, for a new announcement or for none.
+  mutating func tellSwept() {
+    for key in store.takeSwept().sorted(by: { $0.lexicographicallyPrecedes($1) }) { changed(key) }
   }
 
   private mutating func keep(

@@ -22,7 +22,7 @@ struct KeyAnnouncements: Sendable {
   var areStrangers: Bool { !all.isEmpty && ownCount == 0 }
   var count: Int { all.count }
   /// When the last of them expires.
-  var lastExpiry: Duration { all.map(\.entry.expiry).max() ?? .zero }
+  var lastExpiry: Duration { all.lazy.map(\.entry.expiry).max() ?? .zero }
 
   subscript(peer: DHTAddress) -> Entry? { places[peer].map { all[$0].entry } }
 

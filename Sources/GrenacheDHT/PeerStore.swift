@@ -17,6 +17,8 @@ struct PeerStore: Sendable {
 
   private var peers: [[UInt8]: KeyAnnouncements] = [:]
   private var nextSweep = Duration.zero
+  /// Keys of what has expired and made room, until somebody is told.
+  private var swept: [[UInt8]] = []
   private var nextSharing = Duration.zero
   /// What strangers have announced, by their addresses and networks.
   private var countByHost = CountByOwner<DHTHost>()
@@ -188,26 +190,29 @@ struct PeerStore: Sendable {
     return makeRoomForKeys(excess / 2, from: largest, for: host.prefix, now: now)
   }
 
-  /// Has networks give up whole keys, first those that the largest alone has announced: so many
-  /// announcements at once, and once in a while only, for that looks at all there is.
+  /// Has networks give up whole keys, first those that the largest alone has announced, then those of
+  /// which the poorest network has most: whoever joins the keys of others has nothing of theirs go in
+  /// place of his own. So many announcements at once, and once in a while only, for that looks at all
+  /// there is.
   private mutating func makeRoomForKeys(
     _ max: Int, from largest: UInt64, for network: UInt64, now: Duration
   ) -> [[UInt8]] {
     guard now >= nextSharing else { return [] }
     nextSharing = now + Self.sharingInterval
     var ofLargest: [ExpiryOrder.Place] = []
-    var ofOthers: [ExpiryOrder.Place] = []
+    var ofOthers: [(poorest: Int, place: ExpiryOrder.Place)] = []
     for (key, known) in peers where isSpare(known, for: network) {
       let place = ExpiryOrder.Place(expiry: known.lastExpiry, key: key)
       if known.strangersByPrefix[largest] == known.count {
         ofLargest.append(place)
       } else {
-        ofOthers.append(place)
+        ofOthers.append((poorestNetwork(of: known), place))
       }
     }
+    ofOthers.sort { ($1.poorest, $0.place) < ($0.poorest, $1.place) }
     var gone: [[UInt8]] = []
     var count = 0
-    for place in ofLargest.sorted() + ofOthers.sorted() where count < max {
+    for place in ofLargest.sorted() + ofOthers.map(\.place) where count < max {
       // What has gone meanwhile counts.
       guard let known = peers[place.key], isSpare(known, for: network) else { continue }
       for (peer, _) in known.all where remove(peer, for: place.key) { count += 1 }
@@ -226,6 +231,17 @@ struct PeerStore: Sendable {
     return counts.allSatisfy { countByPrefix.counts[$0.key] - $0.value > own }
   }
 
+  /// What the network has that has least of those that have announced a key; nothing where one is
+  /// loopback, which crowds nobody out.
+  private func poorestNetwork(of known: KeyAnnouncements) -> Int {
+    var (poorest, count) = (Int.max, 0)
+    for (network, own) in known.strangersByPrefix.all {
+      poorest = min(poorest, countByPrefix.counts[network])
+      count += own
+    }
+    return count == known.count ? poorest : 0
+  }
+
   /// What makes room for an announcement of this node's own callers: strangers' of the key if that is
   /// full, a key that only strangers have announced if there are too many, or any of strangers'; that
   /// of the network which has most, and of its the one that would expire first.
@@ -235,12 +251,12 @@ struct PeerStore: Sendable {
     if let known = peers[key], known.count >= configuration.peersPerKeyMax {
       return stranger(of: known).map { (key, [$0]) }
     }
-    guard let largest = countByPrefix.largest() else { return nil }
     guard peers[key] == nil, peers.count >= configuration.keysMax else {
+      guard let largest = countByPrefix.largest() else { return nil }
       let first = orderByPrefix[largest]?.first { [peers] in Self.stands($0, in: peers) }
       return first.flatMap { first in first.peer.map { (first.key, [$0]) } }
     }
-    guard let key = strangerKey(of: largest) else { return nil }
+    guard let key = strangerKey() else { return nil }
     return (key, peers[key]?.all.map(\.peer) ?? [])
   }
 
@@ -252,15 +268,19 @@ struct PeerStore: Sendable {
     }
   }
 
-  /// A key that only strangers have announced, that network if possible.
-  private func strangerKey(of network: UInt64) -> [UInt8]? {
+  /// Of the keys that only strangers have announced one of which the poorest network has most, so that a
+  /// small one loses nothing for a large one that has joined it; of those the first to expire.
+  private func strangerKey() -> [UInt8]? {
     guard strangerKeyCount > 0 else { return nil }
-    let places = (orderByPrefix[network]?.all ?? []).filter { place in
-      Self.stands(place, in: peers) && peers[place.key]?.areStrangers == true
+    var first: (poorest: Int, place: ExpiryOrder.Place)?
+    for (key, known) in peers where known.areStrangers {
+      let poorest = poorestNetwork(of: known)
+      if let first, poorest < first.poorest { continue }
+      let place = ExpiryOrder.Place(expiry: known.lastExpiry, key: key)
+      if let first, poorest == first.poorest, first.place < place { continue }
+      first = (poorest, place)
     }
-    if let first = places.min() { return first.key }
-    return peers.lazy.filter { $0.value.areStrangers }.map(\.key)
-      .min { $0.lexicographicallyPrecedes($1) }
+    return first?.place.key
   }
 
   /// Forgets an announcement; returns whether there was one.
@@ -318,7 +338,15 @@ struct PeerStore: Sendable {
   private mutating func sweep(now: Duration) {
     guard now >= nextSweep else { return }
     nextSweep = now + Self.sweepInterval
-    removeExpired(now: now)
+    swept += removeExpired(now: now)
+  }
+
+  /// The keys of which something has expired that was looked for to make room, whether or not there was
+  /// room then; each time once.
+  mutating func takeSwept() -> [[UInt8]] {
+    guard !swept.isEmpty else { return [] }
+    defer { swept = [] }
+    return swept
   }
 
   /// Forgets what has expired; returns the keys that it concerns.

@@ -21,6 +21,8 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   private var lookups: [DHTRequestID: LoopPromise<DHTLookupResult>] = [:]
   /// Who hears of what those lookups find while they go on.
   private var listeners: [DHTRequestID: PeersFound] = [:]
+  /// Lookups that take long, of which whatever they find will do.
+  private var overdue: [DHTRequestID: [UInt8]] = [:]
   private var deliveries: [DHTRequestID: LoopPromise<DHTDeliveryOutcome>] = [:]
   private var gets: [DHTRequestID: LoopPromise<DHTGetResult?>] = [:]
   /// What counts requests until the node is done with them, whether or not somebody still waits.
@@ -120,10 +122,13 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
   /// Looks for the peers of `key`; `nil` when there is no answer by `deadline`.
   ///
   /// - Parameters:
+  ///   - patience: after so long what has been found will do, as soon as that is anybody, and is
+  ///     incomplete then; `nil` for whom it has to be the whole.
   ///   - found: hears of peers as they are found, and of all of them before this returns a result.
   ///   - usesCache: whether what was found a moment ago will do.
   func lookUp(
-    _ key: [UInt8], by deadline: MonotonicTime, found: PeersFound? = nil, usesCache: Bool = true,
+    _ key: [UInt8], by deadline: MonotonicTime, patience: Duration? = nil,
+    found: PeersFound? = nil, usesCache: Bool = true,
     holding place: RequestsInFlight.Place? = nil, on loop: isolated EventLoop
   ) async -> DHTLookupResult? {
     let promise = LoopPromise<DHTLookupResult>()
@@ -132,11 +137,33 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
     listeners[id] = found
     places[id] = place
     perform(on: loop)
+    var waiting: LookupPatience?
+    if let patience, !promise.isOver {
+      waiting = LookupPatience(id, key, self)
+      waiting?.begin(patience, on: loop)
+    }
     let outcome = await promise.wait(until: deadline, on: loop)
+    waiting?.end(on: loop)
     lookups[id] = nil
     listeners[id] = nil
-    guard case .value(let result) = outcome else { return nil }
-    return result
+    overdue[id] = nil
+    switch outcome {
+    case .value(let result): return result
+    case .timedOut: return patience == nil ? nil : node.found(of: key, now: now)
+    case .cancelled: return nil
+    }
+  }
+
+  /// A lookup has taken as long as its caller would wait for the whole.
+  fileprivate func patienceEnded(_ id: DHTRequestID, _ key: [UInt8], on loop: isolated EventLoop) {
+    overdue[id] = key
+    endIfFound(id, on: loop)
+  }
+
+  /// Ends the wait for a lookup that takes long once it has found somebody. The lookup goes on.
+  private func endIfFound(_ id: DHTRequestID, on loop: isolated EventLoop) {
+    guard let key = overdue[id], let result = node.found(of: key, now: now) else { return }
+    lookups[id]?.fulfil(result, on: loop)
   }
 
   /// Announces `key` at `port`; `nil` when there is no outcome by `deadline`.
@@ -315,6 +342,7 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
         (address.family == .ipv4 ? socket : socket6)?.send(datagram.span, to: target)
       case .peersFound(let id, let peers):
         listeners[id]?.add(peers)
+        endIfFound(id, on: loop)
       case .lookupFinished(let id, let result):
         listeners[id]?.add(result.peers)
         lookups[id]?.fulfil(result, on: loop)
@@ -341,5 +369,31 @@ final class DHTDriver: DatagramSocketDelegate, LoopTimerTarget {
       }
     }
     loop.core.arm(timer, at: started + node.nextDeadline)
+  }
+}
+
+/// Ends the wait for the whole of a lookup, after as long as its caller would wait.
+private final class LookupPatience: LoopTimerTarget {
+  private let id: DHTRequestID
+  private let key: [UInt8]
+  private let driver: DHTDriver
+  private lazy var timer = TargetTimer(self)
+
+  init(_ id: DHTRequestID, _ key: [UInt8], _ driver: DHTDriver) {
+    self.id = id
+    self.key = key
+    self.driver = driver
+  }
+
+  func begin(_ time: Duration, on loop: isolated EventLoop) {
+    loop.core.arm(timer, after: time)
+  }
+
+  func end(on loop: isolated EventLoop) {
+    loop.core.cancel(timer)
+  }
+
+  func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
+    driver.patienceEnded(id, key, on: loop)
   }
 }

@@ -7,7 +7,7 @@ public import GrenacheTransport
 public struct GrapeConfiguration: Sendable {
   /// The certificates of the API; `nil` only through `insecurePlaintext`.
   public var tls: TLSConfiguration?
-  /// The address that the API listens on (default: all, IPv4 and IPv6; with `insecurePlaintext`, IPv4's
+  /// The address that the API listens on (default: all, IPv4 and IPv6 where there is any; with `insecurePlaintext`, IPv4's
   /// loopback).
   public var host: String?
   /// The port of the API; 0 lets the kernel choose.
@@ -42,10 +42,10 @@ public struct GrapeConfiguration: Sendable {
   public var servicesMax = 5_000
   /// Announcements kept (default 10,000).
   public var announcementsMax = 10_000
-  /// Announcements of other nodes kept of one IP address (default 5,000: all of a host's services).
-  public var announcementsPerAddressMax = 5_000
-  /// The same of one that is not loopback (default 250: nobody takes the places of all services).
-  public var announcementsPerRemoteAddressMax = 250
+  /// Announcements of other nodes kept of one loopback address (default 5,000: all of a host's services).
+  public var announcementsPerLoopbackAddressMax = 5_000
+  /// The same of any other IP address (default 250: nobody takes the places of all services).
+  public var announcementsPerAddressMax = 250
   /// The same of one /24, or /48 of IPv6 (default 500).
   public var announcementsPerNetworkMax = 500
   /// In place of both, of another node in the routing table (default 2,500): all services of a host.
@@ -74,8 +74,15 @@ public struct GrapeConfiguration: Sendable {
   public var metrics: @Sendable () -> String = { PrometheusMetrics.shared.text }
   /// The largest body of an API request in bytes, itself allowed (default 8,192, then 413).
   public var payloadBytesMax = 8_192
+  /// The web pages whose scripts may use the API (`https://host`, RFC 6454; default none): a browser sends
+  /// requests of any page with its user's certificate, or to its user's own host.
+  public var allowedOrigins: Set<String> = []
   /// How long an API request may wait for the DHT (default 5 s).
   public var requestTimeout = Duration.seconds(5)
+  /// After this a lookup is answered with whom it has found, or as soon as it finds somebody, if there are
+  /// nodes that keep it from ending (default 1 s: clients wait for 2.5 s, and nodes that are silent for
+  /// 0.4 s). What is answered so is not remembered.
+  public var lookupPatience = Duration.seconds(1)
   /// Requests of one caller, who is counted as for announcements, for which the DHT is asked at once
   /// (default 128, then 429 and `ERR_GRAPE_CALLER_LIMIT`): a link has eight at most. What is answered
   /// from memory does not count, and neither does what is watched.

@@ -49,7 +49,8 @@ public final class GrapeNode: Service {
 
   /// The same, telling `started` where the grape listens.
   ///
-  /// - Throws: `GrapeError` for a configuration with which a grape cannot, or may not, run.
+  /// - Throws: `GrapeError` for a configuration with which a grape cannot, or may not, run;
+  ///   `TLSConfigurationError`; `TransportError` `listenFailed` for the API's port.
   public func run(started: @Sendable (Addresses) async -> Void) async throws {
     guard configuration.tls == nil || configuration.access != nil else {
       throw GrapeError(
@@ -239,8 +240,8 @@ public final class GrapeNode: Service {
     dht.nodeLiveness = configuration.nodeLiveness
     dht.keysMax = configuration.servicesMax
     dht.peersMax = configuration.announcementsMax
-    dht.peersPerAddressMax = configuration.announcementsPerAddressMax
-    dht.peersPerRemoteAddressMax = configuration.announcementsPerRemoteAddressMax
+    dht.peersPerAddressMax = configuration.announcementsPerLoopbackAddressMax
+    dht.peersPerRemoteAddressMax = configuration.announcementsPerAddressMax
     dht.peersPerPrefixMax = configuration.announcementsPerNetworkMax
     dht.peersPerContactMax = configuration.announcementsPerContactMax
     dht.peersPerCallerMax = configuration.announcementsPerCallerMax
@@ -288,6 +289,7 @@ public final class GrapeNode: Service {
     // What is larger is taken as a stream, so that the answer can be the API's own.
     server.http.bodyBytesMax = configuration.payloadBytesMax
     server.idleTimeout = .seconds(5)
+    server.allowedOrigins = configuration.allowedOrigins
     server.webSocket.messageBytesMax = configuration.payloadBytesMax
     return try await HTTPServer(
       on: address, context: context, configuration: server,

@@ -16,6 +16,14 @@ public struct SystemCallError: Error, Hashable, Sendable, CustomStringConvertibl
     self.errno = errno
   }
 
+  /// Whether this process or its system is short of descriptors or memory: nothing is wrong with the other side.
+  package var isShortage: Bool {
+    switch errno {
+    case EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC: true
+    default: false
+    }
+  }
+
   /// The error of the call that just failed on this thread.
   static func last(_ call: String) -> SystemCallError {
     SystemCallError(call: call, errno: Glibc.errno)

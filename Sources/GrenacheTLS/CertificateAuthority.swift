@@ -21,7 +21,7 @@ public final class CertificateAuthority: Sendable {
     /// Further URIs, as they are.
     public var uris: [String] = []
     /// From now until then (default 90 days).
-    public var lifetimeSeconds: Int = 90 * 86_400
+    public var lifetime = Duration.seconds(90 * 86_400)
 
     /// A leaf for both ends of a connection.
     public init(
@@ -62,14 +62,22 @@ public final class CertificateAuthority: Sendable {
 
   /// Makes a new root, which is good for ten years.
   public convenience init(commonName: String = "Grenache development CA") throws(Failure) {
-    try self.init(commonName: commonName, lifetimeSeconds: 3_650 * 86_400)
+    try self.init(commonName: commonName, lifetime: .seconds(3_650 * 86_400))
+  }
+
+  /// An authority of the same key with a certificate of its own: by the same name, what this one has issued
+  /// is good by that one, too.
+  func renewed(commonName: String, lifetime: Duration) throws(Failure) -> CertificateAuthority {
+    try CertificateAuthority(commonName: commonName, lifetime: lifetime, key: key)
   }
 
   /// Makes a new root.
-  init(commonName: String, lifetimeSeconds: Int) throws(Failure) {
-    key = try Self.makeKey()
+  init(
+    commonName: String, lifetime: Duration, key known: OpenSSLHandle? = nil
+  ) throws(Failure) {
+    key = if let known { known } else { try Self.makeKey() }
     let certificate = try Self.makeCertificate(
-      subject: commonName, issuer: nil, key: key, issuerKey: key, lifetime: lifetimeSeconds)
+      subject: commonName, issuer: nil, key: key, issuerKey: key, lifetime: lifetime)
     try Self.addExtension(certificate, certificate, NID_basic_constraints, "critical,CA:TRUE")
     try Self.addExtension(certificate, certificate, NID_key_usage, "critical,keyCertSign,cRLSign")
     try Self.addExtension(certificate, certificate, NID_subject_key_identifier, "hash")
@@ -112,16 +120,16 @@ public final class CertificateAuthority: Sendable {
   ///
   /// - Parameters:
   ///   - path: the directory.
-  ///   - lifetimeSeconds: how long it is good for; `nil` for as long as the old one was.
+  ///   - lifetime: how long it is good for; `nil` for as long as the old one was.
   /// - Throws: `Failure`, also where `cert.pem` holds no certificate; `TLSConfigurationError` when it cannot
   ///   be read.
-  public func renew(inDirectory path: String, lifetimeSeconds: Int? = nil) throws {
+  public func renew(inDirectory path: String, lifetime: Duration? = nil) throws {
     let old = try CertificateFile("\(path)/cert.pem").certificates
     guard let old = old.first else {
       throw Failure(description: "\(path)/cert.pem holds no certificate")
     }
     var leaf = Leaf(commonName: old.commonName)
-    leaf.lifetimeSeconds = lifetimeSeconds ?? Self.lifetime(of: old)
+    leaf.lifetime = lifetime ?? Self.lifetime(of: old)
     for name in old.names {
       switch name {
       case .dns(let text): leaf.dnsNames.append(text)
@@ -135,10 +143,10 @@ public final class CertificateAuthority: Sendable {
   }
 
   /// For how long a certificate was issued; one without a sensible span gets the default.
-  private static func lifetime(of certificate: CertificateFile.Certificate) -> Int {
+  private static func lifetime(of certificate: CertificateFile.Certificate) -> Duration {
     let (span, isOver) = certificate.notAfter.subtractingReportingOverflow(certificate.notBefore)
     let seconds = isOver ? 0 : Int(span) - clockSkewSeconds
-    return seconds > 0 ? seconds : Leaf(commonName: "").lifetimeSeconds
+    return seconds > 0 ? .seconds(seconds) : Leaf(commonName: "").lifetime
   }
 
   /// Revokes the certificate in a file: gives the list, as PEM, of what `list` revokes and this one.
@@ -194,7 +202,7 @@ public final class CertificateAuthority: Sendable {
     let key = try Self.makeKey()
     let issued = try Self.makeCertificate(
       subject: leaf.commonName, issuer: certificate, key: key, issuerKey: self.key,
-      lifetime: leaf.lifetimeSeconds)
+      lifetime: leaf.lifetime)
     try Self.addExtension(issued, certificate, NID_basic_constraints, "critical,CA:FALSE")
     try Self.addExtension(issued, certificate, NID_key_usage, "critical,digitalSignature")
     try Self.addExtension(issued, certificate, NID_ext_key_usage, "serverAuth,clientAuth")
@@ -235,7 +243,7 @@ public final class CertificateAuthority: Sendable {
 
   private static func makeCertificate(
     subject: String, issuer: OpenSSLHandle?, key: OpenSSLHandle, issuerKey: OpenSSLHandle,
-    lifetime: Int
+    lifetime: Duration
   ) throws(Failure) -> OpenSSLHandle {
     guard let pointer = unsafe X509_new() else { throw failure("making a certificate") }
     let certificate = unsafe OpenSSLHandle.certificate(pointer)
@@ -247,7 +255,8 @@ public final class CertificateAuthority: Sendable {
         pointer, issuer.map { unsafe X509_get_subject_name($0.pointer) } ?? name) == 1,
       unsafe X509_set_pubkey(pointer, key.pointer) == 1,
       unsafe X509_gmtime_adj(X509_getm_notBefore(pointer), -clockSkewSeconds) != nil,
-      unsafe X509_gmtime_adj(X509_getm_notAfter(pointer), lifetime) != nil
+      unsafe X509_gmtime_adj(
+        X509_getm_notAfter(pointer), Int(clamping: lifetime.components.seconds)) != nil
     else { throw failure("filling in a certificate") }
     unsafe try setSerial(pointer)
     return certificate

@@ -11,10 +11,16 @@ public struct PeerVerification: Hashable, Sendable {
   }
   let rule: Rule
 
-  /// A worker that a lookup found: its certificate names the service by a URI
-  /// `grenache:<service>`, or the address that was looked up by an IP or DNS name.
-  public static func service(_ name: String, address: String? = nil) -> PeerVerification {
-    PeerVerification(rule: .service(name, host: address))
+  /// A worker or publisher of a service: its certificate names the service by a URI `grenache:<service>`.
+  ///
+  /// - Parameters:
+  ///   - name: the service.
+  ///   - host: an IP address or a host's name that will do in its place, where the certificate names it as
+  ///     `name(_:)` wants it. It has to be one that this side knows by itself. Of an address that a lookup
+  ///     has found nobody says whose it is: with that, any host that has a certificate for its own
+  ///     address could answer for every service.
+  public static func service(_ name: String, orAddress host: String? = nil) -> PeerVerification {
+    PeerVerification(rule: .service(name, host: host))
   }
 
   /// A host: an IP name for an address, a DNS name otherwise (RFC 9525: exact, or `*` as the whole

@@ -17,7 +17,7 @@ extension TLSSnapshot {
   }
 
   /// Verifies a chain, leaf first, as that of the peer of `side`.
-  func verify(
+  package func verify(
     _ chain: [[UInt8]], side: TLSError.Side, stage: TLSError.Stage
   ) throws(TLSError) -> PeerIdentity {
     guard let stack = unsafe grenache_chain_new() else {

@@ -3,16 +3,16 @@ internal import GrenacheTLS
 
 /// The handshake: a client's at once, a server's one record after the other, each in its turn.
 extension ByteStream {
-  /// Since when a server's handshake has waited for the client's next record; `nil` while a step of it
-  /// waits in line.
-  var handshakeQuietSince: MonotonicTime? { isStepDue ? nil : lastRecordAt }
+  /// Since when the client would have been waited for, had this side never taken any time; `nil` while a step
+  /// of the handshake waits in line.
+  var handshakeQuietSince: MonotonicTime? { handshakeWait.quietSince }
 
   /// A step of a server's handshake costs more than many calls of established connections: it waits
   /// in line until they have been served, and takes in no more than one record.
   func awaitHandshakeStep(on loop: isolated EventLoop) {
     do {
       try socket.setReading(false, on: loop)
-      isStepDue = true
+      handshakeWait.stepDue(at: loop.core.now)
       loop.core.waitInLine(socket)
     } catch {
       end(TransportError(error, stage: .handshake, peer: remoteAddress), on: loop)
@@ -20,10 +20,9 @@ extension ByteStream {
   }
 
   func takeHandshakeStep(on loop: isolated EventLoop) {
-    isStepDue = false
+    handshakeWait.stepTaken(at: loop.core.now)
     do throws(TransportError) {
       try readHandshakeRecord(on: loop)
-      if handshakeRecord.isBetweenRecords { lastRecordAt = loop.core.now }
       if state == .handshaking || state == .open { updateReading(on: loop) }
     } catch {
       end(error, on: loop)
@@ -37,7 +36,7 @@ extension ByteStream {
     reading: repeat {
       let end = min(count + handshakeRecord.missingBytes, LoopBuffers.receiveBytes)
       let room = unsafe UnsafeMutableRawBufferPointer(rebasing: buffers.ciphertext[count..<end])
-      switch unsafe try receive(into: room) {
+      switch unsafe try wire.receive(into: room, at: stage) {
       case .bytes(let some):
         unsafe handshakeRecord.advance(over: UnsafeRawBufferPointer(rebasing: room[..<some]))
         count += some
@@ -58,7 +57,7 @@ extension ByteStream {
     do throws(TLSError) {
       let progress = try engine.handshake()
       do throws(TransportError) {
-        try sendSealed(on: loop)
+        try wire.sendSealed(at: stage, on: loop)
       } catch {
         return end(error, on: loop)
       }
@@ -69,7 +68,7 @@ extension ByteStream {
       if let error = engine.recheckAfterReload() { throw error }
       open(on: loop)
     } catch {
-      sendAlert(on: loop)
+      wire.sendAlert(at: stage, on: loop)
       end(TransportError(error, peer: remoteAddress), lingers: true, on: loop)
     }
   }

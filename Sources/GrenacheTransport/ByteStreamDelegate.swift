@@ -30,12 +30,12 @@ extension ByteStreamDelegate {
 package struct ByteStreamLimits: Hashable, Sendable {
   /// How long the TLS handshake may take, from the first byte possible to the last (default 5 s; of a
   /// client: as long as it was given to connect).
-  package var handshakeDeadline = Duration.seconds(5)
+  package var handshakeTimeout = Duration.seconds(5)
   /// How long the peer may take for what the kernel was offered at once, at most 160 KiB
   /// (default 30 s).
-  package var writeStallDeadline = Duration.seconds(30)
+  package var writeStallTimeout = Duration.seconds(30)
   /// How long the peer may take to close its side after this side has closed (default 2 s).
-  package var closeDeadline = Duration.seconds(2)
+  package var closeTimeout = Duration.seconds(2)
   /// With more output than this waiting, a server stops reading from the peer (default 1 MiB).
   package var outputHighWaterBytes = 1 << 20
   /// With less than this waiting, reading goes on (default 256 KiB).

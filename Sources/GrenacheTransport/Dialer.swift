@@ -31,8 +31,17 @@ enum Dialer {
       if Task.isCancelled { throw .cancelled(.connect, peer: nil) }
       throw TransportError(.nameNotResolved, stage: .connect, message: error.description)
     }
+    return try await connect(
+      to: addresses, receiveBufferBytes: receiveBufferBytes, by: deadline, on: loop)
+  }
+
+  /// The same for addresses that are known.
+  static func connect(
+    to addresses: [SocketAddress], receiveBufferBytes: Int? = nil, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async throws(TransportError) -> StreamSocket {
     var failure = TransportError(
-      .connectFailed, stage: .connect, message: "\(endpoint) has no address")
+      .connectFailed, stage: .connect, message: "the name has no address")
     for (index, address) in addresses.enumerated() {
       let share = (deadline - .now()) / (addresses.count - index)
       do {
@@ -81,7 +90,7 @@ extension ByteStreamLimits {
   /// The same for a client that may take until `deadline` to connect.
   func connecting(by deadline: MonotonicTime, at now: MonotonicTime) -> ByteStreamLimits {
     var limits = self
-    limits.handshakeDeadline = deadline - now
+    limits.handshakeTimeout = deadline - now
     return limits
   }
 }

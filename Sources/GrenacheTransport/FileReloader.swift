@@ -36,6 +36,9 @@ package struct FileReloader: Sendable {
   package var reload: @Sendable () throws -> Void
   /// Told of what has come of it: `nil`, or why what was there before stays in use.
   package var report: @Sendable ((any Error)?) -> Void
+  /// After this what could not be loaded is tried again, though no file has changed: the fault may have been
+  /// elsewhere (the clock, a certificate that begins later, descriptors, a passphrase's keeper).
+  package var retryInterval = Duration.seconds(10)
   /// Requests that came before: what comes from now on counts, whenever it begins to run.
   private let requestsBefore = Reload.requests.load(ordering: .relaxed)
 
@@ -61,7 +64,9 @@ package struct FileReloader: Sendable {
   package func run() async {
     var requests = requestsBefore
     var failed: [FileStamp?]?
-    var isReported = false
+    /// What was told of those.
+    var told: String?
+    var lastTry = MonotonicTime.now()
     let pause = [interval, period, Self.requestInterval].compactMap(\.self).min()
     var lastLook = MonotonicTime.now()
     var lastLoad = lastLook
@@ -76,17 +81,24 @@ package struct FileReloader: Sendable {
       lastLook = now
       let stamps = present()
       let isChanged = interval != nil && stamps != loaded()
-      if !isRequested, !isChanged || (stamps == failed && isReported) { continue }
+      let isRetry = stamps == failed && told != nil
+      if !isRequested, !isChanged || (isRetry && now - lastTry < retryInterval) { continue }
+      lastTry = now
       do {
         try reload()
         failed = nil
-        isReported = false
+        told = nil
         tell(nil)
       } catch {
-        // A set of files is not written at once: only what is still wrong at the next look is told.
-        isReported = isRequested || stamps == failed
+        // A set of files is not written at once: only what is still wrong at the next look is told, and that
+        // once.
+        if stamps != failed { told = nil }
+        let text = "\(error)"
+        if isRequested || (stamps == failed && text != told) {
+          tell(error)
+          told = text
+        }
         failed = stamps
-        if isReported { tell(error) }
       }
     }
   }

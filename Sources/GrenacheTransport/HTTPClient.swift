@@ -1,4 +1,3 @@
-internal import DequeModule
 package import GrenacheFraming
 package import GrenacheIO
 package import GrenacheTLS
@@ -21,6 +20,9 @@ package struct HTTPClientConfiguration: Hashable, Sendable {
   /// What may wait for the reader of a stream before the server is no longer read from (default
   /// 64 KiB, and what one read brings).
   package var streamBufferBytesMax = 64 << 10
+  /// What may wait of a stream's request before its writer waits (default 256 KiB): what is encrypted in one go
+  /// holds up the others of the loop.
+  package var streamOutputBytesMax = 256 << 10
   /// How long a stream may go without a byte in either direction (default 60 s).
   package var streamIdleTimeout = Duration.seconds(60)
   /// Streams of one client at once, each with a connection of its own (default 256).
@@ -45,11 +47,13 @@ package final class HTTPClient {
     var idle: [HTTPClientConnection] = []
     /// Connections that exist or are being made.
     var count = 0
-    var waiting: Deque<Waiter> = []
+    /// Whether the last one that was begun has come about.
+    var isReached = false
+    var waiting = WaitingLine<Waiter>()
   }
 
   /// A request that waits for its turn. What it gets then nobody who came later can take.
-  private final class Waiter {
+  private final class Waiter: WaitsInLine {
     enum Turn {
       /// A connection, or the place of one that is gone.
       case place
@@ -57,6 +61,7 @@ package final class HTTPClient {
     }
     let promise = LoopPromise<Turn>()
     var connection: HTTPClientConnection?
+    var isOver: Bool { promise.isOver }
   }
 
   /// - Parameter context: the certificates; `nil` connects in the clear.
@@ -111,16 +116,19 @@ package final class HTTPClient {
   }
 
   /// Makes a connection to `destination` and keeps it for the next request, where there is none.
+  ///
+  /// - Returns: whether there is one now; not where one is being made for somebody else.
   package func connect(
     to destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
-  ) async throws(TransportError) {
+  ) async throws(TransportError) -> Bool {
     let began = closings
-    guard pools[destination] == nil else { return }
+    if let pool = pools[destination] { return pool.isReached }
     pools[destination] = Pool(count: 1)
     let connection = try await open(to: destination, by: deadline, on: loop)
     if closings != began { connection.close(on: loop) }
     release(connection, to: destination, on: loop)
     if closings != began { throw Self.closed }
+    return true
   }
 
   /// Sends the head of `request` and leaves its body and the response to a stream, over a connection
@@ -162,6 +170,9 @@ package final class HTTPClient {
     }
     for connection in active.values { connection.abort(on: loop) }
   }
+
+  /// Destinations to which there are connections, or for whose connections somebody waits.
+  var destinationCount: Int { pools.count }
 
   private static var closed: TransportError { .closed("this client has been closed", peer: nil) }
 
@@ -213,9 +224,12 @@ package final class HTTPClient {
     if let time = configuration.connectTimeout { limit = min(limit, .now() + time) }
     sweep(on: loop)
     do {
-      return try await HTTPClientConnection.open(
+      let connection = try await HTTPClientConnection.open(
         to: destination, context: context, configuration: configuration, by: limit, on: loop)
+      pools[destination]?.isReached = true
+      return connection
     } catch {
+      pools[destination]?.isReached = false
       connectionGone(to: destination, on: loop)
       throw error
     }
@@ -244,8 +258,9 @@ package final class HTTPClient {
       let what = "no free connection to \(destination.endpoint)"
       guard try outcome.value(.connect, what, peer: nil) == .place else { throw Self.closed }
     } catch {
-      // Whoever does not wait any more must not count as one who does.
-      pools[destination]?.waiting.removeAll { $0 === turn }
+      // Whoever does not wait any more must not count as one who does; whom `close` has told has left the line.
+      if case .value = outcome {} else { pools[destination]?.waiting.giveUp() }
+      forgetIfUnused(destination)
       throw error
     }
   }
@@ -271,16 +286,17 @@ package final class HTTPClient {
     if let next = nextWaiting(for: destination) { return next.promise.fulfil(.place, on: loop) }
     guard let count = pools[destination]?.count else { return }
     pools[destination]?.count = count - 1
-    if let pool = pools[destination], pool.count <= 0, pool.waiting.isEmpty {
+    forgetIfUnused(destination)
+  }
+
+  private func forgetIfUnused(_ destination: Destination) {
+    if let pool = pools[destination], pool.count <= 0, pool.waiting.count == 0 {
       pools[destination] = nil
     }
   }
 
   /// The request that has waited longest of those that still do.
   private func nextWaiting(for destination: Destination) -> Waiter? {
-    while let next = pools[destination]?.waiting.popFirst() {
-      if !next.promise.isOver { return next }
-    }
-    return nil
+    pools[destination]?.waiting.popFirst()
   }
 }

@@ -81,10 +81,13 @@ final class HTTPClientExchange: ByteStreamDelegate, LoopTimerTarget, HTTPBodySou
     ended: @escaping () -> Void, on loop: isolated EventLoop
   ) async throws(TransportError) -> HTTPClientExchange {
     let stream: ByteStream
+    var limits = configuration.stream
+    limits.outputHighWaterBytes = configuration.streamOutputBytesMax
+    limits.outputLowWaterBytes = configuration.streamOutputBytesMax / 4
     do throws(TransportError) {
       let socket = try await Dialer.connect(to: destination.endpoint, by: deadline, on: loop)
       stream = try Dialer.stream(
-        over: socket, to: destination, context: context, limits: configuration.stream,
+        over: socket, to: destination, context: context, limits: limits,
         delegate: Unattached(), by: deadline, on: loop)
     } catch {
       ended()

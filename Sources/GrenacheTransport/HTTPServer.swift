@@ -12,6 +12,8 @@ package struct HTTPServerHandlers: Sendable {
   package var stream: (@Sendable (HTTPServerRequest) -> HTTPStreamHandler?)?
   /// A request with this field is cancelled when its client closes, even if only its direction.
   package var cancellationField: String?
+  /// Whether who asks may have a WebSocket, and else is answered 403; everybody may where it is `nil`.
+  package var admitsToWebSocket: (@Sendable (HTTPServerRequest) -> Bool)?
   /// Makes the handler of a new WebSocket, or `nil` to refuse the upgrade with 404.
   package var openWebSocket:
     @Sendable (HTTPServerRequest, isolated EventLoop) -> (any WebSocketHandler)?
@@ -65,7 +67,9 @@ package final class HTTPServer: Sendable {
     do {
       let shards = shards
       acceptor = try await group.next().run { loop throws(SystemCallError) in
-        LoopBound(try Acceptor(address, shards: shards, on: loop), on: loop)
+        let connectionsMax = configuration.connectionsMax
+        return LoopBound(
+          try Acceptor(address, shards: shards, connectionsMax: connectionsMax, on: loop), on: loop)
       }
     } catch {
       throw TransportError(.listenFailed, stage: .listen, message: error.description)
@@ -118,9 +122,11 @@ private final class Acceptor: ListenSocketDelegate {
   private let shards: [LoopBound<HTTPServerShard>]
 
   init(
-    _ address: SocketAddress, shards: [LoopBound<HTTPServerShard>], on loop: isolated EventLoop
+    _ address: SocketAddress, shards: [LoopBound<HTTPServerShard>], connectionsMax: Int,
+    on loop: isolated EventLoop
   ) throws(SystemCallError) {
     socket = try ListenSocket(address)
+    socket.reserveDescriptors(connectionsMax)
     self.shards = shards
     try socket.start(self, on: loop)
   }

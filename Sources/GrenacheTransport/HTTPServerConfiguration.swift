@@ -8,14 +8,15 @@ public struct HTTPServerConfiguration: Hashable, Sendable {
   public var webSocket = WebSocketLimits()
   /// The web pages (`https://host`, RFC 6454) whose scripts are served (default none). Browsers name the page
   /// by `Origin`, and any page can have one send requests and open WebSockets with its user's certificate,
-  /// or to its user's own host: what names another one is answered with 403. Programs name none.
+  /// or to its user's own host: what names another one is answered with 403. Programs name none,
+  /// but for some libraries (Python's `websocket-client` is told `suppress_origin=True`).
   public var allowedOrigins: Set<String> = []
   /// Compression and keep-alive of WebSockets (default: compression for clients that offer it).
   public var webSocketOptions = WebSocketOptions.server
   /// The handshake, stall and close deadlines, and how much output may wait.
   package var stream = ByteStreamLimits()
   /// From a connection's or a request's first byte possible to the end of its head (default 10 s).
-  public var headDeadline = Duration.seconds(10)
+  public var headTimeout = Duration.seconds(10)
   /// From then on a body must bring `bodyBytesPerSecondMin` (default 10 s).
   public var bodyGrace = Duration.seconds(10)
   /// The slowest body that is waited for, in bytes a second (default 1 KiB/s).
@@ -28,7 +29,7 @@ public struct HTTPServerConfiguration: Hashable, Sendable {
   /// How long a stream may go without a byte in either direction (default 60 s).
   public var streamIdleTimeout = Duration.seconds(60)
   /// How long a handler may take before its request is answered with 503 (default 60 s).
-  public var handlerDeadline = Duration.seconds(60)
+  public var handlerTimeout = Duration.seconds(60)
   /// How long a kept connection may be idle between requests, told to the client in whole seconds
   /// (default 60 s).
   public var idleTimeout = Duration.seconds(60)
@@ -48,10 +49,10 @@ public struct HTTPServerConfiguration: Hashable, Sendable {
   /// to end, in the order in which they spoke (default 256).
   public var handshakesMax = 256
   /// How long a connection may wait for its turn to shake hands before it is closed (default 10 s).
-  public var handshakeWaitMax = Duration.seconds(10)
-  /// How long a client that shakes hands may leave the server waiting for its next record while others
-  /// wait for their turn: then it is closed, and the quietest first (default 1 s).
-  public var handshakeQuietMax = Duration.seconds(1)
+  public var handshakeQueueTimeout = Duration.seconds(10)
+  /// How long a client that shakes hands may leave the server waiting, all of its waits together, while others
+  /// wait for their turn: then it is closed, and the slowest first (default 1 s).
+  public var handshakeQuietTimeout = Duration.seconds(1)
 
   /// The defaults.
   public init() {}

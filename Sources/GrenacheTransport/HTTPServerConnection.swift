@@ -69,7 +69,8 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   /// Ends a handshake that the client lets wait, for one that does not.
   func makeRoom(on loop: isolated EventLoop) {
     stream?.fail(
-      .timedOut(.handshake, after: configuration.handshakeQuietMax, peer: stream?.remoteAddress),
+      .timedOut(
+        .handshake, after: configuration.handshakeQuietTimeout, peer: stream?.remoteAddress),
       on: loop)
   }
 
@@ -88,6 +89,11 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   }
 
   func abort(on loop: isolated EventLoop) {
+    // What the kernel has of a last answer still reaches a slow reader.
+    if case .closed = state, stream?.pendingOutputBytes == 0 {
+      stream?.finish(on: loop)
+      return
+    }
     stream?.fail(.closed("the server shuts down", peer: stream?.remoteAddress), on: loop)
   }
 
@@ -96,7 +102,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   func streamOpened(on loop: isolated EventLoop) {
     loop.core.arm(
       timer,
-      after: shard.isDraining ? configuration.drainIdleTimeout : configuration.headDeadline)
+      after: shard.isDraining ? configuration.drainIdleTimeout : configuration.headTimeout)
     handshakeEnded(on: loop)
   }
 
@@ -192,7 +198,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     case .needBytes:
       if case .idle = state, offset < bytes.count {
         state = .head
-        if !isFirstRequest { loop.core.arm(timer, after: configuration.headDeadline) }
+        if !isFirstRequest { loop.core.arm(timer, after: configuration.headTimeout) }
       }
       return false
     case .paused:
@@ -210,7 +216,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
       fields: head.ownedFields(in: bytes.span), body: [], identity: stream.identity,
       remoteAddress: stream.remoteAddress, localAddress: stream.localAddress)
     if let origin = request.fields["Origin"], !configuration.allowedOrigins.contains(origin) {
-      respondAndClose(.forbidden, on: loop)
+      respondAndClose(.forbidden, "pages of this Origin are not served", on: loop)
       return false
     }
     if head.upgradesToWebSocket {
@@ -259,7 +265,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
     if case .streaming(let exchange) = state { return exchange.body.complete(on: loop) }
     guard case .body(let body) = state else { return }
     state = .responding(keepsAlive: body.keepsAlive, isHead: body.request.method == .head)
-    loop.core.arm(timer, after: configuration.handlerDeadline)
+    loop.core.arm(timer, after: configuration.handlerTimeout)
     isCancelledByClosing = shard.isCancelledByClosing(body.request)
     shard.handle(body.request, for: self, on: loop)
     if case .responding = state, !isCancelledByClosing { stream?.pauseReading(on: loop) }
@@ -344,10 +350,10 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
   }
 
   /// Refuses what is under way, or gives it up.
-  func respondAndClose(_ status: HTTPStatus, on loop: isolated EventLoop) {
+  func respondAndClose(_ status: HTTPStatus, _ text: String = "", on loop: isolated EventLoop) {
     Refusals.count(status)
     state = .responding(keepsAlive: false, isHead: false)
-    var response = HTTPServerResponse(status)
+    var response = HTTPServerResponse(status, body: Array(text.utf8))
     response.closesConnection = true
     respond(response, on: loop)
   }
@@ -377,7 +383,7 @@ final class HTTPServerConnection: ByteStreamDelegate, LoopTimerTarget {
       let connection = WebSocketConnection(
         stream: stream, role: .server, limits: configuration.webSocket,
         options: configuration.webSocketOptions, agreement: agreement,
-        closeDeadline: configuration.stream.closeDeadline, handler: handler, on: loop)
+        closeTimeout: configuration.stream.closeTimeout, handler: handler, on: loop)
       connection.owner = shard
       shard.upgraded(self, to: connection)
       stream.setDelegate(connection)

@@ -36,8 +36,8 @@ final class HTTPServerEntrance: LoopTimerTarget {
     queue = HandshakeQueue(
       silentMax: min(
         configuration.silentConnectionsMax, max(Self.silentConnectionsMin, connectionsMax / 4)),
-      shakingMax: configuration.handshakesMax, waitMax: configuration.handshakeWaitMax,
-      quietMax: configuration.handshakeQuietMax)
+      shakingMax: configuration.handshakesMax, waitMax: configuration.handshakeQueueTimeout,
+      quietMax: configuration.handshakeQuietTimeout)
   }
 
   /// Connections that have not come in yet.
@@ -76,7 +76,7 @@ final class HTTPServerEntrance: LoopTimerTarget {
 
   /// How long the first byte, or with TLS the first record, may take.
   func patience(isTLS: Bool) -> Duration {
-    isTLS ? configuration.stream.handshakeDeadline : configuration.headDeadline
+    isTLS ? configuration.stream.handshakeTimeout : configuration.headTimeout
   }
 
   /// It is known what a connection speaks; with TLS, its first record is there.
@@ -91,7 +91,7 @@ final class HTTPServerEntrance: LoopTimerTarget {
     let silence = now - sniffer.beganAt
     waiting[sniffer.number] = Waiting(
       socket: sniffer.socket, since: now,
-      timeLeft: max(.zero, configuration.stream.handshakeDeadline - silence))
+      timeLeft: max(.zero, configuration.stream.handshakeTimeout - silence))
     queue.spoke(sniffer.number, at: now)
     serve(on: loop)
   }

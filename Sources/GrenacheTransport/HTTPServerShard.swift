@@ -147,6 +147,9 @@ final class HTTPServerShard: WebSocketOwner {
     case .reject(let status, let fields):
       return .refuse(HTTPServerResponse(status, fields: fields))
     case .accept(let fields, let agreement):
+      if handlers.admitsToWebSocket?(request) == false {
+        return .refuse(HTTPServerResponse(.forbidden))
+      }
       guard !isDraining, let handler = handlers.openWebSocket(request, loop) else {
         return .refuse(HTTPServerResponse(isDraining ? .serviceUnavailable : .notFound))
       }

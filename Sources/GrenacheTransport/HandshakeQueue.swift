@@ -38,7 +38,7 @@ struct HandshakeQueue {
   ///   - silentMax: newcomers of whom nothing whole has come, at least 1.
   ///   - shakingMax: those who shake hands at once.
   ///   - waitMax: how long one waits for its turn.
-  ///   - quietMax: how long one with a place may be waited for while others wait.
+  ///   - quietMax: how long one with a place may be waited for, in all, while others wait.
   init(silentMax: Int, shakingMax: Int, waitMax: Duration, quietMax: Duration) {
     self.silentMax = max(1, silentMax)
     self.shakingMax = shakingMax
@@ -73,8 +73,8 @@ struct HandshakeQueue {
 
   /// What there is to do now; to be asked until there is nothing more.
   ///
-  /// - Parameter quietSince: since when somebody who shakes hands has been waited for; `nil` while it waits
-  ///   for this side.
+  /// - Parameter quietSince: since when somebody who shakes hands has been waited for, as if all waits had been
+  ///   one; `nil` while it waits for this side.
   mutating func next(
     at now: MonotonicTime, quietSince: (Number) -> MonotonicTime?
   ) -> Action? {

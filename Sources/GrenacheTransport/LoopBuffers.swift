@@ -58,13 +58,12 @@ final class LoopBuffers {
   }
 
   /// Takes a buffer back, unless it is one that a large message has grown.
-  func giveBack(_ output: inout [UInt8]) {
-    if output.capacity > 0, output.capacity <= Self.sealBytes, outputs.count < Self.pooledOutputsMax
-    {
-      output.removeAll(keepingCapacity: true)
-      outputs.append(output)
-    }
-    output = []
+  func giveBack(_ output: consuming [UInt8]) {
+    guard output.capacity > 0, output.capacity <= Self.sealBytes,
+      outputs.count < Self.pooledOutputsMax
+    else { return }
+    output.removeAll(keepingCapacity: true)
+    outputs.append(output)
   }
 
   /// Notes an open TLS stream, until `forget`.

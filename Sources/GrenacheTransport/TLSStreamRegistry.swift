@@ -17,13 +17,21 @@ final class TLSStreamRegistry: LoopTimerTarget {
 
   /// What becomes of a peer's connections.
   private enum Verdict {
-    case goesOn
+    /// Until the first of its certificates ends, in seconds since 1970: by other roots that may be another one
+    /// than before.
+    case goesOn(until: Int64)
     case refused(TLSError)
     case mayDoNothing
   }
 
+  private struct Entry {
+    let stream: ByteStream
+    /// When its peer's certificate ends, or one above it.
+    var validUntil: Int64
+  }
+
   private let context: TLSContext
-  private var streams: [ObjectIdentifier: ByteStream] = [:]
+  private var streams: [ObjectIdentifier: Entry] = [:]
   private var observation: Int?
   /// When the first certificate ends of those that have not, in seconds since 1970.
   private var firstEnd = Int64.max
@@ -36,11 +44,9 @@ final class TLSStreamRegistry: LoopTimerTarget {
   var isEmpty: Bool { streams.isEmpty }
 
   func add(_ stream: ByteStream, on loop: isolated EventLoop) {
-    streams[ObjectIdentifier(stream)] = stream
-    if let end = stream.identity?.validUntil, end < firstEnd {
-      firstEnd = end
-      armTimer(on: loop)
-    }
+    let end = stream.identity?.validUntil ?? .max
+    streams[ObjectIdentifier(stream)] = Entry(stream: stream, validUntil: end)
+    noteEnd(end, on: loop)
     guard observation == nil else { return }
     let registry = LoopBound(self, on: loop)
     observation = context.observe { snapshot in
@@ -62,8 +68,7 @@ final class TLSStreamRegistry: LoopTimerTarget {
   func timerFired(_ timer: LoopTimer, on loop: isolated EventLoop) {
     let now = WallClock.now().seconds
     if firstEnd < now {
-      let ends = streams.values.lazy.compactMap(\.identity?.validUntil)
-      firstEnd = ends.filter { $0 >= now }.min() ?? .max
+      firstEnd = streams.values.lazy.map(\.validUntil).filter { $0 >= now }.min() ?? .max
       let registry = LoopBound(self, on: loop)
       let snapshot = context.current
       Task {
@@ -71,6 +76,12 @@ final class TLSStreamRegistry: LoopTimerTarget {
           registry, against: snapshot, endedBefore: now, on: registry.loop)
       }
     }
+    armTimer(on: loop)
+  }
+
+  private func noteEnd(_ end: Int64, on loop: isolated EventLoop) {
+    guard end < firstEnd else { return }
+    firstEnd = end
     armTimer(on: loop)
   }
 
@@ -88,9 +99,15 @@ final class TLSStreamRegistry: LoopTimerTarget {
   private func judge(
     _ identity: PeerIdentity, _ side: TLSError.Side, by snapshot: TLSSnapshot
   ) -> Verdict {
-    if let error = snapshot.recheck(identity, side: side) { return .refused(error) }
-    guard side == .server, let admits = context.admission, !admits(identity) else { return .goesOn }
-    return .mayDoNothing
+    do throws(TLSError) {
+      let verified = try snapshot.verify(identity.chain, side: side, stage: .recheck)
+      guard side == .server, let admits = context.admission, !admits(identity) else {
+        return .goesOn(until: verified.validUntil)
+      }
+      return .mayDoNothing
+    } catch {
+      return .refused(error)
+    }
   }
 
   private static func recheck(
@@ -108,19 +125,18 @@ final class TLSStreamRegistry: LoopTimerTarget {
   ) async {
     var verdicts: [Peer: Verdict] = [:]
     var turnEnd = MonotonicTime.now() + Self.turnBudget
-    for stream in Array(streams.values) {
+    for entry in Array(streams.values) where end.map({ entry.validUntil < $0 }) ?? true {
       guard context.current === snapshot else { return }
-      guard stream.isOpen, let identity = stream.identity,
-        end.map({ identity.validUntil < $0 }) ?? true
-      else {
-        continue
-      }
+      let stream = entry.stream
+      guard stream.isOpen, let identity = stream.identity else { continue }
       let side: TLSError.Side = stream.side == .server ? .server : .client
       let peer = Peer(fingerprint: identity.fingerprintSHA256, side: side)
       let verdict = verdicts[peer] ?? judge(identity, side, by: snapshot)
       verdicts[peer] = verdict
       switch verdict {
-      case .goesOn: break
+      case .goesOn(let until):
+        streams[ObjectIdentifier(stream)]?.validUntil = until
+        noteEnd(until, on: loop)
       case .refused(let error):
         stream.fail(TransportError(error, peer: stream.remoteAddress), on: loop)
       case .mayDoNothing:

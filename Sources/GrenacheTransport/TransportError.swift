@@ -13,8 +13,10 @@ public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible
 
     /// The name could not be resolved.
     public static let nameNotResolved = Code(name: "nameNotResolved")
-    /// No connection: refused, unreachable, or out of descriptors.
+    /// No connection: refused, or unreachable.
     public static let connectFailed = Code(name: "connectFailed")
+    /// This process or its system has no descriptor or memory left: nothing is wrong with the peer.
+    public static let outOfResources = Code(name: "outOfResources")
     /// A server cannot listen at its address: in use, not this host's, or not allowed.
     public static let listenFailed = Code(name: "listenFailed")
     /// A deadline passed.
@@ -25,6 +27,8 @@ public struct TransportError: Error, Hashable, Sendable, CustomStringConvertible
     public static let protocolViolated = Code(name: "protocolViolated")
     /// The peer answered the opening handshake with something else than an upgrade.
     public static let upgradeRefused = Code(name: "upgradeRefused")
+    /// The server allows this peer no upgrade (403).
+    public static let upgradeForbidden = Code(name: "upgradeForbidden")
     /// The connection closed or broke before the work was done.
     public static let connectionClosed = Code(name: "connectionClosed")
     /// The caller's task was cancelled.
@@ -88,6 +92,7 @@ extension TransportError {
     switch error.errno {
     case ECANCELED: code = .cancelled
     case ETIMEDOUT where stage == .connect: code = .timedOut
+    case _ where stage == .connect && error.isShortage: code = .outOfResources
     default: code = stage == .connect ? .connectFailed : .connectionClosed
     }
     self.init(code, stage: stage, message: error.reason, peer: peer)

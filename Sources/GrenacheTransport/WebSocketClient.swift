@@ -104,7 +104,7 @@ private final class WebSocketUpgrade: ByteStreamDelegate {
     }
     let connection = WebSocketConnection(
       stream: stream, role: .client, limits: limits, options: options, agreement: agreement,
-      closeDeadline: ByteStreamLimits().closeDeadline, handler: handler, on: loop)
+      closeTimeout: ByteStreamLimits().closeTimeout, handler: handler, on: loop)
     self.connection = connection
     stream.setDelegate(connection)
     result.fulfil(nil, on: loop)
@@ -128,8 +128,9 @@ private final class WebSocketUpgrade: ByteStreamDelegate {
       return try handshake.validate(
         status: head.status, fields: head.ownedFields(in: bytes), sha1: Digest.sha1)
     } catch {
-      throw TransportError(
-        .upgradeRefused, stage: .upgrade, message: error.message, peer: peer)
+      let code: TransportError.Code =
+        head.status == .forbidden ? .upgradeForbidden : .upgradeRefused
+      throw TransportError(code, stage: .upgrade, message: error.message, peer: peer)
     }
   }
 

@@ -77,6 +77,50 @@ struct CertificateCommandTests {
     #expect(!exists("worker/crl.pem") && !exists("ca/crl.pem"))
   }
 
+  @Test("certs make: what is there of any of its folders is replaced only by --force")
+  func halfMade() async throws {
+    for name in ["ca/ca.pem", "grape/key.pem", "worker/cert.pem"] {
+      let folder = try TemporaryFolder()
+      let file = URL(filePath: "\(folder.path)/\(name)")
+      try FileManager.default.createDirectory(
+        at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+      try "mine".write(to: file, atomically: true, encoding: .utf8)
+      let refused = try await certs("make", "--out", folder.path)
+      #expect(refused.status == 73 && refused.errors.contains(name), "\(refused.errors)")
+      #expect(refused.errors.contains("--force"), "\(refused.errors)")
+      #expect(try String(contentsOf: file, encoding: .utf8) == "mine")
+      #expect(try await certs("make", "--out", folder.path, "--force").status == 0)
+      #expect(try String(contentsOf: file, encoding: .utf8) != "mine")
+    }
+  }
+
+  @Test("certs issue: a key or a certificate that is there is replaced only by --force")
+  func issueAgain() async throws {
+    #expect(try await certs("--out", folder.path).status == 0)
+    let files = ["cert.pem", "key.pem", "ca.pem"].map { "worker/\($0)" }
+    func contents() throws -> [String] { try files.filter(exists).map(content) }
+    func issuing(_ options: String...) async throws -> Ended {
+      let issue = ["certs", "issue", path("worker"), "--ca", path("ca"), "--service", "a"]
+      return try await run(Programs.grenache, issue + options)
+    }
+    for missing in [nil, "worker/cert.pem"] {
+      if let missing { try FileManager.default.removeItem(atPath: path(missing)) }
+      let before = try contents()
+      let refused = try await issuing()
+      #expect(refused.status == 73 && refused.output.isEmpty, "\(refused.errors)")
+      for way in ["--force", "certs renew"] {
+        #expect(refused.errors.contains(way), "\(refused.errors)")
+      }
+      #expect(try contents() == before)
+    }
+    let key = try content("worker/key.pem")
+    #expect(try await issuing("--force").status == 0)
+    #expect(try content("worker/key.pem") != key && exists("worker/cert.pem"))
+    // Roots alone are nobody's identity.
+    for name in files.prefix(2) { try FileManager.default.removeItem(atPath: path(name)) }
+    #expect(try await issuing().status == 0)
+  }
+
   @Test("dev: the lists of another authority go; that grapes run is said when they do")
   func development() async throws {
     let grape = try await RunningGrape(isPlain: true)

@@ -63,6 +63,49 @@ struct DocumentationTests {
     }
   }
 
+  /// What a pattern captures in the sources, whatever file it is in.
+  private static func literals(_ pattern: Regex<(Substring, Substring)>) throws -> Set<String> {
+    var found: Set<String> = []
+    for file in files("Sources", ".swift") {
+      for literal in try text(file).matches(of: pattern) { found.insert(String(literal.1)) }
+    }
+    return found
+  }
+
+  /// The names that begin with `grenache_`; behind one, in the same line, `_lookups_total` and `…_lookups_total`
+  /// are short for names with the same first two words.
+  private static func metricNames(in page: String) -> [String] {
+    page.split(separator: "\n").flatMap { line in
+      var (names, beginning) = ([String](), Substring())
+      for code in line.matches(of: /`(…?)([a-z0-9_]+)[^`]*`/) {
+        if let whole = code.2.prefixMatch(of: /(grenache_[a-z0-9]+)_[a-z0-9_]+/) {
+          beginning = whole.1
+          names.append(String(code.2))
+        } else if !beginning.isEmpty, code.2.hasPrefix("_") {
+          names.append("\(beginning)\(code.2)")
+        }
+      }
+      return names
+    }
+  }
+
+  @Test("every metric that is named is one of the sources'", arguments: pages)
+  func metrics(_ page: String) throws {
+    // The DHT's extension has such a name as well.
+    let known = try Self.literals(/"(grenache_[a-z0-9_]+)"/)
+    for name in Self.metricNames(in: try text(page)) {
+      #expect(known.contains(name), "\(name) in \(page)")
+    }
+  }
+
+  @Test("every metric is in the guide to operating")
+  func allMetrics() throws {
+    let counted = try Self.literals(/(?:label|name):\s*"(grenache_[a-z0-9_]+)"/)
+    #expect(counted.count > 20)
+    let named = Self.metricNames(in: try text("Sources/Grenache/Grenache.docc/Operating.md"))
+    #expect(counted.subtracting(named).sorted() == [])
+  }
+
   @Test("every option that is named is one of the commands, or of those around them")
   func options() async throws {
     var known: Set = [
@@ -108,11 +151,12 @@ private struct Tutorial {
   static let unshare = ["/usr/bin/unshare", "-rn", "/bin/sh", "-c"]
   static let loopback = "ip link set lo up"
 
-  /// Whether this system lets somebody have one.
+  /// Whether this system lets somebody have one. Where nothing may be left out, that `ip` is missing is no
+  /// reason to.
   static let isPossible: Bool = {
     let process = Process()
     process.executableURL = URL(filePath: unshare[0])
-    process.arguments = Array(unshare.dropFirst()) + [loopback]
+    process.arguments = Array(unshare.dropFirst()) + [Interoperation.isRequired ? "true" : loopback]
     process.standardError = FileHandle.nullDevice
     guard (try? process.run()) != nil else { return false }
     process.waitUntilExit()

@@ -67,6 +67,36 @@ struct JSONCommandTests {
     #expect(await grape.terminate() == 0)
   }
 
+  @Test("call --json and map --json: what went wrong, and its code, whatever it was")
+  func failures() async throws {
+    let grape = try await RunningGrape(isPlain: true)
+    #expect(try await grape.grenache("announce", "gone,1").status == 0)
+    let nowhere = ["--to", "127.0.0.1:1"]
+    for (call, status, code) in [
+      (["call", "a", "1"] + nowhere, 69, "workerUnreachable"),
+      (["call", "a", "1"], 69, "serviceNotFound"),
+      (["call", "gone", "1"], 69, "workerUnreachable"),
+      (["map", "gone", "1"], 70, "workerUnreachable"),
+    ] as [([String], Int32, String)] {
+      let json = call + ["--json"] + (try grape.options())
+      let ended = try await run(Programs.grenache, json)
+      #expect(ended.status == status, "\(call): \(ended.errors)")
+      #expect(member("code", of: ended.output) == code, "\(call): \(ended.output)")
+      #expect(!member("error", of: ended.output).isEmpty, "\(call): \(ended.output)")
+      #expect(ended.output.split(separator: "\n").count == 1)
+    }
+    let plain = try await grape.grenache("call", "a", "1")
+    #expect(plain.status == 69 && plain.output.isEmpty, "\(plain.output)")
+    let noGrape = try await run(
+      Programs.grenache,
+      ["call", "a", "1", "--json", "--grape", "127.0.0.1:1", "--insecure-plaintext"])
+    #expect(noGrape.status == 69 && member("code", of: noGrape.output) == "grapeUnreachable")
+    // Nothing has been tried: it is no outcome of a call.
+    let usage = try await grape.grenache("call", "a", "1", "--json", "--timeout", "0")
+    #expect(usage.status == 64 && usage.output.isEmpty, "\(usage.output)")
+    #expect(await grape.terminate() == 0)
+  }
+
   @Test("a result that a worker sends beside its error is printed; the exit code is the error's")
   func resultBesideError() async throws {
     // What is sent back as it came has the key where an error stands, and the payload behind it.
@@ -83,7 +113,9 @@ struct JSONCommandTests {
       #expect(json.output.contains(#""result":{"a":1}"#), "\(json.output)")
       let none = try await run(
         Programs.grenache, ["call", "boom", "null", "--json", "--transport", transport] + to)
-      #expect(none.status == 70 && none.output.isEmpty, "\(none.output)")
+      #expect(none.status == 70 && member("error", of: none.output) == "boom", "\(none.output)")
+      #expect(member("code", of: none.output) == "remoteError", "\(none.output)")
+      #expect(!none.output.contains("result"), "\(none.output)")
     }
     _ = await echo.terminate()
   }

@@ -13,19 +13,20 @@ struct ProofByAddressTests {
     options = ["--grape", grape.api, "--tls-dir"]
   }
 
-  /// Starts a command whose certificate covers its address and not the service, and announces it.
-  private func start(_ arguments: String...) async throws -> RunningCommand {
+  /// Starts a command whose certificate covers its address and not the service, and announces it; returns
+  /// where it is, too.
+  private func start(_ arguments: String...) async throws -> (RunningCommand, String) {
     let impostor = try RunningCommand(
       Programs.grenache,
       arguments + ["--port", "0", "--json", "--no-announce", "--tls-dir"]
         + [GeneratedCertificates.directory("grape")])
-    let line = await impostor.firstLine()
+    let port = port(of: member("address", of: await impostor.firstLine()))
     let announced = try await run(
       Programs.grenache,
-      ["announce", "rpc_test,\(port(of: member("address", of: line)))"] + options
+      ["announce", "rpc_test,\(port)"] + options
         + [GeneratedCertificates.directory("worker")])
     #expect(announced.status == 0, "\(announced.errors)")
-    return impostor
+    return (impostor, "127.0.0.1:\(port)")
   }
 
   private func client(_ arguments: [String]) async throws -> Ended {
@@ -35,7 +36,7 @@ struct ProofByAddressTests {
 
   @Test("call, map, stream and bench believe a worker only by a long name, loudly")
   func workers() async throws {
-    let worker = try await start("serve", "rpc_test", "--echo")
+    let (worker, _) = try await start("serve", "rpc_test", "--echo")
     for (arguments, failure) in [
       (["call", "rpc_test", "1"], 77), (["map", "rpc_test", "1"], 70),
       (["stream", "rpc_test"], 77),
@@ -52,9 +53,28 @@ struct ProofByAddressTests {
     #expect(await grape.terminate() == 0)
   }
 
+  @Test("tls probe --service believes whom a call would that a lookup has led there")
+  func probe() async throws {
+    let (worker, address) = try await start("serve", "rpc_test", "--echo")
+    let (probe, service) = (["tls", "probe", address], ["--service", "rpc_test"])
+    let tls = ["--tls-dir", try GeneratedCertificates.directory("client")]
+    let byAddress = ["--insecure-accept-workers-by-address"]
+    let refused = try await run(Programs.grenache, probe + service + tls)
+    #expect(refused.status == 77, "\(refused.errors)")
+    #expect(refused.errors.contains("expected URI:grenache:rpc_test,"), "\(refused.errors)")
+    let accepted = try await run(Programs.grenache, probe + service + byAddress + tls)
+    #expect(accepted.status == 0, "\(accepted.errors)")
+    #expect(accepted.errors.contains("believed by its address"), "\(accepted.errors)")
+    let host = try await run(Programs.grenache, probe + tls)
+    #expect(host.status == 0 && host.errors.isEmpty, "\(host.errors)")
+    #expect(try await run(Programs.grenache, probe + byAddress + tls).status == 64)
+    #expect(await worker.terminate() == 0)
+    #expect(await grape.terminate() == 0)
+  }
+
   @Test("sub believes a publisher only by a long name, loudly")
   func publishers() async throws {
-    let publisher = try await start("pub", "rpc_test", "--wait-for", "1")
+    let (publisher, _) = try await start("pub", "rpc_test", "--wait-for", "1")
     publisher.write("one\n")
     let heard = try await client(
       ["sub", "rpc_test", "--count", "1", "--insecure-accept-publishers-by-address"])

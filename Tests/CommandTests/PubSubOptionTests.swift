@@ -1,4 +1,5 @@
 import Foundation
+import Grenache
 import TestSupport
 import Testing
 
@@ -90,9 +91,9 @@ struct PubSubOptionTests {
 
     mutating func add(_ object: [String: Any]) {
       if let number = object["number"] as? Int { numbers.append(number) }
-      guard let gap = object["gap"] as? String else { return }
-      let ends = gap.components(separatedBy: " to ").compactMap { Int($0) }
-      if ends.count == 2 { gaps.append((ends[0], ends[1])) }
+      guard let gap = object["gap"] as? [String: Int], let from = gap["from"], let to = gap["to"]
+      else { return }
+      gaps.append((from, to))
     }
   }
 
@@ -133,6 +134,46 @@ struct PubSubOptionTests {
     default: #expect((8...11).contains(behind), "\(heard.gaps)")
     }
     for command in [quick, slow, pub] { #expect(await command.terminate() == 0) }
+    #expect(await grape.terminate() == 0)
+  }
+
+  @Test("sub --json: bytes that are no text come whole, in base64")
+  func bytes() async throws {
+    let grape = try await RunningGrape(isPlain: true)
+    let pub = try await PeerPub("news", .insecurePlaintext(port: 0), logger: quietLogger)
+    let running = try await RunningTask { started in try await pub.run { started("\($0)") } }
+    let port = port(of: running.place)
+    #expect(try await grape.grenache("announce", "news,\(port)").status == 0)
+    let sub = try RunningCommand(
+      Programs.grenache, ["sub", "news", "--json", "--count", "2"] + grape.options())
+    await pub.waitForSubscribers(1)
+    try await pub.publish(PubMessage(bytes: [0xff, 0x00, 0x0a]))
+    try await pub.publish(PubMessage(bytes: Array("text".utf8)))
+    let lines = await sub.end().output.split(separator: "\n").map { try? object(String($0)) }
+    #expect(lines.map { $0?["bytes"] as? String } == ["/wAK", "dGV4dA=="], "\(sub.errors)")
+    #expect(lines.allSatisfy { $0?["message"] == nil && $0?["number"] is Int })
+    await running.stop()
+    #expect(await grape.terminate() == 0)
+  }
+
+  @Test("sub --json: where nobody knows how much was missed, the gap is null")
+  func unknownGap() async throws {
+    let grape = try await RunningGrape(isPlain: true)
+    let (first, address) = try await grape.start(["pub", "news", "--wait-for", "1"])
+    let sub = try RunningCommand(Programs.grenache, ["sub", "news", "--json"] + grape.options())
+    first.write("one\n")
+    let one = try object(await sub.firstLine())
+    kill(first.processIdentifier, SIGKILL)
+    _ = await first.end()
+    let second = try RunningCommand(
+      Programs.grenache,
+      ["pub", "news", "--wait-for", "1", "--json", "--port", port(of: address)] + grape.options())
+    second.write("two\n")
+    let gap = try object(await sub.firstLine())
+    #expect(gap["gap"] is NSNull && gap["message"] == nil, "\(gap)")
+    #expect(gap["run"] as? String == one["run"] as? String && one["run"] is String)
+    #expect(try object(await sub.firstLine())["message"] as? String == "two", "\(sub.errors)")
+    for command in [sub, second] { #expect(await command.terminate() == 0) }
     #expect(await grape.terminate() == 0)
   }
 

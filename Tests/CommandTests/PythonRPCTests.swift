@@ -45,7 +45,7 @@ enum Security: CaseIterable {
       ? PeerRPCServerConfiguration.insecurePlaintext(port: 0)
       : PeerRPCServerConfiguration(port: 0, tls: try GeneratedCertificates.configuration("worker"))
     configuration.host = "127.0.0.1"
-    configuration.drainDeadline = .milliseconds(100)
+    configuration.drainTimeout = .milliseconds(100)
     let server = PeerRPCServer(configuration, services: services, logger: quietLogger)
     return try await RunningTask { started in try await server.run { started($0) } }
   }

@@ -26,7 +26,7 @@ struct Ended {
 
 /// A program that runs beside the test; it is ended with the last reference to it.
 final class RunningCommand: Sendable {
-  private let process: Mutex<Process>
+  private let process: ChildProcess
   private let input = Pipe()
   private let lines: AsyncStream<String>
   private let errorText = Transcript()
@@ -48,8 +48,8 @@ final class RunningCommand: Sendable {
     self.lines = lines
     let (errorsEnd, errorsContinuation) = AsyncStream.makeStream(of: Never.self)
     self.errorsEnd = errorsEnd
-    self.process = Mutex(process)
     try Self.start(process)
+    self.process = ChildProcess(process)
     Self.read(output) {
       continuation.yield($0)
     } end: {
@@ -72,13 +72,9 @@ final class RunningCommand: Sendable {
     try process.run()
   }
 
-  deinit {
-    process.withLock { process in
-      if process.isRunning { process.terminate() }
-    }
-  }
+  deinit { process.dismiss() }
 
-  var processIdentifier: Int32 { process.withLock { $0.processIdentifier } }
+  var processIdentifier: Int32 { process.identifier }
 
   /// What the program has said on standard error so far.
   var errors: String { errorText.text }
@@ -107,12 +103,9 @@ final class RunningCommand: Sendable {
 
   /// Asks the program to end and waits until it has.
   func terminate() async -> Int32 {
-    process.withLock { $0.terminate() }
+    let status = await process.terminate()
     for await _ in lines {}
-    return process.withLock { process in
-      process.waitUntilExit()
-      return process.terminationStatus
-    }
+    return status
   }
 
   /// Waits for the program's end.
@@ -120,10 +113,7 @@ final class RunningCommand: Sendable {
     var output: [String] = []
     for await line in lines { output.append(line) }
     for await _ in errorsEnd {}
-    let status = process.withLock { process in
-      process.waitUntilExit()
-      return process.terminationStatus
-    }
+    let status = await process.end()
     return Ended(status: status, output: output.joined(separator: "\n"), errors: errors)
   }
 

@@ -76,7 +76,7 @@ struct TLSOperationTests {
     let first = try #require(CertificateFile(cert).certificates.first)
     #expect(try await grape.expiry() == first.notAfter)
     var leaf = Grape.leaf
-    leaf.lifetimeSeconds = 5 * 86_400
+    leaf.lifetime = .seconds(5 * 86_400)
     let renewed = leaf
     try await grape.reload(until: "certificates loaded") {
       try grape.authority.authority.write(renewed, toDirectory: "\(grape.folder.path)/grape")

@@ -101,6 +101,8 @@ struct WorkerProcessTests {
     }
     #expect(result.failures.isEmpty, "\(result.failures.prefix(3))")
     #expect(result.times[result.times.count * 99 / 100] < .seconds(1))
+    // A caller has one call under way: if all were held up at once, fewer than 1 % would be late.
+    #expect(try #require(result.times.last) < .seconds(5))
     await fleet.stop()
   }
 
@@ -110,12 +112,52 @@ struct WorkerProcessTests {
     let result = try await fleet.load(RPCCallOptions()) {
       for _ in 0..<3 {
         try await fleet.answers(300)
-        #expect(await fleet.takeWorker().terminate() == 0)
+        let worker = fleet.takeWorker()
+        let start = ContinuousClock.now
+        #expect(await worker.terminate() == 0)
+        #expect(ContinuousClock.now - start < .seconds(30))
         try await fleet.startWorker()
       }
       try await fleet.answers(300)
     }
     #expect(result.failures.isEmpty, "\(result.failures.prefix(3))")
     await fleet.stop()
+  }
+
+  /// That of `grenache serve`.
+  private static let drainTimeout = Duration.seconds(30)
+
+  @Test("P39 a handler that never ends holds the end up to the drain deadline; its caller is told")
+  func endless() async throws {
+    let worker = try RunningCommand(
+      Programs.grenache,
+      [
+        "serve", "rpc_test", "--port", "0", "--json", "--bind", "127.0.0.1", "--no-announce",
+        "--verbose", "--exec", "exec sleep 600", "--tls-dir",
+        GeneratedCertificates.directory("worker"),
+      ])
+    let address = member("address", of: await worker.firstLine())
+    let endpoint = try #require(Endpoint(address), "\(worker.errors)")
+    let nowhere = Endpoint(host: "127.0.0.1", port: 1)
+    let tls = try GeneratedCertificates.configuration("client")
+    let client = await PeerRPCClient(
+      link: try await Link(LinkConfiguration(grapes: [nowhere], tls: tls), logger: quietLogger))
+    let call = Task { () -> GrenacheError? in
+      do throws(GrenacheError) {
+        _ = try await client.requestRaw("rpc_test", [0x31], to: endpoint, within: .seconds(90))
+        return nil
+      } catch {
+        return error
+      }
+    }
+    #expect(await worker.says(" call"))
+    let start = ContinuousClock.now
+    #expect(await worker.terminate() == 0)
+    let took = ContinuousClock.now - start
+    // Beside the second that is promised what a busy machine adds.
+    #expect(took >= Self.drainTimeout - .seconds(1) && took < Self.drainTimeout + .seconds(3))
+    let error = await call.value
+    #expect(error?.code == .connectionLost, "\(String(describing: error))")
+    await client.close()
   }
 }

@@ -160,6 +160,77 @@ struct PeerStoreTests {
     #expect(store.count == store.all.count)
   }
 
+  /// A store full of keys: 8.8.8 has five, all of which 9.9.9 has joined with two announcements each, so
+  /// that it has most and no key to itself; 7.7.7 has four; 1.1.1 has three, which expire first.
+  private func crowdedStore() throws -> PeerStore {
+    var configuration = DHTConfiguration()
+    configuration.keysMax = 12
+    var store = PeerStore(configuration)
+    func insert(_ ip: UInt32, _ port: UInt16, _ key: UInt8, age: Int = 100) throws {
+      try store.insert(
+        DHTAddress(ip: ip, port: port), for: [key], now: .zero, until: .seconds(age))
+    }
+    for key in 0..<5 as Range<UInt8> {
+      try insert(0x0808_0801, 1, key)
+      for port in 1...2 as ClosedRange<UInt16> { try insert(0x0909_0901, port, key) }
+    }
+    for key in 5..<9 as Range<UInt8> { try insert(0x0707_0701, 1, key) }
+    for key in 20..<23 as Range<UInt8> { try insert(0x0101_0101, 1, key, age: 50) }
+    #expect(store.keyCount == 12)
+    return store
+  }
+
+  @Test("P30 who joins the keys of others has nothing of a small network's go in place of his own")
+  func sharesOfJoinedKeys() throws {
+    var store = try crowdedStore()
+    let new = DHTAddress(ip: 0x0606_0601, port: 1)
+    // Half of the ten that 9.9.9 has more, with what 8.8.8 has of those keys.
+    #expect(try store.insert(new, for: [30], now: .zero).displaced == [[0], [1]])
+    for key in 20..<23 as Range<UInt8> {
+      #expect(store.peers(of: [key], now: .zero).count == 1)
+    }
+  }
+
+  @Test("P30 nor does this node's own caller take a key of a small network that a large one joined")
+  func ownCallersAndJoinedKeys() throws {
+    var store = try crowdedStore()
+    try store.insert(
+      DHTAddress(ip: 0x0909_0901, port: 1), for: [20], now: .zero, until: .seconds(40))
+    let own = DHTAddress(ip: 0x0606_0601, port: 1)
+    #expect(try store.insertOwn(own, for: [30], now: .zero).displaced == [[0]])
+    #expect(try store.insertOwn(own, for: [31], now: .zero).displaced == [[1]])
+    for key in 20..<23 as Range<UInt8> {
+      #expect(!store.peers(of: [key], now: .zero).isEmpty)
+    }
+  }
+
+  @Test("what has expired and is dropped to make room is told, whether or not there is room then")
+  func swept() throws {
+    let network = network(3, seed: 90) {
+      $0.peersMax = 2
+      $0.peersPerCallerMax = 1
+    }
+    var node = try #require(network.node(1))
+    while node.nextAction() != nil {}
+    /// Announces a key of its own, and gives those of which it is told that they have changed.
+    func changed(_ key: UInt8, by caller: UInt8?, at seconds: Int) -> [[UInt8]] {
+      let peer = DHTAddress(ip: 0x0101_0101, port: UInt16(key))
+      let outcome = node.keep(
+        peer, for: [key], by: caller.map { DHTCaller([$0]) }, now: .seconds(seconds))
+      #expect(outcome == (key == 9 ? .callerLimit : .new))
+      var keys: [[UInt8]] = []
+      while let action = node.nextAction() {
+        if case .peersChanged(let key) = action { keys.append(key) }
+      }
+      return keys
+    }
+    #expect(changed(1, by: nil, at: 1_000) == [[1]])
+    #expect(changed(2, by: 7, at: 1_060) == [[2]])
+    #expect(Set(changed(9, by: 7, at: 1_130)) == [[1]], "for nothing")
+    #expect(changed(3, by: nil, at: 1_131) == [[3]])
+    #expect(Set(changed(4, by: nil, at: 1_181)) == [[2], [4]])
+  }
+
   @Test("a node in the routing table announces more, as much as a host may")
   func contacts() {
     var configuration = DHTConfiguration()

@@ -4,13 +4,13 @@ import GrenacheGrape
 import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
-import Synchronization
+import TestSupport
 
 /// The `grape` command in a process of its own, which may be killed; ended with the last reference.
 final class GrapeCommandProcess: Sendable {
   let api: SocketAddress
   let dht: SocketAddress
-  private let process: Mutex<Process>
+  private let process: ChildProcess
   private let input: Pipe
 
   /// Starts it beside the test's own program and waits until it listens.
@@ -32,22 +32,23 @@ final class GrapeCommandProcess: Sendable {
     process.standardOutput = output
     process.standardError = FileHandle.nullDevice
     try process.run()
-    let line = await firstLine(output.fileHandleForReading)
+    let child = ChildProcess(process)
+    let line = await firstLine(output.fileHandleForReading, of: child)
     guard let members = try? JSONDecoder().decode([String: String].self, from: Data(line.utf8)),
       let api = Endpoint(members["api"] ?? ""), let dht = Endpoint(members["dht"] ?? ""),
       let apiAddress = SocketAddress(ip: "127.0.0.1", port: api.port),
       let dhtAddress = SocketAddress(ip: "127.0.0.1", port: dht.port)
     else {
-      process.terminate()
+      child.kill()
       throw TimedOut()
     }
-    return GrapeCommandProcess(process, input, apiAddress, dhtAddress)
+    return GrapeCommandProcess(child, input, apiAddress, dhtAddress)
   }
 
   private init(
-    _ process: sending Process, _ input: Pipe, _ api: SocketAddress, _ dht: SocketAddress
+    _ process: ChildProcess, _ input: Pipe, _ api: SocketAddress, _ dht: SocketAddress
   ) {
-    self.process = Mutex(process)
+    self.process = process
     self.input = input
     self.api = api
     self.dht = dht
@@ -55,28 +56,27 @@ final class GrapeCommandProcess: Sendable {
 
   deinit { kill() }
 
-  private static func firstLine(_ handle: FileHandle) async -> String {
-    await withCheckedContinuation { continuation in
-      Thread.detachNewThread {
-        var text = Data()
-        while !text.contains(0x0a) {
-          let more = handle.availableData
-          guard !more.isEmpty else { break }
-          text += more
+  /// Empty when the process ends without one; a task that is cancelled ends it.
+  private static func firstLine(_ handle: FileHandle, of process: ChildProcess) async -> String {
+    await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        Thread.detachNewThread {
+          var text = Data()
+          while !text.contains(0x0a) {
+            let more = handle.availableData
+            guard !more.isEmpty else { break }
+            text += more
+          }
+          continuation.resume(returning: String(decoding: text, as: UTF8.self))
         }
-        continuation.resume(returning: String(decoding: text, as: UTF8.self))
       }
+    } onCancel: {
+      process.signal(SIGKILL)
     }
   }
 
   /// `kill -9`, and waits for its end.
-  func kill() {
-    process.withLock { process in
-      guard process.isRunning else { return }
-      _ = Foundation.kill(process.processIdentifier, SIGKILL)
-      process.waitUntilExit()
-    }
-  }
+  func kill() { process.kill() }
 }
 
 /// Posts to one grape over kept connections.

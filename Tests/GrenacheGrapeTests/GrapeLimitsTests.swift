@@ -16,8 +16,8 @@ struct GrapeLimitsTests {
     grape.nodeLiveness = .seconds(103)
     grape.servicesMax = 104
     grape.announcementsMax = 105
-    grape.announcementsPerAddressMax = 106
-    grape.announcementsPerRemoteAddressMax = 107
+    grape.announcementsPerLoopbackAddressMax = 106
+    grape.announcementsPerAddressMax = 107
     grape.announcementsPerNetworkMax = 108
     grape.announcementsPerContactMax = 109
     grape.announcementsPerCallerMax = 110
@@ -82,7 +82,7 @@ struct GrapeLimitsTests {
     // What grows with the number of services.
     #expect(grape.announcementsMax == 120_008)
     #expect(grape.announcementsPerContactMax == 30_002)
-    #expect(grape.announcementsPerRemoteAddressMax == 3_000)
+    #expect(grape.announcementsPerAddressMax == 3_000)
     #expect(grape.announcementsPerNetworkMax == 6_000)
     #expect(grape.announcementsPerCallerMax == 30_002)
     #expect(grape.valuesPerCallerMax == 35_002)
@@ -95,7 +95,7 @@ struct GrapeLimitsTests {
       "--announcements-per-address", "302", "--insecure-plaintext",
     ]).grapeConfiguration()
     #expect(grape.announcementsPerContactMax == 301)
-    #expect(grape.announcementsPerRemoteAddressMax == 302)
+    #expect(grape.announcementsPerAddressMax == 302)
     #expect(grape.announcementsPerNetworkMax == 604)
   }
 }

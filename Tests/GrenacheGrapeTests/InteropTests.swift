@@ -125,7 +125,7 @@ struct InteropTests {
   func krpcLimits() async throws {
     let configure: @Sendable (inout GrapeConfiguration) -> Void = {
       $0.servicesMax = 20
-      $0.announcementsPerAddressMax = 30
+      $0.announcementsPerLoopbackAddressMax = 30
     }
     try await withGrape(tls: try authority.host(), configure: configure) { grape in
       let script = try Script("krpc_probe.py", ["127.0.0.1", "\(grape.dht.port)", "20", "30"])

@@ -209,7 +209,8 @@ struct LookupStreamTests {
   @Test("without the field the answer is what it always was, at the end of the lookup")
   func unchanged() async throws {
     try await ScriptedPair.with { nodes in
-      try await withGrape(among: nodes) { grape, client in
+      try await withGrape(among: nodes, configure: { $0.lookupPatience = .seconds(30) }) {
+        grape, client in
         async let answer = post("{\"data\":\"svc\"}", "/lookup", to: grape.api, as: client)
         try await eventually { await nodes.slow.held() == [svc] }
         await nodes.slow.release()
@@ -218,6 +219,94 @@ struct LookupStreamTests {
         #expect(
           ["[\"127.0.0.1:11\",\"127.0.0.1:22\"]", "[\"127.0.0.1:22\",\"127.0.0.1:11\"]"]
             .contains(whole.body))
+      }
+    }
+  }
+
+  @Test(
+    "P29 a node that is silent: after a while, or at the end of it, what is known; nobody is a 503",
+    arguments: [(1_000, 30_000), (30_000, 1_000)] as [(Int, Int)])
+  func silent(patience: Int, timeout: Int) async throws {
+    try await ScriptedPair.with { nodes in
+      try await withGrape(
+        among: nodes,
+        configure: {
+          $0.lookupPatience = .milliseconds(patience)
+          $0.requestTimeout = .milliseconds(timeout)
+        }
+      ) { grape, client in
+        let start = ContinuousClock.now
+        let answer = try await post("{\"data\":\"svc\"}", "/lookup", to: grape.api, as: client)
+        #expect(answer.status == 200 && answer.body == "[\"127.0.0.1:11\"]")
+        #expect(ContinuousClock.now - start < .seconds(8))
+        #expect(await nodes.slow.held() == [svc], "the lookup goes on")
+        await nodes.slow.release()
+        // Nothing of that was remembered as the whole.
+        let whole = try await post("{\"data\":\"svc\"}", "/lookup", to: grape.api, as: client)
+        #expect(whole.body.contains(":11\"") && whole.body.contains(":22\""))
+      }
+    }
+  }
+
+  @Test("P29 of a lookup that takes long the first peers will do, whenever they are found")
+  func late() async throws {
+    let one = try await ScriptedNode.start(isHolding: true) {
+      $0 == svc ? [ScriptedPair.first] : []
+    }
+    let two = try await ScriptedNode.start(isHolding: true) { _ in [] }
+    let nodes = ScriptedPair(quick: one, slow: two)
+    try await withGrape(
+      among: nodes,
+      configure: {
+        $0.lookupPatience = .milliseconds(1)
+        $0.requestTimeout = .seconds(60)
+      }
+    ) { grape, client in
+      async let answer = post("{\"data\":\"svc\"}", "/lookup", to: grape.api, as: client)
+      try await eventually {
+        let held = [await one.held(), await two.held()]
+        return held == [[svc], [svc]]
+      }
+      await one.release()
+      #expect(try await answer.body == "[\"127.0.0.1:11\"]")
+      #expect(await two.held() == [svc])
+    }
+    await one.stop()
+    await two.stop()
+  }
+
+  @Test("nobody is found in time: that is not said to be nobody")
+  func unanswered() async throws {
+    try await ScriptedPair.with { nodes in
+      try await withGrape(
+        among: nodes,
+        configure: {
+          $0.lookupPatience = .milliseconds(100)
+          $0.requestTimeout = .seconds(1)
+        }
+      ) { grape, client in
+        let answer = try await post("{\"data\":\"none\"}", "/lookup", to: grape.api, as: client)
+        #expect(answer.status == 503 && answer.body == "ERR_GRAPE_LOOKUP_TIMEOUT")
+      }
+    }
+  }
+
+  @Test("P29 a node that is silent does not keep from a watch what is announced meanwhile")
+  func watchBesideSilent() async throws {
+    try await ScriptedPair.with { nodes in
+      let announcer = try authority.worker("svc")
+      try await withGrape(among: nodes) { grape, client in
+        let watcher = try await Watcher.open(grape.api, as: client)
+        try await watcher.send("{\"data\":\"svc\"}")
+        let first = "\"127.0.0.1:11\""
+        #expect(try await watcher.next() == "{\"key\":\"svc\",\"peers\":[\(first)]}")
+        async let announced = post(
+          "{\"data\":[\"svc\",33]}", "/announce", to: grape.api, as: announcer)
+        #expect(
+          try await watcher.next() == "{\"key\":\"svc\",\"peers\":[\"127.0.0.1:33\",\(first)]}")
+        await nodes.slow.release()
+        _ = try await announced
+        await watcher.close()
       }
     }
   }

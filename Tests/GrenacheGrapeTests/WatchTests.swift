@@ -182,7 +182,7 @@ struct WatchedPeersTests {
 
     @discardableResult
     func found(_ found: Set<FoundPeer>, isIncomplete: Bool = false) -> Bool {
-      peers.found(found, isIncomplete: isIncomplete)
+      peers.found(found.sorted(), isIncomplete: isIncomplete)
     }
   }
 
@@ -256,6 +256,54 @@ struct WatchedPeersTests {
     }
     #expect(lookups < 12)
   }
+
+  @Test(
+    "P30 whom one node names anew each time is not told for ever, nor who has gone meanwhile",
+    arguments: [10, 100])
+  func freshPeers(_ fresh: Int) {
+    let state = Watched()
+    let honest = peers(1...25)
+    var next = 100
+    func look(_ honest: Set<FoundPeer>) {
+      state.found(honest.union(peers(next..<(next + fresh))))
+      next += fresh
+    }
+    for _ in 0..<100 { look(honest) }
+    #expect(state.told?.isSuperset(of: honest) == true)
+    let most = min(PeersFound.peersMax, 25 + fresh * WatchedPeers.missesMax)
+    #expect(state.told?.count == most)
+    for _ in 0..<WatchedPeers.missesMax { look(honest.subtracting(peers([7]))) }
+    #expect(state.told?.isDisjoint(with: peers([7])) == true)
+  }
+
+  @Test("a thousand are told, and not one more: whoever was missed longest goes first")
+  func most() {
+    let state = Watched()
+    state.found(peers(1...500))
+    state.found(peers(501...1_000))
+    #expect(state.told == peers(1...1_000))
+    state.found(peers(1_001...1_001).union(peers(1...499)))
+    #expect(state.told?.count == PeersFound.peersMax)
+    #expect(state.told == peers(1...1_001).subtracting(peers([500])))
+    state.found(peers(2_001...3_001), isIncomplete: true)
+    #expect(state.told == peers(2_001...3_000))
+  }
+
+  @Test("P29 they are told as the last lookup gave them, and behind those the ones that it missed")
+  func order() {
+    func list(_ ports: [Int]) -> [FoundPeer] { ports.flatMap { peers([$0]) } }
+    var state = WatchedPeers(stored: [])
+    _ = state.foundFirst(list([9, 1]))
+    #expect(state.inOrder == list([9, 1]))
+    _ = state.found(list([5, 9, 2, 1]), isIncomplete: false)
+    #expect(state.inOrder == list([5, 9, 2, 1]))
+    let isNews = state.found(list([2, 9]), isIncomplete: false)
+    #expect(!isNews && state.inOrder == list([2, 9, 5, 1]))
+    _ = state.found(list([7, 1]), isIncomplete: true)
+    #expect(state.inOrder == list([7, 1, 2, 9, 5]))
+    _ = state.found(list([1]), isIncomplete: false)
+    #expect(state.inOrder == list([1, 7, 2, 9]))
+  }
 }
 
 @Suite("Watching a grape's services", .timeLimit(.minutes(2)))
@@ -303,10 +351,36 @@ struct WatchTests {
       try await eventually { await node.asked() >= 5 }
       _ = try await post("{\"data\":[\"svc\",33]}", "/announce", to: grape.api, as: client)
       #expect(
-        try await watcher.next() == "{\"key\":\"svc\",\"peers\":[\(both),\"127.0.0.1:33\"]}")
+        try await watcher.next() == "{\"key\":\"svc\",\"peers\":[\"127.0.0.1:33\",\(both)]}")
       await watcher.close()
     }
     await node.stop()
+  }
+
+  @Test("P29 of a hundred peers that one node has invented and one that is, he is told early")
+  func invented() async throws {
+    let authority = try TestAuthority()
+    let client = try authority.worker("svc")
+    let hostile = try await ScriptedNode.start { asked in
+      guard asked == Array("svc".utf8) else { return [] }
+      return (1...100).map { DHTAddress(ip: 0x0100_0001, port: $0) }
+    }
+    let real = DHTAddress(ip: 0x0909_0909, port: 9)
+    let honest = try await ScriptedNode.start { $0 == Array("svc".utf8) ? [real] : [] }
+    let bootstrap = [hostile, honest].map { Endpoint(SocketAddress($0.address)) }
+    try await withGrape(tls: try authority.host(), bootstrap: bootstrap) { grape in
+      let kept = try await KeptClient(client, grape.api)
+      try await eventually { try await kept.status("contacts") == 2 }
+      let watcher = try await Watcher.open(grape.api, as: client)
+      try await watcher.send("{\"data\":\"svc\"}")
+      var told: [Substring] = []
+      while told.count < 102 { told = try await watcher.next().split(separator: ",") }
+      #expect(told.count == 102, "the key, and 101 peers")
+      #expect(told.prefix(3).contains { $0.contains("\"9.9.9.9:9\"") })
+      await watcher.close()
+    }
+    await hostile.stop()
+    await honest.stop()
   }
 
   @Test("P27 of a grape that does not store it: each lookup is made anew, and what is gone is told")

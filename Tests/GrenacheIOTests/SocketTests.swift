@@ -268,6 +268,17 @@ struct DatagramSocketTests {
     return receiver.datagrams
   }
 
+  @Test(
+    "without IPv6 all addresses are those of IPv4; an address that was named is no other, nor any error that one",
+    arguments: [
+      ("::", EAFNOSUPPORT, "0.0.0.0:7"), ("::1", EAFNOSUPPORT, nil), ("0.0.0.0", EAFNOSUPPORT, nil),
+      ("::ffff:0.0.0.0", EAFNOSUPPORT, nil), ("::", EMFILE, nil), ("::", EADDRNOTAVAIL, nil),
+    ] as [(String, Int32, String?)])
+  func withoutIPv6(_ ip: String, _ code: Int32, _ expected: String?) throws {
+    let address = try #require(SocketAddress(ip: ip, port: 7))
+    #expect(ListenSocket.substitute(for: address, after: code)?.description == expected)
+  }
+
   @Test("an address that is taken cannot be bound")
   func taken() throws {
     let first = try DatagramSocket(.loopback(port: 0))

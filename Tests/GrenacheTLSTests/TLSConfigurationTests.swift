@@ -91,7 +91,7 @@ struct TLSConfigurationTests {
   @Test("roots that have expired are named; only of nothing but such roots a set is refused")
   func expiredRoots() throws {
     let current = try TestAuthority()
-    let old = try CertificateAuthority(commonName: "old root", lifetimeSeconds: -60)
+    let old = try CertificateAuthority(commonName: "old root", lifetime: .seconds(-60))
     var configuration = try current.host()
     configuration.roots = .pem(current.authority.certificatePEM + old.certificatePEM)
     #expect(try TLSContext(configuration).current.expiredRoots == ["CN=old root"])

@@ -259,7 +259,7 @@ struct IdentityTests {
       for: .init(commonName: "rpc_test", dnsNames: ["rpc.test"], services: services))
     let pair = try EnginePair(
       client: authority.client(), server: server,
-      verification: .service("rpc_test", address: "127.0.0.1"))
+      verification: .service("rpc_test", orAddress: "127.0.0.1"))
     pair.run()
     #expect(pair.client.isDone == isAccepted)
     guard !isAccepted else { return }
@@ -355,7 +355,7 @@ struct IdentityTests {
     let client = try GeneratedCertificates.configuration("client")
     for (verification, isAccepted) in [
       (PeerVerification.anyPeerThatTheRootsVouchFor, true), (.name("localhost"), false),
-      (.name("127.0.0.1"), false), (.service("rpc_test", address: "localhost"), false),
+      (.name("127.0.0.1"), false), (.service("rpc_test", orAddress: "localhost"), false),
     ] {
       let pair = try EnginePair(client: client, server: server, verification: verification)
       pair.run()
@@ -442,7 +442,7 @@ struct BadCertificateTests {
   func expired() throws {
     let authority = try TestAuthority()
     var leaf = CertificateAuthority.Leaf(commonName: "old", dnsNames: ["localhost"])
-    leaf.lifetimeSeconds = -100
+    leaf.lifetime = .seconds(-100)
     let configuration = try authority.authority.configuration(for: leaf)
     let error = #expect(throws: TLSConfigurationError.self) { try TLSContext(configuration) }
     #expect(error?.faults.count == 1)

@@ -41,15 +41,16 @@ struct CertificateReloadTests {
     await workers[0].stop()
   }
 
-  @Test("tlsReloaded of a link, which clients and subscribers run")
-  func link() async throws {
+  @Test("tlsReloaded of a link: run by itself, or by a client that runs", arguments: [true, false])
+  func link(ofClient: Bool) async throws {
     let nowhere = Endpoint(host: "127.0.0.1", port: 1)
     var configuration = LinkConfiguration(grapes: [nowhere], tls: short(try authority.client()))
     var running: Task<Void, any Error>?
     try await expectLoaded { told in
       configuration.tlsReloaded = told
       let link = try await Link(configuration, logger: quietLogger)
-      running = Task { try await link.run() }
+      let client = await PeerRPCClient(link: link)
+      running = Task { if ofClient { try await client.run() } else { try await link.run() } }
     }
     running?.cancel()
     _ = try? await running?.value

@@ -53,7 +53,7 @@ struct HTTPSRetryTests {
 
   @Test("503 for a handler that takes too long: the call is not sent to another worker")
   func unavailable() async throws {
-    try await withFleet(configureServer: { $0.transport.handlerDeadline = .milliseconds(300) }) {
+    try await withFleet(configureServer: { $0.transport.handlerTimeout = .milliseconds(300) }) {
       fleet, _, called in
       #expect(await error(fleet)?.code == .invalidReply)
       #expect(called().count == 1)

@@ -3,6 +3,7 @@ import GrenacheGrape
 import GrenacheIO
 import GrenacheTLS
 import Logging
+import Synchronization
 import TestSupport
 import Testing
 
@@ -48,14 +49,14 @@ struct InsecureModeTests {
       }
       if let host { configuration.host = host }
       configuration.allowsInsecurePlaintextOnTheNetwork = isConfirmed
-      configuration.drainDeadline = .zero
+      configuration.drainTimeout = .zero
       let server = PeerRPCServer(configuration, services: [echo], logger: logger)
       return { started in try await server.run { started($0) } }
     case .publisher:
       var configuration = PeerPubConfiguration.insecurePlaintext(port: 0)
       if let host { configuration.host = host }
       configuration.allowsInsecurePlaintextOnTheNetwork = isConfirmed
-      configuration.drainDeadline = .zero
+      configuration.drainTimeout = .zero
       let publisher = try await PeerPub("news", configuration, logger: logger)
       return { started in try await publisher.run { started($0) } }
     case .grape:
@@ -101,7 +102,7 @@ struct InsecureModeTests {
   func secure() async throws {
     var configuration = PeerRPCServerConfiguration(port: 0, tls: try TestAuthority().host())
     configuration.host = "::"
-    configuration.drainDeadline = .zero
+    configuration.drainTimeout = .zero
     let log = LogRecorder()
     let server = PeerRPCServer(configuration, services: [echo], logger: log.logger)
     let (started, starting) = AsyncStream.makeStream(of: SocketAddress.self)
@@ -149,5 +150,53 @@ struct InsecureModeTests {
     _ = try await Link(
       .insecurePlaintext(grapes: [Endpoint(host: "127.0.0.1", port: 1)]), logger: log.logger)
     #expect(log.warnings == ["plaintext: neither grapes nor workers prove who they are"])
+  }
+
+  @Test(
+    "over TLS a policy is wanted: without one nobody is listened for", arguments: [true, false])
+  func noPolicy(isPublisher: Bool) async throws {
+    let tls = try TestAuthority().host(services: ["news"])
+    let error = await #expect(throws: GrenacheError.self) {
+      if isPublisher {
+        var configuration = PeerPubConfiguration(port: 0, tls: tls)
+        configuration.access = nil
+        try await PeerPub("news", configuration, logger: quietLogger).run()
+      } else {
+        var configuration = PeerRPCServerConfiguration(port: 0, tls: tls)
+        configuration.access = nil
+        try await PeerRPCServer(configuration, services: [echo], logger: quietLogger).run()
+      }
+    }
+    #expect(error?.code == .invalidConfiguration)
+  }
+
+  @Test(
+    "callers without a certificate may call nothing, unless a long name says so: then it is a warning",
+    arguments: [true, false], [RPCTransport.wss, .https])
+  func anonymousCallers(isAdmitted: Bool, _ transport: RPCTransport) async throws {
+    let authority = try TestAuthority()
+    var tls = try authority.worker("rpc_test")
+    tls.clientCertificates = .none
+    let identities = Mutex<[PeerIdentity?]>([])
+    let service = RPCService(raw: "rpc_test") { request in
+      identities.withLock { $0.append(request.identity) }
+      return request.payload
+    }
+    let log = LogRecorder()
+    try await withServer(
+      [service], tls: tls, logger: log.logger,
+      configure: { $0.acceptsInsecureAnonymousCallers = isAdmitted }
+    ) { worker in
+      let client = try await directClient(try authority.client()) { $0.transport = transport }
+      let error = await grenacheError {
+        _ = try await client.requestRaw("rpc_test", [0x31], to: worker)
+      }
+      #expect(error?.code == (isAdmitted ? nil : .notPermitted))
+      await client.close()
+    }
+    #expect(identities.withLock { $0 } == (isAdmitted ? [nil] : []))
+    let warnings = log.lines(
+      "callers without a certificate are answered, and do not prove who they are")
+    #expect(warnings.count == (isAdmitted ? 1 : 0))
   }
 }

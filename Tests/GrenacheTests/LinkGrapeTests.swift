@@ -56,6 +56,34 @@ struct LinkGrapeTests {
     }
   }
 
+  @Test("behind grapes that say nothing until the time is over one is asked first the next time")
+  func silentInFront() async throws {
+    let answer: FakeGrape.Answer = { path, _ in
+      (200, path == "/lookup" ? #"["10.0.0.1:1"]"# : "2")
+    }
+    try await withHostileServer(.saysNothing) { silent in
+      try await FakeGrape.with(try authority.host(), answer: answer) { grape, asked in
+        let (announcing, looking) = (
+          try await link([silent, silent, grape]), try await link([silent, silent, grape])
+        )
+        for _ in 0..<2 {
+          let announced = await grenacheError {
+            _ = try await announcing.announce("rpc_test", port: 5, within: .milliseconds(200))
+          }
+          let looked = await grenacheError {
+            for try await _ in looking.workers(of: "rpc_test", within: .milliseconds(200)) {}
+          }
+          #expect(announced?.code == .deadlineExceeded && looked?.code == .deadlineExceeded)
+        }
+        #expect(asked() == 0)
+        #expect(try await announcing.announce("rpc_test", port: 5, within: .seconds(5)) == 2)
+        var found = 0
+        for try await _ in looking.workers(of: "rpc_test", within: .seconds(5)) { found += 1 }
+        #expect(found == 1)
+      }
+    }
+  }
+
   @Test("a link that is closed closes what watches over it, too")
   func close() async throws {
     let grape = try await RunningGrape(tls: try authority.host())

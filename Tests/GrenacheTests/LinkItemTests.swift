@@ -1,5 +1,6 @@
 import Foundation
 import Grenache
+import GrenacheTLS
 import TestSupport
 import Testing
 
@@ -269,6 +270,20 @@ struct ItemKeyPairTests {
     #expect(
       try FileManager.default.contentsOfDirectory(atPath: "\(folder.path)/new/keys").sorted()
         == ["key", "key.pub"])
+  }
+
+  @Test("of several that replace a key at the same time, both files are of the same one")
+  func concurrent() throws {
+    let file = "\(folder.path)/key"
+    for _ in 0..<50 {
+      let pairs = try (0..<4).map { _ in try ItemKeyPair() }
+      DispatchQueue.concurrentPerform(iterations: pairs.count) { index in
+        try? pairs[index].write(to: file, replacing: true)
+      }
+      let kept = try ItemKeyPair(file: file)
+      let published = try String(contentsOfFile: "\(file).pub", encoding: .utf8)
+      #expect(published == Digest.hex(kept.publicKey))
+    }
   }
 
   @Test(

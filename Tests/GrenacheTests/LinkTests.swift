@@ -514,6 +514,11 @@ struct FoundWorkersTests {
       let more = answer.append([0x20])
       #expect(most && !more)
     }
+    var answer = GrapeAnswer(isInLines: true)
+    let most = answer.append([UInt8](repeating: 0x0a, count: GrapeAnswer.linesMax))
+    while answer.nextLine() != nil {}
+    let more = answer.append([0x0a])
+    #expect(most && !more)
   }
 }
 

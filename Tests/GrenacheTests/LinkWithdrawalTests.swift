@@ -38,6 +38,23 @@ struct LinkWithdrawalTests {
     }
   }
 
+  @Test("a scope whose first announcement fails withdraws it: a grape may have heard it")
+  func scopeWithoutAnswer() async throws {
+    let paths = Mutex<[String]>([])
+    let answer: FakeGrape.Answer = { path, _ in
+      paths.withLock { $0.append(path) }
+      return path == "/announce" ? (500, "no") : (200, "1")
+    }
+    try await FakeGrape.with(try authority.host(), answer: answer) { grape, _ in
+      let link = try await link([grape])
+      await #expect(throws: GrenacheError.self) {
+        try await link.announcing("rpc_test", port: 4_001) { Issue.record("it ran") }
+      }
+      await link.close()
+    }
+    #expect(paths.withLock { $0 } == ["/announce", "/withdraw"])
+  }
+
   @Test(
     "it is withdrawn where one understands, and an error where nobody answers",
     arguments: [["1", "1"], ["\"ERR_REQ_NOTFOUND\"", "1"], ["\"ERR_REQ_NOTFOUND\""], []])

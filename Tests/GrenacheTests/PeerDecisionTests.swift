@@ -167,7 +167,7 @@ struct GrapeRoundTests {
       Issue.record("nobody is asked twice")
       return
     }
-    #expect(error.code == .grapeUnreachable && error.message == "1")
+    #expect(error.code == .grapeUnreachable && error.message == "1" && round.untried == nil)
   }
 
   @Test("none after the deadline, but the first, and none for longer than until then")
@@ -180,7 +180,8 @@ struct GrapeRoundTests {
       Issue.record("it is too late")
       return
     }
-    #expect(error.code == .deadlineExceeded)
+    // Its turn comes first the next time.
+    #expect(error.code == .deadlineExceeded && round.untried == 2)
   }
 
   @Test("after an answer of no use another grape is asked first, if there is one")
@@ -206,14 +207,41 @@ struct RunningCallsTests {
   func identifiers() {
     var calls = RunningCalls()
     let places = (0..<3).map { calls.add([UInt8](repeating: $0, count: 1_000), deadline: nil) }
-    calls.cancel([UInt8](repeating: 1, count: 1_000).span)
+    calls.cancel([UInt8](repeating: 1, count: 1_000))
     let wanted = places.map { calls.end($0) }
-    #expect(wanted == [true, false, true])
+    #expect(wanted == [.wanted, .unwanted, .wanted])
     #expect(calls.held == (0, 3) && calls.count == 0)
     // A place that is taken again knows nothing of the call before.
     let place = calls.add([9], deadline: nil)
-    calls.cancel([UInt8](repeating: 1, count: 1_000).span)
+    calls.cancel([UInt8](repeating: 1, count: 1_000))
     #expect(calls.mayBegin(place, at: now) && calls.held.identifierBytes == 1)
+  }
+
+  @Test("a call that was cancelled by its deadline is late, unless its caller cancels it, too")
+  func late() {
+    var calls = RunningCalls()
+    let ends: [MonotonicTime?] = [now, now, now + .seconds(1), nil]
+    let places = ends.enumerated().map { calls.add([UInt8($0)], deadline: $1) }
+    calls.cancel([0])
+    calls.cancelLate(at: now)
+    calls.cancelLate(at: now)
+    #expect(places.map { calls.mayBegin($0, at: now) } == [false, false, true, true])
+    #expect(places.prefix(2).map { calls.end($0) } == [.unwanted, .late])
+    calls.cancelLate(at: now + .seconds(2))
+    calls.cancel([2])
+    #expect(places.suffix(2).map { calls.end($0) } == [.unwanted, .wanted])
+  }
+
+  @Test(
+    "a cancellation says whether it has cancelled anything: not twice, and none that is not there")
+  func cancelledOnce() {
+    var calls = RunningCalls()
+    for rid: UInt8 in [1, 2, 2, 3] { _ = calls.add([rid], deadline: rid == 3 ? now : nil) }
+    calls.cancelLate(at: now)
+    // Two calls of one identifier are both meant; one that is late is not wanted any more.
+    let cancelled = [[1], [1], [2], [2], [3], [4], []].map { calls.cancel($0) }
+    #expect(cancelled == [true, false, true, false, false, false, false])
+    #expect((0..<4).map { calls.isCancelled($0) } == [true, true, true, true])
   }
 
   @Test("so many places are kept while there are no calls, not one more", arguments: [64, 65])

@@ -52,7 +52,7 @@ struct PeerPromiseTests {
     let now = MonotonicTime(nanoseconds: 1)
     for _ in 0..<100 {
       var standing = WorkerStanding(sitOutTime: .milliseconds(200))
-      standing.note(.connectionLost, at: now, using: &generator)
+      standing.note(.connectionLost, isSent: true, at: now, using: &generator)
       #expect(!standing.isReady(at: now + .milliseconds(149)))
       #expect(standing.isReady(at: now + .milliseconds(251)))
       ends.insert(standing.sitsOutUntil)
@@ -61,10 +61,10 @@ struct PeerPromiseTests {
     var standing = WorkerStanding(sitOutTime: .milliseconds(200))
     var time = now
     for _ in 0..<20 {
-      standing.note(.workerUnreachable, at: time, using: &generator)
+      standing.note(.workerUnreachable, isSent: true, at: time, using: &generator)
       time = standing.sitsOutUntil
     }
-    standing.note(.workerUnreachable, at: time, using: &generator)
+    standing.note(.workerUnreachable, isSent: true, at: time, using: &generator)
     #expect(standing.sitsOutUntil - time >= .seconds(22))
     #expect(standing.sitsOutUntil - time <= .seconds(38))
   }

@@ -21,7 +21,7 @@ struct PromisedDefaultsTests {
   @Test("P3 handshakes: 5 s, 256 at once on one loop")
   func handshakes() {
     for server in Self.servers {
-      #expect(server.stream.handshakeDeadline == .seconds(5))
+      #expect(server.stream.handshakeTimeout == .seconds(5))
       #expect(server.handshakesMax == 256)
     }
   }
@@ -29,7 +29,7 @@ struct PromisedDefaultsTests {
   @Test("P4 P5 heads: 10 s, 16 KiB, 100 fields, 8 KiB a line")
   func heads() {
     for server in Self.servers {
-      #expect(server.headDeadline == .seconds(10))
+      #expect(server.headTimeout == .seconds(10))
       #expect(server.http.headBytesMax == 16 << 10)
       #expect(server.http.fieldsMax == 100)
       #expect(server.http.lineBytesMax == 8 << 10)
@@ -69,8 +69,8 @@ struct PromisedDefaultsTests {
   @Test("P11 100 calls of a connection in flight; P13 JSON 64 deep; P39 30 s to drain")
   func calls() {
     let server = PeerRPCServerConfiguration(port: 0, tls: .directory("/nowhere"))
-    #expect(server.callsInFlightMax == 100)
-    #expect(server.drainDeadline == .seconds(30))
+    #expect(server.callsPerConnectionMax == 100)
+    #expect(server.drainTimeout == .seconds(30))
     #expect(JSONScanner.depthMax == 64)
     #expect(GrapeRequest.depthMax == 64)
   }

@@ -170,9 +170,10 @@ struct PubSubAccessTests: NewsSuite {
     let log = LogRecorder()
     let news = try await RunningPub("news", configuration, logger: log.logger)
     for _ in 0..<3 {
-      await #expect(throws: TransportError.self) {
+      let error = await #expect(throws: TransportError.self) {
         _ = try await RawSubscriber(to: news.endpoint, tls: try authority.client())
       }
+      #expect(error?.code == .upgradeForbidden)
     }
     // Whoever comes again and again is one line.
     let lines = log.lines("denied: no rule of the access policy allows it")
@@ -181,6 +182,44 @@ struct PubSubAccessTests: NewsSuite {
     let who = lines.first?["by"]?.description ?? ""
     #expect(who.contains("client.test"), "\(lines)")
     await news.stop()
+  }
+
+  @Test("who may subscribe without a certificate: nobody, or everybody where a long name says so")
+  func anonymous() async throws {
+    for isAdmitted in [false, true] {
+      var configuration = try secure()
+      configuration.tls?.clientCertificates = .none
+      configuration.acceptsInsecureAnonymousSubscribers = isAdmitted
+      let news = try await RunningPub("news", configuration)
+      var code: TransportError.Code?
+      do {
+        _ = try await RawSubscriber(to: news.endpoint, tls: try authority.client())
+      } catch {
+        code = (error as? TransportError)?.code
+      }
+      #expect(code == (isAdmitted ? nil : .upgradeForbidden))
+      await news.stop()
+    }
+  }
+
+  @Test("a subscriber that may not subscribe is told that")
+  func toldDenied() async throws {
+    var configuration = try secure()
+    configuration.access = AccessControl(AccessPolicy([]))
+    let news = try await RunningPub("news", configuration)
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer([news.endpoint])
+    let codes = Mutex<[GrenacheError.Code]>([])
+    let sub = try await subscriber(grape) {
+      $0.failed = { failure in codes.withLock { $0.append(failure.error.code) } }
+    }
+    let running = Task { await sub.run() }
+    try await eventually { codes.withLock { !$0.isEmpty } }
+    #expect(codes.withLock { $0 } == [.notPermitted])
+    running.cancel()
+    await running.value
+    await news.stop()
+    await grape.stop()
   }
 }
 

@@ -69,7 +69,7 @@ struct PubSubBufferTests: NewsSuite {
     "P23 what one that ends in order has handed to the kernel comes all the same",
     arguments: [true, false], [.milliseconds(500), .seconds(20)] as [Duration])
   func inOrder(_ isPlain: Bool, _ deadline: Duration) async throws {
-    let news = try await news(isPlain: isPlain) { $0.drainDeadline = deadline }
+    let news = try await news(isPlain: isPlain) { $0.drainTimeout = deadline }
     let slow = try await raw(news, isPlain: isPlain, receiveBufferBytes: 16 << 10)
     await slow.pause()
     // More than the subscriber's kernel takes, and less than the publisher's does beside.

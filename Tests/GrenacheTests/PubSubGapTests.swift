@@ -76,7 +76,7 @@ struct PubSubGapTests {
   @Test("a publisher that ends in order has said everything that waited")
   func drain() async throws {
     let configuration = PeerPubConfiguration(port: 0, tls: try authority.worker("news"))
-    let news = try await RunningPub("news", configuration) { $0.drainDeadline = .seconds(20) }
+    let news = try await RunningPub("news", configuration) { $0.drainTimeout = .seconds(20) }
     let slow = try await RawSubscriber(
       to: news.endpoint, tls: try authority.client(), subprotocols: PubWire.offeredSubprotocols)
     await slow.say("{\"subscribe\":{}}")

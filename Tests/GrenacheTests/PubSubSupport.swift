@@ -38,7 +38,7 @@ struct RunningPub: Sendable {
   ) async throws {
     var configuration = base
     configuration.host = "127.0.0.1"
-    configuration.drainDeadline = .milliseconds(100)
+    configuration.drainTimeout = .milliseconds(100)
     configure(&configuration)
     let pub = try await PeerPub(
       key, configuration, link: link, group: group, logger: logger)
@@ -129,7 +129,8 @@ struct RawSubscriber: Sendable {
     await bound.loop.run { loop in bound.get(on: loop).1.resumeReading(on: loop) }
   }
 
-  /// What has come by the time that `isEnough` says so, or that the connection has closed.
+  /// What has come by the time that `isEnough` says so, or that the connection has closed, nothing has come
+  /// for long, or the task is cancelled.
   func heard(
     until isEnough: @escaping @Sendable ([String]) -> Bool
   ) async -> [String] {
@@ -142,7 +143,9 @@ struct RawSubscriber: Sendable {
   ) async -> [String] {
     let recorder = bound.get(on: loop).0
     while !isEnough(recorder.texts), !recorder.isClosed {
-      _ = await recorder.changed.wait(until: .now() + .seconds(30), on: loop)
+      guard case .value = await recorder.changed.wait(until: .now() + .seconds(30), on: loop) else {
+        break
+      }
     }
     return recorder.texts
   }

@@ -113,7 +113,7 @@ struct PubSubTests: NewsSuite {
     "P37 subscribers come back by themselves to a publisher that starts again, told of a gap if there is",
     arguments: [true, false])
   func reconnect(_ vanishes: Bool) async throws {
-    let first = try await RunningPub("news", try secure()) { $0.drainDeadline = .seconds(20) }
+    let first = try await RunningPub("news", try secure()) { $0.drainTimeout = .seconds(20) }
     let grape = try await FixedGrape(tls: try authority.host())
     grape.answer([first.endpoint])
     var again = try secure()

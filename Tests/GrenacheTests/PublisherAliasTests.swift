@@ -144,6 +144,76 @@ struct PublisherAliasTests: NewsSuite {
     await second.stop()
   }
 
+  /// A subscriber that follows `news` through the first relay and was asked anew through the other, which it has
+  /// found to lead nowhere since.
+  private func stale(
+    _ news: RunningPub, _ body: (PeerSub, FixedGrape, TCPRelay, _ gone: UInt16) async throws -> Void
+  ) async throws {
+    let relays = try [TCPRelay(to: news.endpoint), TCPRelay(to: news.endpoint)]
+    let grape = try await FixedGrape(tls: try authority.host())
+    grape.answer(relays.map(\.endpoint))
+    let sub = try await subscriber(grape) {
+      $0.aliasAgeMax = .milliseconds(300)
+      $0.reconnectDelayMax = .milliseconds(100)
+    }
+    let running = Task { await sub.run() }
+    try await eventually { await news.pub.subscriberCount > 0 }
+    // Both have been connected to by then.
+    let lookups = grape.lookups
+    try await eventually { grape.lookups > lookups + 10 }
+    try await eventually { await sub.publishers.count == 1 }
+    let main = try #require(await sub.publishers.first)
+    let (kept, gone) = main == relays[0].endpoint ? (relays[0], relays[1]) : (relays[1], relays[0])
+    gone.stop()
+    // It is released from the one that is followed, and cannot be reached.
+    try await eventually { await sub.failures.contains { $0.publisher == gone.endpoint } }
+    try await body(sub, grape, kept, gone.endpoint.port)
+    running.cancel()
+    await running.value
+    await grape.stop()
+  }
+
+  @Test("an address that was asked anew goes on where its publisher is, not where it was then")
+  func staleReturn() async throws {
+    let news = try await news()
+    try await stale(news) { sub, _, kept, gone in
+      var heard = sub.makeAsyncIterator()
+      for number in 1...400 {
+        try await news.pub.publish(PubMessage("\(number)"))
+        #expect(await heard.next()?.summary == "\(number)")
+      }
+      kept.stop()
+      try await eventually { await news.pub.subscriberCount == 0 }
+      let back = try TCPRelay(to: news.endpoint, port: gone)
+      try await eventually { await news.pub.subscriberCount == 1 }
+      try await news.pub.publish(PubMessage("last"))
+      #expect(await heard.next()?.summary == "last")
+      back.stop()
+    }
+    await news.stop()
+  }
+
+  @Test("the first messages of a new run are named where one that was asked anew hears of it first")
+  func newRun() async throws {
+    let first = try await news()
+    try await stale(first) { sub, _, kept, gone in
+      var heard = sub.makeAsyncIterator()
+      try await first.pub.publish(PubMessage("one"))
+      #expect(await heard.next()?.summary == "one")
+      await first.stop()
+      kept.stop()
+      let second = try await news(port: first.endpoint.port)
+      for number in 1...5 { try await second.pub.publish(PubMessage("\(number)")) }
+      let back = try TCPRelay(to: second.endpoint, port: gone)
+      try await second.subscribers(1)
+      try await second.pub.publish(PubMessage("six"))
+      #expect(await heard.next()?.summary == "1...5")
+      #expect(await heard.next()?.summary == "six")
+      back.stop()
+      await second.stop()
+    }
+  }
+
   @Test("two certificates without any name are not the same publisher's")
   func nameless() async throws {
     let scripted = try await ScriptedPublisher(tls: try authority.worker("news")) { _, _ in }

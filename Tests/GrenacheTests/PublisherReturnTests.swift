@@ -20,7 +20,7 @@ struct PublisherReturnTests {
 
   @Test("what one says that was given up before it is found again is named")
   func givenUp() async throws {
-    let first = try await RunningPub("news", try secure()) { $0.drainDeadline = .seconds(20) }
+    let first = try await RunningPub("news", try secure()) { $0.drainTimeout = .seconds(20) }
     let grape = try await FixedGrape(tls: try authority.host())
     grape.answer([first.endpoint])
     let sub = try await subscriber(grape.endpoint, try authority.client())

@@ -16,7 +16,7 @@ struct PublisherRunTests: NewsSuite {
   @Test("one that comes and goes before the end of the run before was read lies in a gap")
   func swallowed() async throws {
     let grape = try await FixedGrape(tls: try authority.host())
-    let sub = try await subscriber(grape) { $0.bufferMax = 4 }
+    let sub = try await subscriber(grape) { $0.bufferEventsMax = 4 }
     let first = try await RunningPub("news", try secure())
     grape.answer([first.endpoint])
     let running = Task { await sub.run() }
@@ -48,7 +48,7 @@ struct PublisherRunTests: NewsSuite {
   @Test("of one that ends in order and is read in time nothing is missing")
   func inTime() async throws {
     let grape = try await FixedGrape(tls: try authority.host())
-    let sub = try await subscriber(grape) { $0.bufferMax = 100 }
+    let sub = try await subscriber(grape) { $0.bufferEventsMax = 100 }
     let first = try await RunningPub("news", try secure())
     grape.answer([first.endpoint])
     var again = try secure()

@@ -164,11 +164,31 @@ struct RPCChoiceTests {
     #expect(isSentAgain(in: other))
   }
 
+  @Test("who cannot be connected to sits out, but not for what this side is short of")
+  func notConnected() {
+    var generator = SeededGenerator(seed: 6)
+    for (code, isReady) in [(TransportError.Code.outOfResources, true), (.connectFailed, false)] {
+      let failure = TransportError(code, stage: .connect, message: "")
+      let error = GrenacheError(
+        connectingTo: Endpoint(host: "10.0.0.1", port: 1), for: "rpc_test", failure)
+      let overHTTPS = GrenacheError(
+        calling: "rpc_test", at: Endpoint(host: "10.0.0.1", port: 1), isLate: false, failure)
+      #expect(error.code == (isReady ? .limitReached : .workerUnreachable))
+      #expect(overHTTPS.code == error.code)
+      #expect(error.isRetryable && error.cause == failure)
+      var standing = WorkerStanding(sitOutTime: .seconds(1))
+      standing.noteNotConnected(failure, at: now, using: &generator)
+      #expect(standing.isReady(at: now) == isReady)
+      standing.note(error.code, isSent: false, at: now, using: &generator)
+      #expect(standing.isReady(at: now) == isReady)
+    }
+  }
+
   @Test("who does not answer in time three times in a row sits out; an answer counts anew")
   func hangs() {
     var generator = SeededGenerator(seed: 5)
     var standing = WorkerStanding(sitOutTime: .seconds(1))
-    func timeOut() { standing.note(.deadlineExceeded, at: now, using: &generator) }
+    func timeOut() { standing.note(.deadlineExceeded, isSent: true, at: now, using: &generator) }
     for _ in 0..<2 {
       for _ in 1..<WorkerStanding.timeoutsMax { timeOut() }
       #expect(standing.isReady(at: now))
@@ -212,11 +232,11 @@ struct BlackHoleAmongWorkersTests {
 
   @Test(
     "costs a new client no call, whatever its deadline and transport",
-    arguments: [RPCTransport.wss, .https], [nil, Duration.milliseconds(900)])
+    arguments: [RPCTransport.wss, .https], [nil, Duration.milliseconds(1_500)])
   func newClient(_ transport: RPCTransport, _ attemptTimeout: Duration?) async throws {
     var options = RPCCallOptions()
     options.attemptTimeout = attemptTimeout
-    try await callOfNewClients(within: .seconds(3), options) { $0.transport = transport }
+    try await callOfNewClients(within: .seconds(5), options) { $0.transport = transport }
   }
 
   @Test("is not waited for any longer when another worker is connected to")

@@ -169,7 +169,7 @@ struct RPCClientLimitsTests {
         openWebSocket: { _, _ in EchoingHandler { closing.yield($0) } }),
       group: EventLoopGroup(count: 1), logger: quietLogger)
     let client = try await directClient(try authority.client()) {
-      $0.idleTimeout = .milliseconds(400)
+      $0.idleTimeout = .milliseconds(1_500)
     }
     let start = ContinuousClock.now
     _ = try await client.requestRaw("rpc_test", one, to: Endpoint(server.localAddress))
@@ -177,9 +177,37 @@ struct RPCClientLimitsTests {
       #expect(code == .normal)
       break
     }
-    #expect(ContinuousClock.now - start >= .milliseconds(400))
+    #expect(ContinuousClock.now - start >= .milliseconds(1_500))
     await client.close()
     await server.shutDown(within: .zero)
+  }
+
+  @Test("calls that wait because their worker does not read are all sent when it reads on")
+  func waitingForRoom() async throws {
+    let blocking = RPCService(raw: "blocking") { request in
+      // The worker's only loop stands still.
+      let end = MonotonicTime.now() + .seconds(1)
+      while MonotonicTime.now() < end {}
+      return request.payload
+    }
+    let length = RPCService(raw: "rpc_test") { Array("\($0.payload.count)".utf8) }
+    let payload = Array("\"\(String(repeating: "x", count: 512 << 10))\"".utf8)
+    try await withServer([blocking, length], tls: try authority.worker("*")) { worker in
+      let client = try await directClient(try authority.client()) { $0.connectionsPerWorkerMax = 1 }
+      let blocks = Task { try await client.requestRaw("blocking", [0x31], to: worker) }
+      // More than the kernel's buffers take.
+      let lengths = try await withThrowingTaskGroup(of: RPCReply.self) { group in
+        for _ in 0..<60 {
+          group.addTask {
+            try await client.requestRaw("rpc_test", payload, to: worker, within: .seconds(40))
+          }
+        }
+        return try await group.reduce(into: []) { $0.append($1.result) }
+      }
+      #expect(lengths == Array(repeating: Array("\(payload.count)".utf8), count: 60))
+      _ = try await blocks.value
+      await client.close()
+    }
   }
 
   @Test("lookupsInFlightMax: as many lookups as the limit are made; one more fails")

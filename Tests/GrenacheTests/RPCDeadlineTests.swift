@@ -68,12 +68,14 @@ struct RPCDeadlineTests {
     #expect(calls.nextDeadline(after: now) == MonotonicTime(nanoseconds: 1_001))
   }
 
-  @Test("P32 a call that waits for its turn beyond its deadline is not begun")
+  @Test(
+    "P32 a call that waits for its turn beyond its deadline is not begun; one that was begun is answered"
+  )
   func waitingTooLong() async throws {
     let gated = GatedService()
     try await withServer(
       [gated.service], tls: try authority.worker("rpc_test"),
-      configure: { $0.callsInFlightMax = 1 }
+      configure: { $0.callsPerConnectionMax = 1 }
     ) { worker in
       // A peer that says how long it waits, and does not cancel what takes longer.
       let peer = try await RawPeer(to: worker, tls: try authority.client())
@@ -85,9 +87,35 @@ struct RPCDeadlineTests {
       // By the deadline of the first, that of the second has passed.
       await gated.cancelled.reaches(1)
       await gated.open()
-      await peer.heard.reaches(1)
-      #expect(peer.texts == [#"["last",null,1]"#])
+      await peer.heard.reaches(2)
+      #expect(
+        peer.texts == [
+          #"["first","ERR_DEADLINE_EXCEEDED: rpc_test",null]"#, #"["last",null,1]"#,
+        ])
       #expect(await gated.begun.value == 2)
+      await peer.close()
+    }
+  }
+
+  @Test(
+    "P32 what handlers before it have taken of the same turn counts: a call that is late then is not begun"
+  )
+  func lateWithinATurn() async throws {
+    let begun = Mutex(0)
+    let service = RPCService(raw: "rpc_test") { request in
+      begun.withLock { $0 += 1 }
+      let end = MonotonicTime.now() + .milliseconds(60)
+      while MonotonicTime.now() < end {}
+      return request.payload
+    }
+    let fast = RPCService(raw: "fast") { $0.payload }
+    try await withServer([service, fast], tls: try authority.worker("*")) { worker in
+      let peer = try await RawPeer(to: worker, tls: try authority.client())
+      await peer.say((0..<10).map { "[\"\($0)\",\"rpc_test\",1,{\"t\":100}]" })
+      await peer.say([#"["last","fast",1]"#])
+      try await eventually { peer.texts.contains(#"["last",null,1]"#) }
+      // The first ends at 60 ms and the second, which is begun then, at 120.
+      #expect((1...5).contains(begun.withLock { $0 }))
       await peer.close()
     }
   }

@@ -20,7 +20,7 @@ struct RPCFaultTests {
       for await _ in gate {}
       return request.payload
     }
-    service.callsInFlightMax = 2
+    service.callsMax = 2
     try await withServer([service], tls: try authority.worker("rpc_test")) { worker in
       let client = try await directClient(try authority.client())
       let calls = (0..<2).map { _ in
@@ -102,7 +102,7 @@ struct RPCFaultTests {
   @Test("without the extension what an error begins with means nothing")
   func plainErrors() async throws {
     var full = RPCService(raw: "rpc_test") { $0.payload }
-    full.callsInFlightMax = 0
+    full.callsMax = 0
     try await withServer([full], tls: try authority.worker("rpc_test")) { worker in
       let client = try await directClient(try authority.client()) {
         $0.offersExtension = false

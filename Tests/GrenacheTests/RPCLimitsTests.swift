@@ -76,7 +76,7 @@ struct RPCLimitsTests {
     try await withServer(
       [gated.service], tls: try authority.worker("rpc_test"),
       configure: {
-        $0.callsInFlightMax = 4
+        $0.callsPerConnectionMax = 4
         $0.callsWaitingMax = 3
       }
     ) { worker in
@@ -101,7 +101,7 @@ struct RPCLimitsTests {
     try await withServer(
       [gated.service], tls: try authority.worker("rpc_test"),
       configure: { configuration in
-        configuration.callsInFlightMax = 4
+        configuration.callsPerConnectionMax = 4
         if isExtended {
           configuration.callsWaitingBytesMax = 3
         } else {
@@ -125,7 +125,7 @@ struct RPCLimitsTests {
     try await withServer(
       [gated.service], tls: try authority.worker("rpc_test"),
       configure: {
-        $0.callsInFlightMax = 2
+        $0.callsPerConnectionMax = 2
         $0.callsWaitingMax = 2
       }
     ) { worker in
@@ -140,10 +140,21 @@ struct RPCLimitsTests {
         #expect(error?.code == .deadlineExceeded)
       }
       #expect(await gated.begun.value == 2)
+      // So do those that are cancelled in the read that brings others in their place.
+      let peer = try await RawPeer(to: worker, tls: try authority.client())
+      await peer.say([#"["1","rpc_test",1]"#, #"["2","rpc_test",1]"#])
+      await gated.begun.reaches(4)
+      await peer.say([
+        #"["3","rpc_test",1]"#, #"["4","rpc_test",1]"#, #"{"cancel":"3"}"#, #"{"cancel":"4"}"#,
+        #"["5","rpc_test",1]"#, #"["6","rpc_test",1]"#, #"["7","rpc_test",1]"#,
+      ])
+      await peer.heard.reaches(1)
+      #expect(peer.texts == [#"["7","ERR_OVERLOADED: rpc_test",null]"#])
       let last = Task { await gated.call(client, worker) }
       await gated.open()
       #expect(await last.value == nil)
-      #expect(gated.atOnce == 2)
+      await peer.heard.reaches(5)
+      await peer.close()
       for call in first { #expect(await call.value?.code == .cancelled) }
     }
   }
@@ -163,7 +174,7 @@ struct RPCLimitsTests {
     try await withServer(
       [gated.service], tls: try authority.worker("rpc_test"),
       configure: {
-        $0.callsInFlightMax = 1
+        $0.callsPerConnectionMax = 1
         $0.callsWaitingBytesMax = 4 * call.utf8.count + (isFull ? 0 : 1)
       }
     ) { worker in
@@ -205,11 +216,11 @@ struct RPCLimitsTests {
     let gated = GatedService()
     try await withServer(
       [gated.service], tls: try authority.worker("rpc_test"),
-      configure: { $0.callsInFlightMax = 1 }
+      configure: { $0.callsPerConnectionMax = 1 }
     ) { worker in
       let client = try await client { configuration in
         configuration.webSocketOptions.pingInterval = .milliseconds(200)
-        configuration.webSocketOptions.pongDeadline = .seconds(1)
+        configuration.webSocketOptions.pongTimeout = .seconds(1)
       }
       async let waiting = gated.call(client, worker, within: .seconds(3))
       let error = await gated.call(client, worker, within: .seconds(3))
@@ -244,7 +255,7 @@ struct RPCOutputTests {
     }
     let fast = RPCService(raw: "fast") { $0.payload }
     let worker = try await RunningWorker([service, fast], tls: try authority.worker("*")) {
-      $0.callsInFlightMax = callsInFlightMax
+      $0.callsPerConnectionMax = callsInFlightMax
     }
     let client = try await directClient(try authority.client())
     let peer = try await RawPeer(to: worker.endpoint, tls: try authority.client())

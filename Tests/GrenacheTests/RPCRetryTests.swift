@@ -22,7 +22,7 @@ struct RPCRetryTests {
   @Test("a call that one worker turns away goes to another")
   func elsewhere() async throws {
     var full = RPCService(raw: "rpc_test") { $0.payload }
-    full.callsInFlightMax = 0
+    full.callsMax = 0
     let fleet = try await WorkerFleet([full, echo], authority: authority)
     for _ in 0..<20 {
       #expect(

@@ -192,7 +192,7 @@ struct RPCStreamTests {
     }
     var configuration = PeerRPCServerConfiguration(port: 0, tls: try authority.worker("rpc_test"))
     configuration.host = "127.0.0.1"
-    configuration.drainDeadline = .seconds(10)
+    configuration.drainTimeout = .seconds(10)
     let server = PeerRPCServer(configuration, services: [service], logger: log.logger)
     let client = try await directClient(try authority.client())
     let (addresses, listening) = AsyncStream.makeStream(of: Endpoint.self)
@@ -219,7 +219,7 @@ struct RPCStreamTests {
       do { for try await _ in stream.incoming {} } catch {}
       await ended.add()
     }
-    service.callsInFlightMax = 1
+    service.callsMax = 1
     try await withWorker(service) { worker, client in
       try await client.stream("rpc_test", to: worker) { stream in
         try await stream.write([1])

@@ -14,7 +14,7 @@ func withServer<Result: Sendable>(
 ) async throws -> Result {
   var configuration = PeerRPCServerConfiguration(port: 0, tls: tls)
   configuration.host = "127.0.0.1"
-  configuration.drainDeadline = .milliseconds(100)
+  configuration.drainTimeout = .milliseconds(100)
   configure(&configuration)
   let server = PeerRPCServer(
     configuration, services: services, link: link, logger: logger)

@@ -168,7 +168,7 @@ struct RPCTests {
         LinkConfiguration(grapes: [grape], tls: try authority.client()), logger: quietLogger)
       var configuration = PeerRPCServerConfiguration(port: 0, tls: try authority.worker("rpc_test"))
       configuration.host = "127.0.0.1"
-      configuration.drainDeadline = .seconds(2)
+      configuration.drainTimeout = .seconds(2)
       let server = PeerRPCServer(
         configuration, services: [service], link: link, logger: quietLogger)
       let (addresses, listening) = AsyncStream.makeStream(of: Endpoint.self)

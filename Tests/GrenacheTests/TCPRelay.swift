@@ -10,10 +10,13 @@ final class TCPRelay: Sendable {
   private let listener: Int32
   private let open = Mutex<[Int32]>([])
 
-  init(to target: Endpoint) throws {
+  /// - Parameter port: that of one that was stopped; 0 for one of the kernel's choice.
+  init(to target: Endpoint, port: UInt16 = 0) throws {
     self.target = target.port
     listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    var address = Self.loopback(0)
+    var address = Self.loopback(port)
+    var one: Int32 = 1
+    _ = setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, 4)
     var size = socklen_t(MemoryLayout<sockaddr_in>.size)
     let listener = listener
     let isListening = withUnsafeMutablePointer(to: &address) { pointer in

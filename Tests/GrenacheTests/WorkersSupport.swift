@@ -19,10 +19,11 @@ struct FixedGrape: Sendable {
     let asked = Mutex(0)
   }
 
-  init(tls: TLSConfiguration) async throws {
+  /// - Parameter tls: `nil` for one in the clear.
+  init(tls: TLSConfiguration?) async throws {
     let state = state
     server = try await HTTPServer(
-      on: .loopback(port: 0), context: try TLSContext(tls),
+      on: .loopback(port: 0), context: try tls.map { try TLSContext($0) },
       configuration: HTTPServerConfiguration(),
       handlers: HTTPServerHandlers(respond: { request in
         guard request.target == "/lookup" else { return HTTPServerResponse(.ok, body: [0x31]) }
@@ -51,7 +52,7 @@ struct RunningWorker: Sendable {
   ) async throws {
     var configuration = PeerRPCServerConfiguration(port: 0, tls: tls)
     configuration.host = "127.0.0.1"
-    configuration.drainDeadline = .zero
+    configuration.drainTimeout = .zero
     configure(&configuration)
     let server = PeerRPCServer(
       configuration, services: services, group: try EventLoopGroup(count: 1), logger: quietLogger)

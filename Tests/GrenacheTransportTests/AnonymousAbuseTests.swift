@@ -115,7 +115,7 @@ struct AnonymousAbuseTests {
       tls: tls,
       configure: { configuration in
         guard abuse.isSlow else { return }
-        configuration.headDeadline = .milliseconds(300)
+        configuration.headTimeout = .milliseconds(300)
         configuration.bodyGrace = .milliseconds(300)
         configuration.webSocket.messageGrace = .milliseconds(300)
       },

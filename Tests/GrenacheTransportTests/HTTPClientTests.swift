@@ -57,6 +57,24 @@ private struct ClientProbe: Sendable {
     try await waits.value
   }
 
+  func connect(within time: Duration = .seconds(10)) async throws(TransportError) -> Bool {
+    try await Self.connect(bound, destination, by: .now() + time, on: bound.loop)
+  }
+
+  private static func connect(
+    _ bound: LoopBound<HTTPClient>, _ destination: Destination, by deadline: MonotonicTime,
+    on loop: isolated EventLoop
+  ) async throws(TransportError) -> Bool {
+    try await bound.get(on: loop).connect(to: destination, by: deadline, on: loop)
+  }
+
+  var destinationCount: Int {
+    get async {
+      let bound = bound
+      return await bound.loop.run { loop in bound.get(on: loop).destinationCount }
+    }
+  }
+
   func close() async {
     let bound = bound
     await bound.loop.run { loop in bound.get(on: loop).close(on: loop) }
@@ -173,7 +191,7 @@ struct HTTPClientTests {
         configuration.waitingMax = 1
       }
       let busy = Task { try? await client.send(within: .seconds(60)) }
-      while await server.counts.requests < 1 { await Task.yield() }
+      try await eventually { await server.counts.requests >= 1 }
       for _ in 0..<3 {
         let waits = Task { () -> TransportError.Code? in
           do throws(TransportError) {
@@ -381,6 +399,47 @@ struct HTTPClientTests {
       #expect(error?.code == .timedOut)
       #expect(try await client.send().status == .ok)
       #expect(await server.counts.connections == 2)
+    }
+  }
+
+  @Test(
+    "a client that is closed while requests wait keeps nothing of their destination",
+    arguments: [1, 40])
+  func closedWhileWaiting(_ count: Int) async throws {
+    try await withScript([.saysNothing]) { server in
+      let client = try await ClientProbe(to: server.address) {
+        $0.connectionsPerDestinationMax = 1
+      }
+      let requests = (0...count).map { _ in Task { try await client.send(within: .seconds(50)) } }
+      try await eventually { await server.counts.requests != 0 }
+      for _ in 0..<1_000 { await Task.yield() }
+      await client.close()
+      for request in requests {
+        await #expect(throws: TransportError.self) { try await request.value }
+      }
+      #expect(await client.destinationCount == 0)
+    }
+  }
+
+  @Test("connecting ahead says whether there is a connection: not that somebody is making one")
+  func connectingAhead() async throws {
+    let authority = try TestAuthority()
+    // It says nothing, so that no handshake ends.
+    try await withScript([.saysNothing]) { server in
+      let client = try await ClientProbe(to: server.address, tls: try authority.client())
+      let request = Task { try await client.send(within: .seconds(50)) }
+      try await eventually { await server.counts.connections != 0 }
+      #expect(try await client.connect() == false)
+      request.cancel()
+      _ = await request.result
+    }
+    try await withScript([.says(Self.ok)]) { server in
+      let client = try await ClientProbe(to: server.address)
+      #expect(try await client.connect())
+      #expect(try await client.connect())
+      _ = try await client.send()
+      #expect(await server.counts.connections == 1)
+      await client.close()
     }
   }
 }

@@ -43,8 +43,8 @@ struct RefusalMetricsTests {
     let before = count("http", "status", "\(status)")
     try await withServer(
       configure: { configuration in
-        if status == 408 { configuration.headDeadline = .milliseconds(300) }
-        configuration.handlerDeadline = .milliseconds(50)
+        if status == 408 { configuration.headTimeout = .milliseconds(300) }
+        configuration.handlerTimeout = .milliseconds(50)
       },
       respond: { _ in
         // Until the server gives it up, which cancels it.
@@ -91,14 +91,14 @@ struct RefusalMetricsTests {
     try await withServer(
       tls: tls,
       configure: { configuration in
-        configuration.headDeadline = .milliseconds(50)
+        configuration.headTimeout = .milliseconds(50)
         if reason == "too_many" { configuration.connectionsMax = 1 }
         if reason == "handshake_timeout" {
-          configuration.stream.handshakeDeadline = .milliseconds(50)
+          configuration.stream.handshakeTimeout = .milliseconds(50)
         }
         configuration.handshakesMax = 1
-        configuration.handshakeWaitMax = .milliseconds(50)
-        configuration.handshakeQuietMax = .seconds(60)
+        configuration.handshakeQueueTimeout = .milliseconds(50)
+        configuration.handshakeQuietTimeout = .seconds(60)
       }
     ) { server in
       var first: RawConnection?

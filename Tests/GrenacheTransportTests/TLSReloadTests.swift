@@ -1,11 +1,11 @@
 import Foundation
 import GrenacheFraming
 import GrenacheIO
-import GrenacheTLS
 import Synchronization
 import TestSupport
 import Testing
 
+@testable import GrenacheTLS
 @testable import GrenacheTransport
 
 @Suite("TLS reload on a running server", .timeLimit(.minutes(1)))
@@ -120,7 +120,7 @@ struct TLSReloadTests {
     let authority = try TestAuthority()
     var leaf = CertificateAuthority.Leaf(
       commonName: "short", dnsNames: ["localhost"], ipAddresses: ["127.0.0.1"])
-    leaf.lifetimeSeconds = 5
+    leaf.lifetime = .seconds(5)
     let host = try authority.host()
     let client = try authority.client()
     let short = try authority.authority.configuration(for: leaf)
@@ -134,6 +134,38 @@ struct TLSReloadTests {
       #expect(lasted > .seconds(3), "closed after \(lasted)")
       await staying?.send([2])
       if let staying { #expect(await staying.messages(1) == [[2]]) }
+    }
+  }
+
+  @Test(
+    "P22 once the root above it is renewed, a peer goes on until its own certificate ends, and no longer"
+  )
+  func expiryBehindRenewedRoot() async throws {
+    let root = try CertificateAuthority(commonName: "root", lifetime: .seconds(4))
+    let renewed = try root.renewed(commonName: "root", lifetime: .seconds(1_000))
+    var leaf = CertificateAuthority.Leaf(commonName: "short", dnsNames: ["client.test"])
+    leaf.lifetime = .seconds(8)
+    let authority = try TestAuthority()
+    var client = try root.configuration(for: leaf)
+    client.roots = .pem(authority.authority.certificatePEM)
+    let folder = try TemporaryFolder()
+    var host = try authority.host()
+    host.roots = .file("\(folder.path)/roots.pem")
+    func write(_ root: CertificateAuthority) throws {
+      try root.certificatePEM.write(
+        toFile: "\(folder.path)/roots.pem", atomically: true, encoding: .utf8)
+    }
+    try write(root)
+    let context = try TLSContext(host)
+    let start = ContinuousClock.now
+    try await withEcho(context) { server in
+      let probe = try await WebSocketProbe(to: server.localAddress, tls: client)
+      try write(renewed)
+      try context.reload()
+      let closure = await probe.closure()
+      #expect(closure?.error != nil)
+      let lasted = ContinuousClock.now - start
+      #expect(lasted > .seconds(6), "closed after \(lasted)")
     }
   }
 
@@ -257,6 +289,38 @@ struct TLSReloadTests {
         return
       }
     }
+  }
+
+  @Test("P21 what could not be loaded is tried again though no file changes, and told once")
+  func triedAgain() async throws {
+    let tries = Mutex(0)
+    let isLoaded = Flag()
+    let (reports, report) = AsyncStream.makeStream(of: String?.self)
+    let old: [FileStamp?] = [nil]
+    let new = try #require(FileStamp(path: "/proc/self/exe"))
+    var reloader = FileReloader(
+      "nothing", role: "test", logger: quietLogger, interval: .milliseconds(5),
+      present: { [new] }, loaded: { isLoaded.isSet ? [new] : old },
+      reload: {
+        // At the sixth try what it lacks is there.
+        guard
+          tries.withLock({
+            $0 += 1; return $0
+          }) == 6
+        else { throw CancellationError() }
+        isLoaded.set()
+      },
+      report: { report.yield($0.map { "\($0)" }) })
+    reloader.retryInterval = .milliseconds(20)
+    let settled = reloader
+    let running = Task { await settled.run() }
+    var told: [String?] = []
+    for await text in reports {
+      told.append(text)
+      if text == nil { break }
+    }
+    #expect(told == ["CancellationError()", nil] && tries.withLock { $0 } == 6)
+    running.cancel()
   }
 
   @Test("P21 a request between loading and the reloader's beginning is not lost")

@@ -39,13 +39,13 @@ struct WebSocketCancellationTests {
       // answer comes: it is there before whoever connects can run.
       let (first, second) = (Hold(), Hold())
       let firstHold = Task { await loop.run { _ in first.hold() } }
-      await first.begun()
+      try await first.begun()
       connecting.cancel()
       for _ in 0..<1_000 { await Task.yield() }
       let secondHold = Task { await loop.run { _ in second.hold() } }
       for _ in 0..<1_000 { await Task.yield() }
       first.release()
-      await second.begun()
+      try await second.begun()
       await peer.send(answer)
       for _ in 0..<1_000 { await Task.yield() }
       second.release()
@@ -90,10 +90,11 @@ struct WebSocketCancellationTests {
 
     func hold() {
       isBegun.set()
-      while !isReleased.isSet { usleep(500) }
+      let end = ContinuousClock.now + .seconds(30)
+      while !isReleased.isSet, .now < end { usleep(500) }
     }
 
-    func begun() async { while !isBegun.isSet { await Task.yield() } }
+    func begun() async throws { try await eventually { isBegun.isSet } }
 
     func release() { isReleased.set() }
   }

@@ -86,7 +86,7 @@ struct WebSocketKeepAliveTests {
   private static let eager: WebSocketOptions = {
     var options = WebSocketOptions()
     options.pingInterval = .milliseconds(300)
-    options.pongDeadline = .seconds(2)
+    options.pongTimeout = .seconds(2)
     return options
   }()
 

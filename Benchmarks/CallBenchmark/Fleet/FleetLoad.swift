@@ -38,7 +38,7 @@ final class FleetLoad: Sendable {
   private let client: PeerRPCClient
   private let subs: [PeerSub]
   private let heard: Mutex<[HeardMessages]>
-  private let isOver = Mutex(false)
+  private let end = CallSchedule.End()
   private let isHurried = Mutex(false)
   private let tasks = Mutex<(calls: [Task<Result, Never>], others: [Task<Void, Never>])>(([], []))
 
@@ -81,7 +81,7 @@ final class FleetLoad: Sendable {
 
   /// Ends the load, with everything said that was to be said.
   func end(_ fleet: Fleet) async throws -> Result {
-    isOver.withLock { $0 = true }
+    end.isNow()
     isHurried.withLock { $0 = true }
     var all = Result()
     // The one that did not keep up has to find out who is there.
@@ -128,20 +128,17 @@ final class FleetLoad: Sendable {
     return true
   }
 
-  /// Each caller has one call under way and begins one each so often, by a schedule: one that is late since
-  /// the one before took long counts from when it was due, and is made up for.
+  /// Each caller has one call under way and begins one each so often, by a schedule.
   static let callInterval = Duration.milliseconds(6)
 
   private func call() async -> Result {
     var result = Result()
     var number = 0
-    var due = ContinuousClock.now
-    while !isOver.withLock({ $0 }) {
+    var schedule = CallSchedule(every: Self.callInterval, until: end)
+    while let start = await schedule.next() {
       number += 1
-      due += Self.callInterval
-      if due > .now { try? await Task.sleep(until: due, tolerance: .zero) }
+      let began = ContinuousClock.now
       let payload = Array("\(number)".utf8)
-      let (start, began) = (due, ContinuousClock.now)
       do {
         let reply = try await client.requestRaw(Member.service, payload, options: .idempotent)
         if reply.result != payload { result.failures.append("a wrong reply") }

@@ -97,7 +97,7 @@ struct Member: AsyncParsableCommand {
   private func publisher() async throws -> any Service {
     var configuration = PeerPubConfiguration(port: port, tls: .directory(certificates))
     configuration.host = "127.0.0.1"
-    configuration.drainDeadline = .seconds(20)
+    configuration.drainTimeout = .seconds(20)
     let pub = try await PeerPub(
       Self.key, configuration, link: grapes.isEmpty ? nil : try await link(), logger: quiet)
     let run = await pub.runs.first ?? ""

@@ -17,7 +17,10 @@ final class MemberProcess: Sendable {
 
   var endpoint: Endpoint { Endpoint(host: "127.0.0.1", port: port) }
 
-  /// Starts a member and waits until it is ready.
+  /// How long a member may take until it is ready.
+  private static let startTimeMax = Duration.seconds(60)
+
+  /// Starts a member and waits until it is ready; kills one that takes too long.
   ///
   /// - Parameters:
   ///   - environment: where it runs, which may be another place when it starts again.
@@ -49,6 +52,11 @@ final class MemberProcess: Sendable {
     } end: {
       found.finish()
     }
+    let last = Task { [identifier] in
+      try await Task.sleep(for: Self.startTimeMax)
+      _ = Glibc.kill(identifier, SIGKILL)
+    }
+    defer { last.cancel() }
     var iterator = first.makeAsyncIterator()
     let ports = (await iterator.next() ?? "").split(separator: " ").compactMap { UInt16($0) }
     guard ports.count == 2 else { throw ExitCode.failure }

@@ -1,6 +1,7 @@
 import Foundation
 import Grenache
 import GrenacheTransport
+import TestSupport
 
 /// P37: a thousand subscribers and a thousand callers come back after a restart.
 enum Comebacks {
@@ -54,9 +55,9 @@ enum Comebacks {
     _ fleet: Fleet, _ role: Member.Role, _ served: (inout [String]) -> Void
   ) async throws -> Duration {
     var before: [String] = [""]
-    while before.contains("") {
-      try await Task.sleep(for: .milliseconds(20))
+    try await eventually("everybody served", within: .seconds(120)) {
       served(&before)
+      return !before.contains("")
     }
     await fleet.member(role, 0)?.kill()
     try await Task.sleep(for: .seconds(1))

@@ -2,11 +2,12 @@ import Grenache
 import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
+import TestSupport
 
 /// A worker in this process, on a loop of its own, where what a handler sees can be measured.
 final class LocalWorker: Sendable {
-  let endpoint: Endpoint
-  private let task: Task<Void, any Error>
+  var endpoint: Endpoint { Endpoint(running.place) }
+  private let running: RunningTask<SocketAddress>
 
   /// - Parameter grapes: where the services are announced, if anywhere.
   init(
@@ -16,8 +17,8 @@ final class LocalWorker: Sendable {
       for: .init(commonName: "worker", services: services.map(\.name)))
     var configuration = PeerRPCServerConfiguration(port: 0, tls: tls)
     configuration.host = "127.0.0.1"
-    configuration.drainDeadline = .seconds(1)
-    configuration.callsInFlightMax = 1_000
+    configuration.drainTimeout = .seconds(1)
+    configuration.callsPerConnectionMax = 1_000
     var link: Link?
     if !grapes.isEmpty {
       link = try await Link(LinkConfiguration(grapes: grapes, tls: tls), logger: quiet)
@@ -25,17 +26,10 @@ final class LocalWorker: Sendable {
     let server = PeerRPCServer(
       configuration, services: services, link: link, group: try EventLoopGroup(count: 1),
       logger: quiet)
-    let (addresses, listening) = AsyncStream.makeStream(of: SocketAddress.self)
-    task = Task { try await server.run { listening.yield($0) } }
-    var iterator = addresses.makeAsyncIterator()
-    guard let address = await iterator.next() else { throw CancellationError() }
-    endpoint = Endpoint(address)
+    running = try await RunningTask { started in try await server.run { started($0) } }
   }
 
-  func stop() async {
-    task.cancel()
-    _ = try? await task.value
-  }
+  func stop() async { await running.stop() }
 }
 
 extension Fleet {

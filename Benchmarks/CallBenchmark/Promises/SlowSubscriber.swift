@@ -4,6 +4,7 @@ import GrenacheFraming
 import GrenacheIO
 import GrenacheTLS
 import GrenacheTransport
+import TestSupport
 
 /// P36: one of a thousand subscribers stalls.
 enum SlowSubscriber {
@@ -15,21 +16,18 @@ enum SlowSubscriber {
       for: .init(commonName: "publisher", services: [Member.key]))
     var configuration = PeerPubConfiguration(port: 0, tls: tls)
     configuration.host = "127.0.0.1"
-    configuration.drainDeadline = .zero
+    configuration.drainTimeout = .zero
     let pub = try await PeerPub(
       Member.key, configuration, group: try EventLoopGroup(count: 1), logger: quiet)
-    let (addresses, listening) = AsyncStream.makeStream(of: SocketAddress.self)
-    let running = Task { try await pub.run { listening.yield($0) } }
-    defer { running.cancel() }
-    var iterator = addresses.makeAsyncIterator()
-    guard let address = await iterator.next() else { return false }
+    let running = try await RunningTask { started in try await pub.run { started($0) } }
+    let address = running.place
     let context = try TLSContext(fleet.clientTLS)
     let loop = try EventLoopGroup(count: 1).next()
     let others = try await connect(
       Endpoint(address), context, count - 1, "{\"subscribe\":{\"topics\":[\"tick\"]}}", on: loop)
     let stalled = try await connect(
       Endpoint(address), context, 1, "{\"subscribe\":{}}", on: loop)
-    while await pub.subscriberCount < count { try await Task.sleep(for: .milliseconds(20)) }
+    try await eventually("\(count) subscribers") { await pub.subscriberCount == count }
     var ratios: [Double] = []
     var held = 0
     for round in 0..<3 {
@@ -40,7 +38,9 @@ enum SlowSubscriber {
       }
       // Only the one that stalls asked for this.
       let dropped = await pub.droppedCount
+      let deadline = ContinuousClock.now + .seconds(30)
       while await pub.droppedCount == dropped {
+        guard ContinuousClock.now < deadline else { return fails("the stalled one is given all") }
         try await pub.publish(PubMessage(String(repeating: "x", count: 32 << 10), topic: "fill"))
       }
       let beside = try await tick(pub, others, for: .seconds(3))
@@ -57,25 +57,39 @@ enum SlowSubscriber {
       Promises.show("    dropped so far \(await pub.droppedCount) (now \(lost)), named \(named)")
     }
     let isTold = await pub.droppedCount == loop.run { loop in stalled.get(on: loop).named }
+    await running.stop()
     let ratio = ratios.sorted()[1]
     Promises.show(
       String(format: "    p99 of the others %.2f times; %d KiB held for it", ratio, held / 1024))
     return ratio < 1.5 && held <= 1 << 20 && isTold
   }
 
+  private static func fails(_ reason: String) -> Bool {
+    Promises.show("P36 \(reason)")
+    return false
+  }
+
   /// Publishes the time 25 times a second; how long it takes to everybody.
+  ///
+  /// - Throws: `NeverCameAbout` when not each of them hears each message.
   private static func tick(
     _ pub: PeerPub, _ others: LoopBound<Receivers>, for time: Duration
   ) async throws -> Latencies {
     await others.loop.run { loop in others.get(on: loop).latencies = Latencies() }
     let end = ContinuousClock.now + time
+    var expected = 0
     while ContinuousClock.now < end {
       let now = MonotonicTime.now().nanoseconds
       try await pub.publish(
         PubMessage("\(now) " + String(repeating: "x", count: 200), topic: "tick"))
+      expected += count - 1
       try await Task.sleep(for: .milliseconds(40))
     }
-    try await Task.sleep(for: .milliseconds(100))
+    // Who hears late counts as late, and who hears nothing is missed.
+    let all = expected
+    try await eventually("each message to each of \(count - 1)") {
+      await others.loop.run { loop in others.get(on: loop).latencies.count } >= all
+    }
     return await others.loop.run { loop in others.get(on: loop).latencies }
   }
 

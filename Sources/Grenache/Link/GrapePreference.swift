@@ -1,7 +1,7 @@
 package import GrenacheIO
 
-/// Which grape is asked first: the first of the list, or, once another one has answered in its place, that
-/// one for a while. Then the first is tried again, which may be back.
+/// Which grape is asked first: the first of the list, or, once another one has answered in its place or those
+/// in front have let the time pass, that one for a while. Then the first is tried again, which may be back.
 package struct GrapePreference: Sendable {
   /// How long another one than the first is asked first.
   package static let time = Duration.seconds(60)
@@ -14,6 +14,7 @@ package struct GrapePreference: Sendable {
   /// Whom to begin with.
   package func first(at now: MonotonicTime) -> Int { now < until ? index : 0 }
 
+  /// That grape is the one to begin with.
   package mutating func answered(_ grape: Int, at now: MonotonicTime) {
     guard grape != first(at: now) else { return }
     index = grape

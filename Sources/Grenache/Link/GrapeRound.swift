@@ -4,6 +4,9 @@ package import GrenacheIO
 /// error it ends. It asks nobody itself: time, and what came of each attempt, are given.
 ///
 ///     next → ask → (failed → next)* → fail; who asks stops when one answers or refuses
+///
+/// Where the deadline comes before all were asked, `untried` says where to begin the next time: else those who
+/// say nothing, in front, would keep the others from ever being asked.
 package struct GrapeRound {
   /// What to do next.
   package enum Step {
@@ -44,6 +47,9 @@ package struct GrapeRound {
     let attempt = now + attemptTimeout
     return .ask(index, by: min(attempt, deadline ?? attempt))
   }
+
+  /// The one whose turn would have been next; `nil` when all were asked.
+  package var untried: Int? { asked < count ? (first + asked) % count : nil }
 
   /// The grape that was asked has not answered, or with nothing that can be understood.
   package mutating func failed(_ error: GrenacheError) { failure = error }

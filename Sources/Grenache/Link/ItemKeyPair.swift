@@ -49,7 +49,8 @@ public struct ItemKeyPair: Sendable, CustomStringConvertible, CustomReflectable 
   }
 
   /// Writes the key for its owner's eyes only (mode 0600), and the public key beside it, each file as a
-  /// whole or not at all. Folders that are missing are made.
+  /// whole or not at all. Folders that are missing are made. Of several that replace a key at the same time
+  /// both files are the last one's.
   ///
   /// - Parameters:
   ///   - file: the file of the key.
@@ -64,8 +65,14 @@ public struct ItemKeyPair: Sendable, CustomStringConvertible, CustomReflectable 
       }
       try FileWriter.write(
         Digest.hex(expandedKey), to: file, mode: 0o600, replacing: replacing)
-      // It belongs to the key: alone it is of no use to anybody.
-      try FileWriter.write(Digest.hex(publicKey), to: "\(file).pub", mode: 0o644)
+      var published = publicKey
+      while true {
+        // It belongs to the key: alone it is of no use to anybody.
+        try FileWriter.write(Digest.hex(published), to: "\(file).pub", mode: 0o644)
+        // Somebody else may have replaced the key meanwhile: whoever writes last looks again behind that.
+        guard let kept = try? ItemKeyPair(file: file), kept.publicKey != published else { return }
+        published = kept.publicKey
+      }
     } catch {
       throw GrenacheError(.invalidConfiguration, error.description)
     }

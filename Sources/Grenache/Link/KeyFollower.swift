@@ -132,7 +132,7 @@ final class KeyWatch: WebSocketHandler {
   static var options: WebSocketOptions {
     var options = WebSocketOptions.client
     options.pingInterval = .seconds(10)
-    options.pongDeadline = .seconds(5)
+    options.pongTimeout = .seconds(5)
     return options
   }
 
@@ -172,12 +172,13 @@ final class KeyWatch: WebSocketHandler {
     _ kind: WebSocketMessageKind, _ payload: Span<UInt8>, from connection: WebSocketConnection,
     on loop: isolated EventLoop
   ) {
+    // What was on its way when this was given up is older than what another grape has told since.
+    guard connection.isOpen, !ended.isOver else { return }
     let heard = GrapeMessages.announcers(of: key, in: payload.copy(), max: follower.workersMax)
     guard let announcers = heard else {
       // An error: of changes that come later it would not tell, either.
       return end(.notOffered, on: loop)
     }
-    guard !ended.isOver else { return }
     hasTold = true
     answered.fulfil((), on: loop)
     follower.tell(announcers, on: loop)

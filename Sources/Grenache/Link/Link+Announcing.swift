@@ -11,30 +11,39 @@ extension Link {
   /// It is announced before `body` begins, and again well before grapes forget it; what goes wrong in
   /// between is logged and tried again.
   ///
-  /// - Throws: what the first announcement fails with, and what `body` throws.
+  /// - Throws: what the first announcement fails with, once it is withdrawn, for a grape may have heard it all
+  ///   the same; and what `body` throws.
   public func announcing<Result: Sendable>(
     _ service: String, port: UInt16, _ body: @escaping @Sendable () async throws -> Result
   ) async throws -> Result {
-    try await announce(service, port: port)
-    do {
-      let result = try await withThrowingTaskGroup(of: Result?.self) { group in
-        group.addTask {
-          await self.keepAnnouncing(service, port: port)
-          return nil
-        }
-        group.addTask { try await body() }
-        while let ended = try await group.next() {
-          guard let result = ended else { continue }
-          group.cancelAll()
-          return result
-        }
-        throw CancellationError()
+    try await withFreshCertificates {
+      do {
+        try await self.announce(service, port: port)
+        let result = try await self.whileAnnounced(service, port: port, body)
+        await self.withdrawQuietly([service], port: port)
+        return result
+      } catch {
+        await self.withdrawQuietly([service], port: port)
+        throw error
       }
-      await withdrawQuietly([service], port: port)
-      return result
-    } catch {
-      await withdrawQuietly([service], port: port)
-      throw error
+    }
+  }
+
+  private func whileAnnounced<Result: Sendable>(
+    _ service: String, port: UInt16, _ body: @escaping @Sendable () async throws -> Result
+  ) async throws -> Result {
+    try await withThrowingTaskGroup(of: Result?.self) { group in
+      group.addTask {
+        await self.keepAnnouncing(service, port: port)
+        return nil
+      }
+      group.addTask { try await body() }
+      while let ended = try await group.next() {
+        guard let result = ended else { continue }
+        group.cancelAll()
+        return result
+      }
+      throw CancellationError()
     }
   }
 

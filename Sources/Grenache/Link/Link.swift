@@ -52,7 +52,8 @@ public final class Link: Service {
   /// The workers that announce `service`, in the order in which the grape gave them.
   ///
   /// - Returns: an empty array when nobody announces it.
-  /// - Throws: `GrenacheError`: `grapeUnreachable`, `grapeRefused`, `deadlineExceeded`, `cancelled`.
+  /// - Throws: `GrenacheError`: `grapeUnreachable`, `grapeRefused`, `notPermitted`, `overloaded`,
+  ///   `limitReached`, `deadlineExceeded`, `cancelled`.
   public func lookup(
     _ service: String, within timeout: Duration = .seconds(5)
   ) async throws(GrenacheError) -> [Endpoint] {
@@ -63,7 +64,8 @@ public final class Link: Service {
   /// Announces once that this host serves `service` on `port`.
   ///
   /// - Returns: the number of other nodes that store it.
-  /// - Throws: `GrenacheError`; an error that the grape answers with is `grapeRefused`.
+  /// - Throws: `GrenacheError`: `grapeRefused` for an error that the grape answers with, `notPermitted` and
+  ///   `overloaded` where it says so; `grapeUnreachable`, `deadlineExceeded`, `cancelled`.
   @discardableResult
   public func announce(
     _ service: String, port: UInt16, within timeout: Duration = .seconds(5)
@@ -99,9 +101,27 @@ public final class Link: Service {
   /// Loads the certificates again when their files change, until the task is cancelled or a graceful
   /// shutdown begins.
   ///
-  /// A server with this link does that as well: it is for processes that only call.
+  /// Servers, publishers, subscribers, clients and `announcing` scopes that run with this link do that as well:
+  /// it is for processes without any of them.
   public func run() async throws {
     await FileReloader.runUntilShutdown([certificateReloader].compactMap(\.self))
+  }
+
+  /// Loads the certificates again when their files change, for as long as `body` runs; among those who do so at
+  /// the same time one looks for all.
+  func withFreshCertificates<Result: Sendable>(
+    _ body: @Sendable () async throws -> Result
+  ) async rethrows -> Result {
+    let (core, reloader) = (core, certificateReloader)
+    await core.loop.run { loop in core.get(on: loop).beginReloading(reloader) }
+    do {
+      let result = try await body()
+      await core.loop.run { loop in core.get(on: loop).endReloading() }
+      return result
+    } catch {
+      await core.loop.run { loop in core.get(on: loop).endReloading() }
+      throw error
+    }
   }
 
   /// What keeps the certificates fresh, if there are any.

@@ -1,3 +1,4 @@
+internal import DequeModule
 internal import GrenacheFraming
 internal import GrenacheIO
 internal import GrenacheTransport
@@ -16,6 +17,8 @@ extension LinkCore {
       self.tell = tell
     }
 
+    var isFull: Bool { workers.count >= max }
+
     mutating func add(_ endpoints: [Endpoint]) {
       for endpoint in endpoints where workers.count < max && known.insert(endpoint).inserted {
         workers.append(endpoint)
@@ -31,23 +34,25 @@ extension LinkCore {
   ) async throws(GrenacheError) {
     if let known = cache.endpoints(of: service, at: .now()) { return known.forEach(tell) }
     var found = Found(max: configuration.workersMax, tell)
-    var failure = GrenacheError(.grapeUnreachable, "no grape answered")
-    for grape in grapesInOrder(at: .now()) {
-      let limit = min(.now() + configuration.attemptTimeout, deadline)
-      switch await lookUp(service, at: grape, by: limit, &found, on: loop) {
-      case .answered:
-        prefer(grape)
-        return keep(found.workers, of: service)
-      case .refused(let error):
+    var round = round(by: deadline)
+    while true {
+      switch round.next(at: .now()) {
+      case .fail(let error):
+        beginElsewhere(after: round)
         throw error
-      case .failed(let error):
-        failure = error
-      }
-      guard deadline > .now() else {
-        throw GrenacheError(.deadlineExceeded, "no grape answered in time", cause: failure.cause)
+      case .ask(let index, let limit):
+        let grape = configuration.grapes[index]
+        switch await lookUp(service, at: grape, by: limit, &found, on: loop) {
+        case .answered:
+          prefer(index)
+          return keep(found.workers, of: service)
+        case .refused(let error):
+          throw error
+        case .failed(let error):
+          round.failed(error)
+        }
       }
     }
-    throw failure
   }
 
   private func lookUp(
@@ -87,6 +92,7 @@ extension LinkCore {
       }
       while let line = answer.nextLine() {
         if let problem = read(line, &found) { return problem }
+        if found.isFull { return .answered(()) }
       }
     }
     let rest = answer.rest
@@ -114,21 +120,26 @@ extension LinkCore {
 struct GrapeAnswer {
   /// The longest line, and the longest list: a hundred addresses have 5 KiB.
   static let lineBytesMax = 64 << 10
+  /// The most lines: a grape names a thousand workers, in as many lines at most.
+  static let linesMax = 1_000
 
   /// What has come and is no whole line.
   private(set) var rest: [UInt8] = []
   private let isInLines: Bool
   /// Whole lines, without their ends.
-  private var lines: [[UInt8]] = []
+  private var lines: Deque<[UInt8]> = []
+  private var lineCount = 0
 
   init(isInLines: Bool) {
     self.isInLines = isInLines
   }
 
-  /// Takes a part of the answer; returns whether it is short enough so far.
+  /// Takes a part of the answer; returns whether it is short enough so far, and has not too many lines.
   mutating func append(_ part: [UInt8]) -> Bool {
     for byte in part {
       if isInLines, byte == UInt8(ascii: "\n") {
+        guard lineCount < Self.linesMax else { return false }
+        lineCount += 1
         lines.append(rest)
         rest = []
       } else if rest.count < Self.lineBytesMax {
@@ -141,5 +152,5 @@ struct GrapeAnswer {
   }
 
   /// The next whole line, the first that came first.
-  mutating func nextLine() -> [UInt8]? { lines.isEmpty ? nil : lines.removeFirst() }
+  mutating func nextLine() -> [UInt8]? { lines.popFirst() }
 }

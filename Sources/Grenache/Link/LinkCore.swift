@@ -233,11 +233,19 @@ package final class LinkCore {
     return Array(grapes[first...] + grapes[..<first])
   }
 
-  /// Asks this grape first from now on, for it has answered.
-  func prefer(_ grape: Endpoint) {
-    if let index = configuration.grapes.firstIndex(of: grape) {
-      preference.answered(index, at: .now())
-    }
+  /// A round of asking them, one after the other.
+  func round(by deadline: MonotonicTime?) -> GrapeRound {
+    GrapeRound(
+      of: configuration.grapes.count, from: preference.first(at: .now()),
+      attemptTimeout: configuration.attemptTimeout, deadline: deadline)
+  }
+
+  /// Asks the grape of this index first from now on, for it has answered.
+  func prefer(_ grape: Int) { preference.answered(grape, at: .now()) }
+
+  /// Begins the next round where the deadline has ended this one.
+  func beginElsewhere(after round: GrapeRound) {
+    if let index = round.untried { prefer(index) }
   }
 
   /// How it went to ask one grape.
@@ -259,19 +267,18 @@ package final class LinkCore {
     on loop: isolated EventLoop, read: ([UInt8]) throws(GrenacheError) -> Answer
   ) async throws(GrenacheError) -> Answer {
     let grapes = configuration.grapes
-    var round = GrapeRound(
-      of: grapes.count, from: preference.first(at: .now()),
-      attemptTimeout: configuration.attemptTimeout, deadline: deadline)
+    var round = round(by: deadline)
     while true {
       switch round.next(at: .now()) {
       case .fail(let error):
+        beginElsewhere(after: round)
         throw error
       case .ask(let index, let limit):
         let outcome = await ask(
           grapes[index], path, body, isRepeatable: isRepeatable, by: limit, on: loop, read: read)
         switch outcome {
         case .answered(let answer):
-          preference.answered(index, at: .now())
+          prefer(index)
           return answer
         case .refused(let error):
           throw error

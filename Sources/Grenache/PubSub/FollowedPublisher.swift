@@ -1,4 +1,3 @@
-internal import GrenacheAccess
 internal import GrenacheFraming
 internal import GrenacheIO
 internal import GrenacheTLS
@@ -13,57 +12,40 @@ final class FollowedPublisher: WebSocketHandler {
   /// Bytes that the name of a run may have.
   static let runBytesMax = 255
 
-  /// The address that is connected, or tried next.
-  private(set) var endpoint: Endpoint
-  /// Its other ones, as far as they are known, in the order in which they are tried then.
-  private(set) var otherEndpoints: [Endpoint] = []
-  /// Where the subscriber is in what it says.
-  private(set) var place: PublisherPlace
   /// Its connection may outlive everybody else's use of the subscriber: until `stop`, both hold each other.
   private let core: SubCore
-  private var connection: WebSocketConnection?
-  private var task: Task<Void, Never>?
-  private var isStopped = false
-  private var isExtended = false
-  /// Whether this connection counts: it has been opened, and has not closed.
-  private(set) var isOpened = false
-  /// Of this connection.
-  private var delay = ReadingDelay()
-  /// Whether the publisher has said anything on this connection.
-  private var hasHeard = false
-  /// Whether the connection was given up for another one, that asks for what it has missed.
-  private var isMoving = false
-  /// Whether it was left since it may not publish any more.
-  private var isDenied = false
-  /// Whether somebody else tells what is missing of the run before.
-  private(set) var isRelieved = false
-  /// Kept until the connection has closed.
-  private var closing: LoopPromise<WebSocketClosure>?
-  private var resting: LoopPromise<Void>?
+  private var addresses: PublisherAddresses
+  private var progress: PublisherProgress
+  private var permission: PublishPermission
   private var pace = ReconnectPace()
   private var generator = FastGenerator()
-  /// The version of the policy that the connection has been admitted by.
-  private var accessVersion = 0
-  /// Who may publish, if that is limited: one for all connections, or none could resume a session.
-  private let permission: PeerVerification?
+  private var task: Task<Void, Never>?
+  private var isStopped = false
+  private var resting: LoopPromise<Void>?
+  private var connection: WebSocketConnection?
+  /// Of this connection, or the last one.
+  private var session = PublisherSession()
+  /// Kept until the connection has closed.
+  private var closing: LoopPromise<WebSocketClosure>?
 
   /// - Parameter isRelieved: whether what is missing of the run that the place names is told by another one.
   init(_ endpoint: Endpoint, at place: PublisherPlace, isRelieved: Bool = false, core: SubCore) {
-    self.endpoint = endpoint
-    self.place = place
-    self.isRelieved = isRelieved
     self.core = core
-    let key = core.key
-    permission = core.configuration.access.map { access in
-      .custom("one who may publish \(key)") { peer in
-        access.decide(.publish, on: key, by: peer).isAllowed
-      }
-    }
+    addresses = PublisherAddresses(endpoint)
+    progress = PublisherProgress(place, isRelieved: isRelieved)
+    permission = PublishPermission(core.configuration.access, key: core.key)
   }
 
+  /// The address that is connected, or tried next.
+  var endpoint: Endpoint { addresses.current }
+  var endpoints: [Endpoint] { addresses.all }
+  /// Where the subscriber is in what it says.
+  var place: PublisherPlace { progress.place }
+  /// Whether somebody else tells what is missing of the run before.
+  var isRelieved: Bool { progress.isRelieved }
+  /// Whether its connection counts: it has been opened, and has not closed.
+  var isOpened: Bool { session.isOpened }
   var isConnected: Bool { connection?.isOpen == true }
-
-  var endpoints: [Endpoint] { [endpoint] + otherEndpoints }
 
   /// Begins to follow it, after a pause.
   func start(after pause: Duration, on loop: isolated EventLoop) {
@@ -78,13 +60,13 @@ final class FollowedPublisher: WebSocketHandler {
 
   func pause(on loop: isolated EventLoop) {
     guard let connection else { return }
-    delay.paused()
+    session.paused()
     connection.pauseReading(on: loop)
   }
 
   func resume(on loop: isolated EventLoop) {
     guard let connection else { return }
-    delay.resumed(at: loop.core.now)
+    session.resumed(at: loop.core.now)
     connection.resumeReading(on: loop)
   }
 
@@ -92,35 +74,23 @@ final class FollowedPublisher: WebSocketHandler {
 
   /// Whether it is connected and has said on this connection that it is a run of that publisher.
   func isFollowing(_ run: String, _ identity: PeerIdentity?) -> Bool {
-    isConnected && hasHeard && place.isSamePublisher(as: run, identity)
+    isConnected && session.hasHeard && place.isSamePublisher(as: run, identity)
   }
 
   func add(_ others: [Endpoint]) {
-    otherEndpoints += others.filter { !endpoints.contains($0) }
+    addresses.add(others)
   }
 
   /// Forgets the addresses that `isGone`, while it needs no others.
   ///
   /// - Returns: those.
   func forgetAddresses(where isGone: (Endpoint) -> Bool) -> [Endpoint] {
-    guard isConnected else { return [] }
-    defer { otherEndpoints.removeAll(where: isGone) }
-    return otherEndpoints.filter(isGone)
+    isConnected ? addresses.removeOthers(where: isGone) : []
   }
 
   /// Gives up its other addresses, while it needs none: whose they are now, each has to say.
   func takeOtherEndpoints() -> [Endpoint] {
-    guard isConnected, hasHeard else { return [] }
-    defer { otherEndpoints = [] }
-    return otherEndpoints
-  }
-
-  /// - Returns: whether there was another address.
-  private func turnToNextAddress() -> Bool {
-    guard !otherEndpoints.isEmpty else { return false }
-    otherEndpoints.append(endpoint)
-    endpoint = otherEndpoints.removeFirst()
-    return true
+    isConnected && session.hasHeard ? addresses.takeOthers() : []
   }
 
   // MARK: Connecting
@@ -130,12 +100,12 @@ final class FollowedPublisher: WebSocketHandler {
     while !isStopped {
       let isGood = await live(on: loop)
       guard !isStopped else { return }
-      if isMoving { continue }
+      if session.isMoving { continue }
       if !isGood {
         if pace.isToGiveUp, !core.isAnnounced(endpoint) {
           guard leaveAddress(on: loop) else { return }
         } else {
-          _ = turnToNextAddress()
+          addresses.turnToNext()
         }
       }
       let settings = core.configuration
@@ -161,11 +131,7 @@ final class FollowedPublisher: WebSocketHandler {
     let closing = LoopPromise<WebSocketClosure>()
     self.closing = closing
     connection = nil
-    isOpened = false
-    delay = ReadingDelay()
-    hasHeard = false
-    isMoving = false
-    isDenied = false
+    session = PublisherSession()
     let began = loop.core.now
     if let error = await connect(on: loop) {
       pace.connectFailed()
@@ -177,10 +143,8 @@ final class FollowedPublisher: WebSocketHandler {
     var isViolated = false
     if case .value(let closure) = outcome { isViolated = closure.violation != nil }
     let isGood = pace.connectionEnded(
-      hasHeard: hasHeard, after: loop.core.now - began, isViolated: isViolated)
-    if case .value(let closure) = outcome, !isStopped, !isMoving, !isDenied,
-      !isGood || closure.code == .policyViolation || closure.error?.tls != nil
-    {
+      hasHeard: session.hasHeard, after: loop.core.now - began, isViolated: isViolated)
+    if case .value(let closure) = outcome, !isStopped, session.isFailure(closure, isGood: isGood) {
       core.failed(
         endpoint, GrenacheError(following: endpoint, of: core.key, endedBy: closure), on: loop)
     }
@@ -192,17 +156,12 @@ final class FollowedPublisher: WebSocketHandler {
   /// - Returns: whether there is another address.
   private func leaveAddress(on loop: isolated EventLoop) -> Bool {
     let left = endpoint
-    if turnToNextAddress() {
-      otherEndpoints.removeLast()
+    if addresses.leaveCurrent() {
       core.leave(left, on: loop)
       return true
     }
     isStopped = true
-    // What it said at last, nobody will ever say, unless somebody has already.
-    if !isRelieved, place.mayMiss || !place.cursor.isComplete {
-      add(.gap(nil, run: place.cursor.epoch, from: endpoint), on: loop)
-      place.isEndTold = true
-    }
+    tell(progress.givenUp(), on: loop)
     core.giveUp(self, on: loop)
     return false
   }
@@ -215,14 +174,14 @@ final class FollowedPublisher: WebSocketHandler {
     stream.receiveBufferBytes = settings.receiveBufferBytes
     // Nobody vouches for what a lookup has found: who answers it could name an address of their own.
     let address = settings.acceptsInsecurePublishersByAddress ? target.host : nil
-    let verification = settings.verification ?? .service(core.key, address: address)
-    accessVersion = settings.access?.version ?? 0
-    guard settings.access == nil || core.link.context != nil else {
+    let verification = settings.verification ?? .service(core.key, orAddress: address)
+    let admitted = permission.admit(verification)
+    guard !permission.isLimited || core.link.context != nil else {
       return GrenacheError(.notPermitted, "without TLS nobody has the right to publish")
     }
     do throws(TransportError) {
       let made = try await WebSocketClient.connect(
-        to: Destination(target, verification: admission(verification)),
+        to: Destination(target, verification: admitted),
         context: core.link.context, limits: settings.webSocket,
         options: WebSocketOptions(subprotocols: PubWire.offeredSubprotocols), stream: stream,
         handler: self, by: loop.core.now + settings.connectTimeout, on: loop)
@@ -236,11 +195,6 @@ final class FollowedPublisher: WebSocketHandler {
 
   // MARK: Who may publish
 
-  /// Who may be there and may publish: whoever may not gets no byte.
-  private func admission(_ verification: PeerVerification) -> PeerVerification {
-    permission.map { .all([verification, $0]) } ?? verification
-  }
-
   /// The policy has changed: whether the publisher says something or not, it may have to go.
   func accessChanged(on loop: isolated EventLoop) {
     guard let connection, connection.isOpen else { return }
@@ -249,13 +203,8 @@ final class FollowedPublisher: WebSocketHandler {
 
   /// Whether the publisher may still publish, after a change of the policy, too; else it is left.
   private func isAdmitted(_ connection: WebSocketConnection, on loop: isolated EventLoop) -> Bool {
-    guard let access = core.configuration.access, access.version != accessVersion else {
-      return true
-    }
-    accessVersion = access.version
-    if access.decide(.publish, on: core.key, by: connection.identity).isAllowed { return true }
-    // What is in the way is told when it is connected to again.
-    isDenied = true
+    if permission.stillAdmits(connection.identity) { return true }
+    session.denied()
     connection.close(.policyViolation, reason: "not permitted", on: loop)
     return false
   }
@@ -264,19 +213,15 @@ final class FollowedPublisher: WebSocketHandler {
 
   private func opened(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
     self.connection = connection
-    isOpened = true
+    let isExtended = connection.subprotocol == PubWire.subprotocol
+    session.opened(isExtended: isExtended)
     // It may have been admitted by a policy that has changed since.
     guard isAdmitted(connection, on: loop) else { return }
-    isExtended = connection.subprotocol == PubWire.subprotocol
     core.connected(at: endpoints)
-    if place.mayMiss || (!isExtended && place.cursor.epoch != nil) {
-      // What was missed meanwhile, nobody knows.
-      add(.gap(nil, run: place.cursor.epoch, from: endpoint), on: loop)
-      place = PublisherPlace(hasTopics: core.configuration.topics != nil)
-    }
+    tell(progress.opened(isExtended: isExtended), on: loop)
     if isExtended {
       let subscribe = PubWire.Subscribe(
-        topics: core.configuration.topics, after: place.cursor.after, epoch: place.cursor.epoch)
+        topics: core.configuration.topics, after: place.cursor.after, epoch: progress.run)
       connection.send(.text, PubWire.subscribe(subscribe).span, on: loop)
     }
     if !core.hasRoom { pause(on: loop) }
@@ -292,59 +237,44 @@ final class FollowedPublisher: WebSocketHandler {
   ) {
     guard !isStopped, connection.isOpen, isAdmitted(connection, on: loop) else { return }
     if self.connection == nil { opened(connection, on: loop) }
-    guard isExtended else {
+    guard session.isExtended else {
       noteHeard()
       let message = kind == .text ? PubMessage(payload.string()) : PubMessage(bytes: payload.copy())
-      return add(.message(message, from: endpoint), on: loop)
+      return core.add(.message(message, from: endpoint), on: loop)
     }
     if kind == .text, payload.count > 0, payload[0] == 0x7b {
       guard let control = PubWire.control(from: payload.copy()) else { return }
       return heard(control, on: loop)
     }
-    guard hasHeard, var message = PubWire.message(kind, payload), let number = message.number
+    guard session.hasHeard, var message = PubWire.message(kind, payload),
+      let number = message.number
     else { return }
-    let (isNew, gap) = place.cursor.received(number)
-    tell(gap, of: place.cursor.epoch, on: loop)
+    let (isNew, missing) = progress.received(number)
+    tell(missing, on: loop)
     guard isNew else { return }
-    message.run = place.cursor.epoch
-    add(.message(message, from: endpoint), on: loop)
+    message.run = progress.run
+    core.add(.message(message, from: endpoint), on: loop)
   }
 
   func closed(
     _ connection: WebSocketConnection, _ closure: WebSocketClosure, on loop: isolated EventLoop
   ) {
     if self.connection === connection { self.connection = nil }
-    if isOpened {
-      isOpened = false
-      if isExtended {
-        passOver(closure, on: loop)
-        // With 1001 a publisher goes away that has said everything (`docs/wire-extensions.md`). Read late
-        // it says nothing of who may have come and gone since.
-        let isInOrder = closure.code == .goingAway && closure.error == nil
-        place.cursor.closed(inOrder: isInOrder && !delay.isLate(at: loop.core.now))
-      } else {
-        place.mayMiss = true
-      }
+    let end = session.closed(closure, at: loop.core.now)
+    if case .numbered = end, closure.isOfUntakenMessage, !isStopped {
+      tell(progress.passedOver(), on: loop)
     }
+    progress.closed(end)
     closing?.fulfil(closure, on: loop)
   }
 
-  /// Of a message that this side does not take the publisher would never say what comes behind it.
-  private func passOver(_ closure: WebSocketClosure, on loop: isolated EventLoop) {
-    guard closure.violation == .messageTooBig || closure.violation == .invalidPayload, !isStopped
-    else { return }
-    tell(place.cursor.passedOver(), of: place.cursor.epoch, on: loop)
-  }
-
   private func noteHeard() {
-    guard !hasHeard else { return }
-    hasHeard = true
-    core.heard(endpoint)
+    if session.heard() { core.heard(endpoint) }
   }
 
   private func heard(_ control: PubWire.Control, on loop: isolated EventLoop) {
-    if let gap = control.gap, gap.from <= gap.to, hasHeard {
-      tell(place.cursor.lost(gap.from...gap.to), of: place.cursor.epoch, on: loop)
+    if let gap = control.gap, gap.from <= gap.to, session.hasHeard {
+      tell(progress.lost(gap.from...gap.to), on: loop)
     }
     guard let run = control.epoch else { return }
     guard run.utf8.count <= Self.runBytesMax else {
@@ -354,18 +284,9 @@ final class FollowedPublisher: WebSocketHandler {
     begin(run, next: control.next ?? 1, on: loop)
   }
 
-  private func add(_ event: SubscriptionEvent, on loop: isolated EventLoop) {
-    core.add(event, on: loop)
-  }
-
-  private func tell(
-    _ gap: PublisherCursor.Gap?, of run: String?, on loop: isolated EventLoop
-  ) {
-    switch gap {
-    case .numbers(let numbers): add(.gap(numbers, run: run, from: endpoint), on: loop)
-    case .unknown: add(.gap(nil, run: run, from: endpoint), on: loop)
-    case nil: break
-    }
+  private func tell(_ missing: PublisherProgress.Missing?, on loop: isolated EventLoop) {
+    guard let missing else { return }
+    core.add(.gap(missing.numbers, run: missing.run, from: endpoint), on: loop)
   }
 
   // MARK: Runs
@@ -377,63 +298,36 @@ final class FollowedPublisher: WebSocketHandler {
       return handOver(to: other, run, on: loop)
     }
     noteHeard()
-    if place.cursor.epoch != run, let known = core.takePlace(in: run, identity, for: self, on: loop)
+    if isRelieved || progress.run != run,
+      let known = core.takePlace(in: run, identity, for: self, on: loop)
     {
-      if !place.cursor.isComplete, !place.isEndTold {
-        tell(.unknown, of: place.cursor.epoch, on: loop)
-      }
-      place = known
-      isRelieved = false
+      tell(progress.move(to: known), on: loop)
       // What was said meanwhile has not been asked for.
-      if place.cursor.epoch == run, let last = place.cursor.after, next - min(next, 1) > last {
-        isMoving = true
+      if progress.isBehind(next, of: run) {
+        session.moves()
         connection?.close(.normal, on: loop)
         return
       }
     }
     let before = place
     let isSame = before.isSamePublisher(as: run, identity)
-    place.identity = identity
-    open(run, next: next, isSame: isSame, on: loop)
-    isRelieved = false
+    for missing in progress.begin(run, next: next, by: identity, isSame: isSame) {
+      tell(missing, on: loop)
+    }
     // The addresses were those of the run before: whether they are this one's, each has to say.
     if before.cursor.epoch != nil, !isSame {
-      core.release(otherEndpoints, at: before, on: loop)
-      otherEndpoints = []
+      core.release(addresses.others, at: before, on: loop)
+      _ = addresses.takeOthers()
     }
-  }
-
-  /// Moves on to a run, and tells what is missing before what comes of it.
-  ///
-  /// - Parameter isSame: whether it is the same publisher, at another one of its places perhaps.
-  private func open(
-    _ run: String, next: UInt64, isSame: Bool, on loop: isolated EventLoop
-  ) {
-    let before = place.cursor.epoch
-    let gap = place.cursor.opened(epoch: run, next: next)
-    if before == nil { place.firstNumber = max(next, 1) }
-    guard before != nil, before != run else {
-      place.isEndTold = false
-      return
-    }
-    place.firstNumber = isSame ? max(next, 1) : 1
-    defer { place.isEndTold = false }
-    guard !isRelieved else { return }
-    if isSame {
-      // Its messages are the same at each of its places: some of these have come.
-      if !place.isEndTold { tell(.unknown, of: before, on: loop) }
-      return
-    }
-    guard gap == .unknown else { return tell(gap, of: run, on: loop) }
-    if !place.isEndTold { tell(.unknown, of: before, on: loop) }
-    if next > 1 { tell(.numbers(1...next - 1), of: run, on: loop) }
   }
 
   /// This is another address of a publisher that is followed already.
   private func handOver(to other: FollowedPublisher, _ run: String, on loop: isolated EventLoop) {
     // The other one knows of no run before.
     let isSame = place.isSamePublisher(as: run, connection?.identity)
-    open(run, next: other.place.firstNumber, isSame: isSame, on: loop)
+    for missing in progress.enter(run, next: other.place.firstNumber, isSame: isSame) {
+      tell(missing, on: loop)
+    }
     core.merge(self, into: other)
     stop(on: loop)
   }

@@ -11,11 +11,15 @@ public import ServiceLifecycle
 public struct PeerPubConfiguration: Sendable {
   /// The certificates; `nil` only through `insecurePlaintext`.
   public var tls: TLSConfiguration?
-  /// The address to listen on (default: all addresses, IPv4 and IPv6; with `insecurePlaintext`, IPv4's
+  /// The address to listen on (default: all addresses, IPv4 and IPv6 where there is any; with `insecurePlaintext`, IPv4's
   /// loopback).
   public var host = "::"
   /// The port; 0 lets the kernel choose.
   public var port: UInt16
+  /// Whether subscribers that present no certificate may subscribe, where
+  /// `TLSConfiguration.clientCertificates` does not require one and a rule allows anyone to subscribe to every
+  /// key. The connection is encrypted, and nobody knows who listens (default: no).
+  public var acceptsInsecureAnonymousSubscribers = false
   /// Confirms that plaintext may be listened for beyond loopback, where everybody who reaches the port may
   /// use it (default: no; such an address is refused then).
   public var allowsInsecurePlaintextOnTheNetwork = false
@@ -41,10 +45,11 @@ public struct PeerPubConfiguration: Sendable {
   /// Topics that one subscriber may ask for (default 64).
   public var topicsMax = 64
   /// How long a subscriber that speaks the extension may take to say what it wants (default 10 s).
-  public var openingDeadline = Duration.seconds(10)
+  public var openingTimeout = Duration.seconds(10)
   /// How long a shutdown waits for subscribers to take what waits for them (default 5 s).
-  public var drainDeadline = Duration.seconds(5)
-  /// Who may subscribe (default: whoever the roots vouch for); `nil` only through `insecurePlaintext`.
+  public var drainTimeout = Duration.seconds(5)
+  /// Who may subscribe (default: whoever the roots vouch for); `nil` only through `insecurePlaintext`: over
+  /// TLS it is refused.
   public var access: AccessControl? = AccessControl()
   /// Told when certificates have been loaded again, or could not be.
   public var tlsReloaded: (@Sendable (TLSReloadOutcome) -> Void)?
@@ -93,6 +98,8 @@ public final class PeerPub: Service {
 
   /// A publisher of `key`; with a link, it is announced while it runs. Without a group it has a loop of
   /// its own.
+  ///
+  /// - Throws: `SystemCallError` when there is no loop to be had.
   public init(
     _ key: String, _ configuration: PeerPubConfiguration, link: Link? = nil,
     group: EventLoopGroup? = nil, logger: Logger = Logger(label: "grenache.pub")
@@ -202,7 +209,13 @@ public final class PeerPub: Service {
   }
 
   /// The same, telling `started` the address that the publisher listens on.
+  ///
+  /// - Throws: `GrenacheError` `invalidConfiguration`; `TLSConfigurationError`; `TransportError`
+  ///   `listenFailed`.
   public func run(started: @Sendable (SocketAddress) async -> Void) async throws {
+    guard configuration.tls == nil || configuration.access != nil else {
+      throw GrenacheError.noPolicy
+    }
     let context = try configuration.tls.map { try TLSContext($0) }
     if let context {
       context.logInsecureOptions(role: "publisher", logger)
@@ -227,7 +240,7 @@ public final class PeerPub: Service {
     logger.info("shutting down", metadata: ["key": "\(key)", "port": "\(port)"])
     await link?.withdrawQuietly([key], port: port)
     for shard in shards { await shard.loop.run { loop in shard.get(on: loop).end() } }
-    await server.shutDown(within: configuration.drainDeadline)
+    await server.shutDown(within: configuration.drainTimeout)
   }
 
   private func reloaders(_ context: TLSContext?) -> [FileReloader] {
@@ -238,6 +251,20 @@ public final class PeerPub: Service {
       FileReloader($0, role: "publisher", logger: logger)
     }
     return [certificates, access, link?.certificateReloader].compactMap(\.self)
+  }
+
+  /// Whether the policy allows a peer to subscribe, counted and logged where it does not.
+  private func admission() -> (@Sendable (HTTPServerRequest) -> Bool)? {
+    guard let access = configuration.access else { return nil }
+    let (key, denials, logger) = (key, DenialLog(), logger)
+    let admitsAnonymous = configuration.acceptsInsecureAnonymousSubscribers
+    return { request in
+      if admitsAnonymous, request.identity == nil, access.policy.isOpen(.subscribe) { return true }
+      if access.decide(.subscribe, on: key, by: request.identity).isAllowed { return true }
+      Counter(label: "grenache_denials_total", dimensions: [("right", "subscribe")]).increment()
+      denials.log(.subscribe, on: key, by: request.identity, at: request.remoteAddress, logger)
+      return false
+    }
   }
 
   private func listen(_ context: TLSContext?) async throws -> HTTPServer {
@@ -257,26 +284,21 @@ public final class PeerPub: Service {
     transport.stream.outputLowWaterBytes = PeerPubConfiguration.outputHighWaterBytes / 4
     transport.stream.sendBufferBytes = configuration.sendBufferBytes
     let shards = shards
-    let (key, access, denials, logger) = (key, configuration.access, DenialLog(), logger)
+    var handlers = HTTPServerHandlers(
+      respond: { _ in HTTPServerResponse(.upgradeRequired) },
+      openWebSocket: { _, loop in
+        let shard = shards.first { $0.loop === loop }
+        return shard.map { Subscriber($0.get(on: loop), on: loop) }
+      })
+    handlers.admitsToWebSocket = admission()
     let server = try await HTTPServer(
-      on: address, context: context, configuration: transport,
-      handlers: HTTPServerHandlers(
-        respond: { _ in HTTPServerResponse(.upgradeRequired) },
-        openWebSocket: { request, loop in
-          if let access, !access.decide(.subscribe, on: key, by: request.identity).isAllowed {
-            Counter(
-              label: "grenache_denials_total", dimensions: [("right", "subscribe")]
-            ).increment()
-            denials.log(
-              .subscribe, on: key, by: request.identity, at: request.remoteAddress, logger)
-            return nil
-          }
-          let shard = shards.first { $0.loop === loop }
-          return shard.map { Subscriber($0.get(on: loop), on: loop) }
-        }),
-      group: group, logger: logger)
+      on: address, context: context, configuration: transport, handlers: handlers, group: group,
+      logger: logger)
     if context == nil {
       logger.warning("plaintext: subscribers do not prove who they are")
+    } else if configuration.acceptsInsecureAnonymousSubscribers {
+      logger.warning(
+        "subscribers without a certificate are admitted, and do not prove who they are")
     }
     logger.info("listening", metadata: ["address": "\(server.localAddress)", "key": "\(key)"])
     return server

@@ -11,7 +11,7 @@ public struct PeerSubConfiguration: Sendable {
   public var topics: [String]?
   /// Events that may wait to be taken; then publishers are no longer read from, and what comes all the
   /// same is told as a gap (default 1,024).
-  public var bufferMax = 1_024
+  public var bufferEventsMax = 1_024
   /// Bytes that those events may have before it is the same; the last of them may go beyond (default
   /// 4 MiB).
   public var bufferBytesMax = 4 << 20
@@ -86,7 +86,7 @@ public enum SubscriptionEvent: Hashable, Sendable {
 /// that fails. Whom it cannot follow, and why, it logs as a warning on its link's logger; `failures` and
 /// `PeerSubConfiguration.failed` tell the program.
 ///
-/// At most `bufferMax` events, of `bufferBytesMax` bytes, wait; a subscriber that is too slow for that
+/// At most `bufferEventsMax` events, of `bufferBytesMax` bytes, wait; a subscriber that is too slow for that
 /// meets its publishers' limits, who tell it what it has lost, if they are of this package.
 public final class PeerSub: AsyncSequence, Service {
   /// What it hears.
@@ -102,7 +102,7 @@ public final class PeerSub: AsyncSequence, Service {
   public init(
     _ key: String, link: Link, configuration: PeerSubConfiguration = PeerSubConfiguration()
   ) async throws {
-    guard configuration.bufferMax > 0, configuration.bufferBytesMax > 0 else {
+    guard configuration.bufferEventsMax > 0, configuration.bufferBytesMax > 0 else {
       throw GrenacheError(
         .invalidConfiguration, "a subscriber needs a buffer of one event at least")
     }

@@ -13,10 +13,10 @@ public struct PubMessage: Hashable, Sendable {
   /// What it is about; `nil` for nothing in particular, and from publishers that know no topics.
   public var topic: String?
   /// Its number in this run of its publisher, from 1 on; `nil` from publishers that do not count.
-  public internal(set) var number: UInt64?
+  public var number: UInt64?
   /// The name of that run, which is the same at each address of the publisher and changes when it starts
   /// again and counts anew; `nil` from publishers that do not count.
-  public internal(set) var run: String?
+  public var run: String?
 
   /// Bytes that a topic may have.
   public static let topicBytesMax = 255

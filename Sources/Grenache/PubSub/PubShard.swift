@@ -141,7 +141,7 @@ final class Subscriber: WebSocketHandler, LoopTimerTarget {
     self.connection = connection
     isExtended = connection.subprotocol == PubWire.subprotocol
     if isExtended {
-      loop.core.arm(timer, after: shard.configuration.openingDeadline)
+      loop.core.arm(timer, after: shard.configuration.openingTimeout)
     } else {
       // Connecting is subscribing, for existing subscribers.
       isSubscribed = true

@@ -35,7 +35,7 @@ final class SubCore: KeyObserver, LoopTimerTarget {
     self.link = link
     self.configuration = configuration
     buffer = SubscriptionBuffer(
-      eventsMax: configuration.bufferMax, bytesMax: configuration.bufferBytesMax)
+      eventsMax: configuration.bufferEventsMax, bytesMax: configuration.bufferBytesMax)
     absent = AbsentPublishers(countMax: configuration.absentPublishersMax)
     toldFailures = RecurringFailures(sourcesMax: configuration.publishersMax + 100)
   }
@@ -165,8 +165,9 @@ final class SubCore: KeyObserver, LoopTimerTarget {
     in run: String, _ identity: PeerIdentity?, for publisher: FollowedPublisher,
     on loop: isolated EventLoop
   ) -> PublisherPlace? {
+    // The place of one that was released is older than that of the one whose address it was.
     let lost = publishers.values.first {
-      $0 !== publisher && $0.place.isSamePublisher(as: run, identity)
+      $0 !== publisher && !$0.isRelieved && $0.place.isSamePublisher(as: run, identity)
     }
     guard let lost else { return absent.take(run: run, identity) }
     merge(lost, into: publisher)

@@ -20,6 +20,11 @@ extension GrenacheError {
     if error.tls != nil {
       self.init(
         .publisherNotTrusted, "no publisher of \(key) at \(publisher) can be trusted", cause: error)
+    } else if error.code == .upgradeForbidden {
+      self.init(
+        .notPermitted,
+        "the publisher of \(key) at \(publisher) does not allow this side to subscribe",
+        cause: error)
     } else if error.code == .protocolViolated {
       self.init(
         .publisherUnreachable,

@@ -1,7 +1,7 @@
 /// An HTTP message that breaks the rules of RFC 9110 or RFC 9112, or a limit.
-public struct HTTPError: Error, Hashable, Sendable, CustomStringConvertible {
+package struct HTTPError: Error, Hashable, Sendable, CustomStringConvertible {
   /// Whose fault it is.
-  public enum Origin: Hashable, Sendable {
+  package enum Origin: Hashable, Sendable {
     /// The peer sent it.
     case remote
     /// This side's caller asked for it.
@@ -9,13 +9,13 @@ public struct HTTPError: Error, Hashable, Sendable, CustomStringConvertible {
   }
 
   /// Whose fault it is.
-  public var origin: Origin
+  package var origin: Origin
   /// One line for a person.
-  public var message: String
+  package var message: String
   /// The section that says so.
-  public var section: String
+  package var section: String
   /// The status to answer with, for a server.
-  public var statusHint: Int
+  package var statusHint: Int
 
   init(_ statusHint: Int, _ section: String, _ message: String, origin: Origin = .remote) {
     self.origin = origin
@@ -25,5 +25,5 @@ public struct HTTPError: Error, Hashable, Sendable, CustomStringConvertible {
   }
 
   /// The message and the section.
-  public var description: String { "\(message) (\(section))" }
+  package var description: String { "\(message) (\(section))" }
 }

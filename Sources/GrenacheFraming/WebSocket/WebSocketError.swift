@@ -1,11 +1,11 @@
 /// A peer that breaks the rules of RFC 6455, or a limit.
-public struct WebSocketError: Error, Hashable, Sendable, CustomStringConvertible {
+package struct WebSocketError: Error, Hashable, Sendable, CustomStringConvertible {
   /// The close code to send.
-  public var closeCode: WebSocketCloseCode
+  package var closeCode: WebSocketCloseCode
   /// The section that says so.
-  public var section: String
+  package var section: String
   /// One line for a person, short enough for a close frame.
-  public var message: String
+  package var message: String
 
   init(_ closeCode: WebSocketCloseCode, _ section: String, _ message: String) {
     self.closeCode = closeCode
@@ -14,36 +14,36 @@ public struct WebSocketError: Error, Hashable, Sendable, CustomStringConvertible
   }
 
   /// The message, the section and the code.
-  public var description: String { "\(message) (\(section), code \(closeCode.rawValue))" }
+  package var description: String { "\(message) (\(section), code \(closeCode.rawValue))" }
 }
 
 /// Why a connection closes (RFC 6455 §7.4).
-public struct WebSocketCloseCode: RawRepresentable, Hashable, Sendable {
+package struct WebSocketCloseCode: RawRepresentable, Hashable, Sendable {
   /// The number on the wire.
-  public let rawValue: UInt16
+  package let rawValue: UInt16
 
   /// The code of any number.
-  public init(rawValue: UInt16) { self.rawValue = rawValue }
+  package init(rawValue: UInt16) { self.rawValue = rawValue }
 
   /// 1000: the purpose is fulfilled.
-  public static let normal = WebSocketCloseCode(rawValue: 1000)
+  package static let normal = WebSocketCloseCode(rawValue: 1000)
   /// 1001: the endpoint goes away.
-  public static let goingAway = WebSocketCloseCode(rawValue: 1001)
+  package static let goingAway = WebSocketCloseCode(rawValue: 1001)
   /// 1002: the peer broke the protocol.
-  public static let protocolError = WebSocketCloseCode(rawValue: 1002)
+  package static let protocolError = WebSocketCloseCode(rawValue: 1002)
   /// 1003: a kind of data that is not accepted.
-  public static let unsupportedData = WebSocketCloseCode(rawValue: 1003)
+  package static let unsupportedData = WebSocketCloseCode(rawValue: 1003)
   /// 1007: text that is not UTF-8.
-  public static let invalidPayload = WebSocketCloseCode(rawValue: 1007)
+  package static let invalidPayload = WebSocketCloseCode(rawValue: 1007)
   /// 1008: a rule of this endpoint.
-  public static let policyViolation = WebSocketCloseCode(rawValue: 1008)
+  package static let policyViolation = WebSocketCloseCode(rawValue: 1008)
   /// 1009: a message that is too big.
-  public static let messageTooBig = WebSocketCloseCode(rawValue: 1009)
+  package static let messageTooBig = WebSocketCloseCode(rawValue: 1009)
   /// 1011: the server failed.
-  public static let internalError = WebSocketCloseCode(rawValue: 1011)
+  package static let internalError = WebSocketCloseCode(rawValue: 1011)
 
   /// Whether the code may stand in a close frame (RFC 6455 §7.4.1, §7.4.2, and IANA's registry).
-  public var mayBeSent: Bool {
+  package var mayBeSent: Bool {
     switch rawValue {
     case 1000...1003, 1007...1014, 3000...4999: true
     default: false

@@ -24,7 +24,7 @@ package struct WebSocketKeepAlive: Sendable {
   package init?(_ options: WebSocketOptions) {
     guard let interval = options.pingInterval, interval > .zero else { return nil }
     self.interval = interval
-    deadline = options.pongDeadline
+    deadline = options.pongTimeout
   }
 
   /// When to look for the first time.

@@ -8,7 +8,7 @@ public struct WebSocketOptions: Hashable, Sendable {
   /// After this time without a byte from the peer it is sent a ping (default 30 s); `nil` for never.
   public var pingInterval: Duration? = .seconds(30)
   /// Without a byte for this long after a ping, the peer is given up (default 20 s).
-  public var pongDeadline: Duration = .seconds(20)
+  public var pongTimeout: Duration = .seconds(20)
 
   /// No compression, which a server must be asked for: the default of clients.
   public static let client = WebSocketOptions()
@@ -18,11 +18,11 @@ public struct WebSocketOptions: Hashable, Sendable {
   /// The defaults, unless told otherwise.
   public init(
     deflate: WebSocketDeflate? = nil, pingInterval: Duration? = .seconds(30),
-    pongDeadline: Duration = .seconds(20)
+    pongTimeout: Duration = .seconds(20)
   ) {
     self.deflate = deflate
     self.pingInterval = pingInterval
-    self.pongDeadline = pongDeadline
+    self.pongTimeout = pongTimeout
   }
 
   package init(deflate: WebSocketDeflate? = nil, subprotocols: [String]) {

@@ -36,11 +36,12 @@ extension GrapeAPI {
   }
 
   static func lookUp(
-    _ key: [UInt8], within timeout: Duration, _ place: RequestsInFlight.Place,
-    _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
+    _ key: [UInt8], within timeout: Duration, patience: Duration,
+    _ place: RequestsInFlight.Place, _ driver: LoopBound<DHTDriver>, on loop: isolated EventLoop
   ) async -> GrapeLookup? {
     let driver = driver.get(on: loop)
-    let result = await driver.lookUp(key, by: .now() + timeout, holding: place, on: loop)
+    let result = await driver.lookUp(
+      key, by: .now() + timeout, patience: patience, holding: place, on: loop)
     return result.map { driver.found($0, of: key) }
   }
 

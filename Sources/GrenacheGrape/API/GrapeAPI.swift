@@ -215,7 +215,9 @@ struct GrapeAPI: Sendable {
     return await counted(request) { place in
       let start = MonotonicTime.now()
       let found = await Self.lookUp(
-        key, within: configuration.requestTimeout, place, driver, on: driver.loop)
+        key, within: configuration.requestTimeout, patience: configuration.lookupPatience, place,
+        driver, on: driver.loop)
+      guard let found else { return unanswered(key) }
       return list(keep(found, of: key, since: changes, from: start, request))
     }
   }
@@ -223,23 +225,32 @@ struct GrapeAPI: Sendable {
   /// Remembers what a lookup has found, for a moment; returns the first hundred peers, which are every
   /// source's share.
   func keep(
-    _ found: GrapeLookup?, of key: [UInt8], since changes: UInt64, from start: MonotonicTime,
+    _ found: GrapeLookup, of key: [UInt8], since changes: UInt64, from start: MonotonicTime,
     _ request: HTTPServerRequest
   ) -> [String] {
-    let peers = found?.peers.addresses(HostView(request)) ?? []
-    if let found { answers.keep(found, of: key, since: changes) }
-    let result = found?.result
+    let peers = found.peers.addresses(HostView(request))
+    answers.keep(found, of: key, since: changes)
+    let result = found.result
     let took = (MonotonicTime.now() - start).milliseconds
     // As many as anybody likes to ask for: not what a log holds by default.
     logger.debug(
       "looked up",
       metadata: [
         "service": "\(text(key))", "by": "\(who(request))", "found": "\(peers.count)",
-        "hops": "\(result?.hops ?? 0)",
-        "asked": "\((result?.nodes ?? []).prefix(8).map(\.address.description))",
+        "hops": "\(result.hops)",
+        "asked": "\(result.nodes.prefix(8).map(\.address.description))",
         "ms": "\((took * 100).rounded() / 100)",
       ])
     return peers
+  }
+
+  /// What a caller is told whose lookup has found nobody and has not ended: that is not nobody, and the
+  /// next grape may know more (503).
+  private func unanswered(_ key: [UInt8]) -> HTTPServerResponse {
+    if shortages.isNew("lookup timeout") {
+      logger.notice("a lookup has not ended in time", metadata: ["service": "\(text(key))"])
+    }
+    return bare(503, "ERR_GRAPE_LOOKUP_TIMEOUT")
   }
 
   private func list(_ peers: [String]) -> HTTPServerResponse {

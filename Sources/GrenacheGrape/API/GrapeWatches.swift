@@ -57,7 +57,9 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
     keysByWatcher[watcher.number, default: []].insert(key)
     countByCaller[watcher.caller, default: 0] += 1
     schedule.add(key, for: watcher.caller)
-    if let told = keys[key]?.peers.told { send(key, told, to: [watcher], on: loop) }
+    if let peers = keys[key]?.peers, peers.told != nil {
+      send(key, peers.inOrder, to: [watcher], on: loop)
+    }
     lookUpWhatIsDue(on: loop)
   }
 
@@ -111,11 +113,12 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
       found = PeersFound { peers in self.tellFirst(peers, key, on: loop) }
     }
     let result = await driver.lookUp(
-      key, by: .now() + .seconds(2), found: found, usesCache: false, on: loop)
+      key, by: .now() + .seconds(2), patience: .seconds(2), found: found, usesCache: false,
+      on: loop)
     guard !isStopped else { return }
     guard let result, keys[key] != nil else { return schedule.ended(key, .failed) }
     var sorter = driver.sorter(of: key)
-    let peers = Set(driver.sort(result.peers, with: &sorter))
+    let peers = driver.sort(result.peers, with: &sorter)
     if keys[key]?.peers.found(peers, isIncomplete: result.isIncomplete) == true {
       tell(key, on: loop)
     }
@@ -128,17 +131,17 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
   private func tellFirst(_ peers: [DHTAddress], _ key: [UInt8], on loop: isolated EventLoop) {
     guard !isStopped, keys[key]?.peers.told == nil else { return }
     var sorter = driver.sorter(of: key)
-    let found = Set(driver.sort(peers, with: &sorter))
+    let found = driver.sort(peers, with: &sorter)
     if keys[key]?.peers.foundFirst(found) == true { tell(key, on: loop) }
   }
 
   private func tell(_ key: [UInt8], on loop: isolated EventLoop) {
-    guard let state = keys[key], let told = state.peers.told else { return }
-    send(key, told, to: state.watchers, on: loop)
+    guard let state = keys[key] else { return }
+    send(key, state.peers.inOrder, to: state.watchers, on: loop)
   }
 
   private func send(
-    _ key: [UInt8], _ peers: Set<FoundPeer>, to watchers: [Watcher], on loop: isolated EventLoop
+    _ key: [UInt8], _ peers: [FoundPeer], to watchers: [Watcher], on loop: isolated EventLoop
   ) {
     let name = GrapeValue.quoted(String(decoding: key, as: UTF8.self))
     let hosts = driver.publicHosts
@@ -151,12 +154,16 @@ final class GrapeWatches: LoopTimerTarget, DHTDriverObserver {
     }
   }
 
+  /// Names the peers in their order: who takes some of them alone takes them of every source (P29).
+  ///
   /// - Parameter host: where the watcher sees this host.
   private static func message(
-    _ name: String, _ peers: Set<FoundPeer>, _ host: DHTHost?
+    _ name: String, _ peers: [FoundPeer], _ host: DHTHost?
   ) -> [UInt8] {
-    let addresses = Set(peers.compactMap { $0.address(withThisHostAt: host) })
-    let list = addresses.sorted().map { "\"\($0)\"" }.joined(separator: ",")
+    var told: Set<DHTAddress> = []
+    let addresses = peers.compactMap { $0.address(withThisHostAt: host) }
+    let list = addresses.filter { told.insert($0).inserted }.map { "\"\($0)\"" }
+      .joined(separator: ",")
     return Array("{\"key\":\(name),\"peers\":[\(list)]}".utf8)
   }
 

@@ -137,6 +137,74 @@ struct InventedPeersTests {
   }
 }
 
+/// Names nodes that are nowhere, nearer to a key than all others, and no peers.
+private final class Distractor: Impostor {
+  let contact: DHTContact
+  let invented: [DHTContact]
+
+  init(_ contact: DHTContact, _ invented: [DHTContact]) {
+    self.contact = contact
+    self.invented = invented
+  }
+
+  func received(_ datagram: [UInt8], from source: DHTAddress) -> [([UInt8], DHTAddress)] {
+    guard case .query(let query) = try? KRPCMessage(decoding: datagram.span) else { return [] }
+    var response = KRPCResponse(id: contact.id)
+    response.nodes = invented
+    response.token = [1]
+    return [(response.encoded(transaction: query.transaction), source)]
+  }
+}
+
+@Suite("P29 Invented nodes that are silent")
+struct InventedNodesTests {
+  @Test("P29 eighty of them near the key: what is found is known within a second, all in 4.5 s")
+  func silent() throws {
+    let key = Array("target".utf8)
+    let target = NodeID(prefixOf: key)
+    // As if identifiers that fit had been looked for, and answers took as long as they may.
+    var network = network(30, seed: 61) {
+      $0.checksNodeIDs = false
+      $0.slowAfterMin = $0.slowAfter
+    }
+    var generator = SeededGenerator(seed: 3)
+    _ = network.outcome(of: key, port: 9, at: 7)
+    for number in 0..<4 {
+      let address = SimulatedNetwork.address(30 + number)
+      let contact = DHTContact(id: target.sharing(40, using: &generator), address: address)
+      let invented = (0..<20).map { place in
+        DHTContact(
+          id: target.sharing(60 + place, using: &generator),
+          address: SimulatedNetwork.address(1_000 + number * 100 + place))
+      }
+      network.place(Distractor(contact, invented), number: 30 + number, at: address)
+      let greeting = KRPCQuery.findNode(target: contact.id).encoded(
+        transaction: [1, 1], from: contact.id)
+      for honest in 0..<30 {
+        network.send(greeting, from: address, to: SimulatedNetwork.address(honest))
+      }
+    }
+    network.run(for: .seconds(20))
+    let expected = DHTAddress(host: SimulatedNetwork.address(7).host, port: 9)
+    var heldUp = 0
+    for seeker in stride(from: 0, to: 30, by: 3) {
+      let start = network.now
+      let begun = network.lookUp(key, at: seeker)
+      let request = try #require(begun)
+      network.run(for: .seconds(1)) { $0.lookupResult(request) != nil }
+      if network.lookupResult(request) == nil {
+        heldUp += 1
+        let found = try #require(network.node(seeker)?.found(of: key, now: network.now))
+        #expect(found.peers.contains(expected) && found.isIncomplete, "seeker \(seeker)")
+      }
+      network.run(for: .seconds(10)) { $0.lookupResult(request) != nil }
+      #expect(network.lookupResult(request)?.peers.contains(expected) == true)
+      #expect(network.now - start < .milliseconds(4_500), "seeker \(seeker)")
+    }
+    #expect(heldUp > 0)
+  }
+}
+
 /// Answers every announcement, withdrawal and put with one error, and whatever else as a node would.
 private final class Denier: Impostor {
   let contact: DHTContact
@@ -190,6 +258,45 @@ struct DenialTests {
       #expect(network.node(3)?.items[item.target(.simulated)]?.item == item)
     }
     #expect(denier.denials == 4)
+  }
+
+  @Test("BEP 5: tokens that some know no more are not used again; a liar's word is not the last")
+  func staleTokens() throws {
+    var network = network(10, seed: 53)
+    #expect(network.outcome(of: [1], port: 5, at: 3) == .stored(9))
+    for number in 0..<10 where number != 3 && number != 6 {
+      network.stop(number)
+      network.start(number, bootstrap: [3, 6])
+      network.run(for: .milliseconds(50))
+    }
+    network.run(for: .seconds(10))
+    // Those of one are still good.
+    #expect(network.outcome(of: [1], port: 5, at: 3) == .stored(1))
+    #expect(network.outcome(of: [1], port: 5, at: 3) == .stored(9))
+    for number in 0..<10 { #expect(network.result(of: [1], at: number)?.peers.count == 1) }
+  }
+
+  @Test(
+    "who knows a token no more that he has just given does not have others looked for each time")
+  func staleTokenLiar() throws {
+    var network = network(10, seed: 54)
+    var generator = SeededGenerator(seed: 1)
+    let address = SimulatedNetwork.address(10)
+    let contact = DHTContact(id: .bound(to: address.host, using: &generator), address: address)
+    network.place(Denier(contact, .badAnnounceToken), number: 10, at: address)
+    let greeting = KRPCQuery.findNode(target: contact.id).encoded(
+      transaction: [1, 1], from: contact.id)
+    for number in 0..<10 {
+      network.send(greeting, from: address, to: SimulatedNetwork.address(number))
+    }
+    network.run(for: .seconds(10))
+    func hasTokens() -> Bool {
+      network.node(3)?.tokenTables.tokens(for: [1], now: network.now).isEmpty == false
+    }
+    for hasTokensLeft in [true, false, true, false] {
+      #expect(network.outcome(of: [1], port: 5, at: 3) == .stored(9))
+      #expect(hasTokens() == hasTokensLeft)
+    }
   }
 
   @Test("where everybody refuses, the outcome says so, and the value stays here nevertheless")

@@ -7,7 +7,7 @@ struct KeepAliveTests {
   private func machine() throws -> WebSocketKeepAlive {
     var options = WebSocketOptions()
     options.pingInterval = .seconds(30)
-    options.pongDeadline = .seconds(20)
+    options.pongTimeout = .seconds(20)
     return try #require(WebSocketKeepAlive(options))
   }
 

@@ -25,9 +25,9 @@ public struct PeerRPCClientConfiguration: Sendable {
   public var activeWorkersMax = 5
   /// How often one call is sent again (default 2).
   public var retriesMax = 2
-  /// Retries for each call that is made, all calls together (default 0.1: ten in a hundred).
+  /// Retries for each call that is made, all calls of one service together (default 0.1: ten in a hundred).
   public var retryRatio = 0.1
-  /// Retries that may be saved up in quiet times, and that a client begins with (default 100).
+  /// Retries of one service that may be saved up in quiet times, and that a client begins with (default 100).
   public var retryBurstMax = 100
   /// How long a worker that could not be reached is passed over, at first; the time doubles with
   /// each failure up to 30 s (default 250 ms).
@@ -79,6 +79,17 @@ public struct RPCReply: Sendable {
   public let negotiated: TLSNegotiation?
   /// The worker that answered.
   public let worker: Endpoint
+
+  /// A reply from its parts, for tests of code that makes calls.
+  public init(
+    result: [UInt8], identity: PeerIdentity? = nil, negotiated: TLSNegotiation? = nil,
+    worker: Endpoint
+  ) {
+    self.result = result
+    self.identity = identity
+    self.negotiated = negotiated
+    self.worker = worker
+  }
 
   /// Decodes the result.
   ///
@@ -190,10 +201,11 @@ public final class PeerRPCClient: Service {
     await core.loop.run { loop in core.get(on: loop).close(on: loop) }
   }
 
-  /// Waits for a graceful shutdown, or until the task is cancelled, and closes the connections then: in a
-  /// `ServiceGroup`, in front of those that make calls, for what is listed last ends first.
+  /// Keeps the link's certificates fresh until a graceful shutdown begins or the task is cancelled, and closes
+  /// the connections then: in a `ServiceGroup`, in front of those that make calls, for what is listed last
+  /// ends first.
   public func run() async throws {
-    try? await gracefulShutdown()
+    await link.withFreshCertificates { try? await gracefulShutdown() }
     await close()
   }
 

@@ -14,7 +14,7 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
   private var calls: [UInt64: Call] = [:]
   private var lastID: UInt64 = 0
   /// Calls that are not sent yet, because too much output waits.
-  private var waitingForRoom: [LoopPromise<Void>] = []
+  private var waitingForRoom = WaitingLine<LoopPromise<Void>>()
   /// What broke the connection.
   private var failure: TransportError?
   /// Whether the worker speaks the extension.
@@ -48,33 +48,29 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
   ) async throws(GrenacheError) -> RPCReply {
     // Nothing may come between finding room and taking it, so that no `await` stands between them.
     var webSocket = try openWebSocket()
+    var hasWaited = false
     while webSocket.isOutputFull {
       // Made here: between the look at the output and the wait there must be no `await`.
       let room = LoopPromise<Void>()
-      waitingForRoom.append(room)
+      if hasWaited { waitingForRoom.prepend(room) } else { waitingForRoom.append(room) }
+      hasWaited = true
       try await wait(for: room, by: deadline, on: loop)
       webSocket = try openWebSocket()
     }
     lastID &+= 1
     let id = lastID
-    var message: [UInt8] = []
-    if isExtended {
-      let timeout = deadline.millisecondsLeft(at: loop.core.now)
-      RPCRequestEnvelope.append(
-        rid: id, service: call.service, payload: call.payload, to: &message
-      ) { output in
-        RPCCallContext.append(
-          timeoutMs: timeout, metadata: call.options.metadata, to: &output)
-      }
-    } else {
-      RPCRequestEnvelope.append(
-        rid: id, service: call.service, payload: call.payload, to: &message)
-    }
-    try call.checkSize(message.count, callBytesMax)
+    let message = message(id, call, by: deadline, on: loop)
     let promise = Call()
-    calls[id] = promise
-    lastUse = loop.core.now
-    webSocket.send(.text, message.span, on: loop)
+    do throws(GrenacheError) {
+      try call.checkSize(message.count, callBytesMax)
+      calls[id] = promise
+      lastUse = loop.core.now
+      webSocket.send(.text, message.span, on: loop)
+    } catch {
+      tellRoom(in: webSocket, on: loop)
+      throw error
+    }
+    tellRoom(in: webSocket, on: loop)
     let outcome = await promise.wait(until: deadline, on: loop)
     calls[id] = nil
     lastUse = loop.core.now
@@ -87,6 +83,26 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
       cancel(id, on: loop)
       throw GrenacheError(.cancelled, "the call of \(call.service) was cancelled")
     }
+  }
+
+  private func message(
+    _ id: UInt64, _ call: RPCCall, by deadline: MonotonicTime, on loop: isolated EventLoop
+  ) -> [UInt8] {
+    var message: [UInt8] = []
+    if isExtended {
+      // Not that of the loop's turn: what came before this in it has taken its time, too.
+      let timeout = deadline.millisecondsLeft(at: .now())
+      RPCRequestEnvelope.append(
+        rid: id, service: call.service, payload: call.payload, to: &message
+      ) { output in
+        RPCCallContext.append(
+          timeoutMs: timeout, metadata: call.options.metadata, to: &output)
+      }
+    } else {
+      RPCRequestEnvelope.append(
+        rid: id, service: call.service, payload: call.payload, to: &message)
+    }
+    return message
   }
 
   /// Tells the worker that nobody waits any more, if it understands that.
@@ -110,7 +126,7 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
   ) async throws(GrenacheError) {
     let outcome = await room.wait(until: deadline, on: loop)
     if case .value = outcome { return }
-    waitingForRoom.removeAll { $0 === room }
+    waitingForRoom.giveUp()
     if case .cancelled = outcome {
       throw GrenacheError(.cancelled, "the call was cancelled before it was sent")
     }
@@ -118,16 +134,21 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
       .deadlineExceeded, "\(worker) does not take what it has been sent already")
   }
 
-  private func tellRoom(on loop: isolated EventLoop) {
-    let waiting = waitingForRoom
-    waitingForRoom = []
-    for promise in waiting { promise.fulfil((), on: loop) }
+  /// Lets the next call be sent, if there is room for it; that one lets the one behind it.
+  private func tellRoom(in webSocket: WebSocketConnection, on loop: isolated EventLoop) {
+    guard webSocket.isOpen else { return tellClosed(on: loop) }
+    if !webSocket.isOutputFull { waitingForRoom.popFirst()?.fulfil((), on: loop) }
+  }
+
+  /// Nobody waits any more for what is closed.
+  private func tellClosed(on loop: isolated EventLoop) {
+    while let room = waitingForRoom.popFirst() { room.fulfil((), on: loop) }
   }
 
   // MARK: From the WebSocket
 
   func drained(_ connection: WebSocketConnection, on loop: isolated EventLoop) {
-    tellRoom(on: loop)
+    tellRoom(in: connection, on: loop)
   }
 
   func received(
@@ -168,7 +189,7 @@ final class RPCClientConnection: WebSocketHandler, LoopTimerTarget {
     failure = closure.error
     let lost = loss(by: closure)
     for call in calls.values { call.fulfil(.failure(lost), on: loop) }
-    tellRoom(on: loop)
+    tellClosed(on: loop)
   }
 
   /// What becomes of the calls in flight.

@@ -300,7 +300,7 @@ final class RPCClientCore {
     if let known = workers[key] { return known }
     // Nobody vouches for what a lookup has found: who answers it could name an address of their own.
     let address = isNamed || configuration.acceptsInsecureWorkersByAddress ? endpoint.host : nil
-    let verification = configuration.verification ?? .service(service, address: address)
+    let verification = configuration.verification ?? .service(service, orAddress: address)
     let made = RPCWorker(
       Destination(endpoint, verification: verification), for: service, context: link.context,
       http: http,

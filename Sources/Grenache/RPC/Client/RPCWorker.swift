@@ -71,7 +71,7 @@ final class RPCWorker: RPCCandidate {
   private enum ConnectOutcome {
     case connected
     case failed(TransportError)
-    /// Another worker is connected: that one may be called.
+    /// Another worker is connected, which may be called; or a call to this one is connecting by itself.
     case elsewhere
   }
 
@@ -119,7 +119,6 @@ final class RPCWorker: RPCCandidate {
     }
     standing.callsInFlight += 1
     defer { standing.callsInFlight -= 1 }
-    var isMoved = false
     var isSent = false
     do throws(GrenacheError) {
       let reply: RPCReply
@@ -128,7 +127,6 @@ final class RPCWorker: RPCCandidate {
           call, to: destination, by: limit, mayRepeat: mayRepeat, on: loop)
       } else {
         guard let connection = try await connection(for: call, by: limit, on: loop) else {
-          isMoved = true
           throw GrenacheError(
             .connectedElsewhere, "another worker of \(call.service) was connected to sooner")
         }
@@ -138,11 +136,8 @@ final class RPCWorker: RPCCandidate {
       standing.noteAnswer()
       return reply
     } catch {
-      // What ran out of time before it was sent says nothing of how the worker answers.
       if error.cause?.stage == .transfer { isSent = true }
-      if !isMoved, isSent || error.code != .deadlineExceeded {
-        standing.note(error.code, at: .now(), using: &generator)
-      }
+      standing.note(error.code, isSent: isSent, at: .now(), using: &generator)
       throw error
     }
   }
@@ -163,7 +158,8 @@ final class RPCWorker: RPCCandidate {
       standing.noteAnswer()
       return stream
     } catch {
-      standing.note(error.code, at: .now(), using: &generator)
+      let isSent = error.cause?.stage == .transfer
+      standing.note(error.code, isSent: isSent, at: .now(), using: &generator)
       throw error
     }
   }
@@ -231,20 +227,20 @@ final class RPCWorker: RPCCandidate {
   private func startConnecting(on loop: isolated EventLoop) {
     let deadline = loop.core.now + configuration.connectTimeout
     connecting = Task {
-      let failure =
+      let outcome =
         configuration.transport == .https
         ? await keepConnection(by: deadline, on: loop) : await connect(by: deadline, on: loop)
       connecting = nil
-      if failure == nil {
-        standing.noteReached()
-      } else {
-        standing.sitOut(from: .now(), using: &generator)
+      switch outcome {
+      case .connected: standing.noteReached()
+      case .failed(let failure):
+        standing.noteNotConnected(failure, at: .now(), using: &generator)
+      case .elsewhere: return
       }
       let waiting = self.waiting
       self.waiting = []
-      let outcome = failure.map { ConnectOutcome.failed($0) } ?? .connected
       for waiter in waiting { waiter.promise.fulfil(outcome, on: loop) }
-      if failure == nil { core?.connected(to: self, on: loop) }
+      if case .connected = outcome { core?.connected(to: self, on: loop) }
     }
   }
 
@@ -258,7 +254,7 @@ final class RPCWorker: RPCCandidate {
 
   private func connect(
     by deadline: MonotonicTime, on loop: isolated EventLoop
-  ) async -> TransportError? {
+  ) async -> ConnectOutcome {
     let connection = RPCClientConnection(
       worker: destination.endpoint, idleTimeout: configuration.idleTimeout,
       callBytesMax: configuration.callBytesMax)
@@ -271,26 +267,27 @@ final class RPCWorker: RPCCandidate {
       connection.attach(webSocket, on: loop)
       guard !isClosed else {
         connection.close(on: loop)
-        return closed
+        return .failed(closed)
       }
       connections.removeAll { !$0.isOpen }
       connections.append(connection)
-      return nil
+      return .connected
     } catch {
       // Cancelled by closing: of those who wait nobody has cancelled anything.
-      return isClosed ? closed : error
+      return .failed(isClosed ? closed : error)
     }
   }
 
-  /// Connects over HTTPS, for the next call.
+  /// Connects over HTTPS, for the next call: nobody waits for it.
   private func keepConnection(
     by deadline: MonotonicTime, on loop: isolated EventLoop
-  ) async -> TransportError? {
+  ) async -> ConnectOutcome {
     do throws(TransportError) {
-      try await http.connect(to: destination, by: deadline, on: loop)
-      return nil
+      // Where a call is connecting already, it is for that one to say how it went.
+      return try await http.connect(to: destination, by: deadline, on: loop)
+        ? .connected : .elsewhere
     } catch {
-      return isClosed ? closed : error
+      return .failed(isClosed ? closed : error)
     }
   }
 
@@ -316,6 +313,8 @@ extension GrenacheError {
   init(connectingTo worker: Endpoint, for service: String, _ error: TransportError) {
     if error.code == .cancelled {
       self.init(.cancelled, "the call of \(service) was cancelled")
+    } else if error.code == .outOfResources {
+      self.init(.limitReached, "no connection to \(worker) can be made", cause: error)
     } else if error.tls != nil {
       self.init(
         .workerNotTrusted, "no worker of \(service) at \(worker) can be trusted", cause: error)

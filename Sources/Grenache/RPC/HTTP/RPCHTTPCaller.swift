@@ -33,7 +33,7 @@ final class RPCHTTPCaller {
   /// Makes a connection and keeps it for a call, where there is none.
   func connect(
     to destination: Destination, by deadline: MonotonicTime, on loop: isolated EventLoop
-  ) async throws(TransportError) {
+  ) async throws(TransportError) -> Bool {
     try await client.connect(to: destination, by: deadline, on: loop)
   }
 
@@ -169,6 +169,8 @@ extension GrenacheError {
       self.init(.deadlineExceeded, "\(worker) did not answer \(service) in time", cause: error)
     case .limitReached where !isSent:
       self.init(.limitReached, "no connection to \(worker) is free", cause: error)
+    case .outOfResources where !isSent:
+      self.init(.limitReached, "no connection to \(worker) can be made", cause: error)
     case .invalidRequest:
       self.init(.invalidPayload, "the call of \(service) cannot be sent", cause: error)
     case .protocolViolated:
@@ -190,10 +192,11 @@ extension GrenacheError {
 }
 
 extension MonotonicTime {
-  /// The whole milliseconds until then, from 1 to a day.
+  /// The milliseconds until then, up to one more than there are, and from 1 to 999,999,999: a worker that is told
+  /// so many does not take a call for late before its caller does.
   package func millisecondsLeft(at now: MonotonicTime) -> UInt32 {
     guard nanoseconds > now.nanoseconds else { return 1 }
-    return UInt32(min(max((nanoseconds - now.nanoseconds) / 1_000_000, 1), 86_400_000))
+    return UInt32(min((nanoseconds - now.nanoseconds) / 1_000_000 + 1, 999_999_999))
   }
 
   /// The time so much later.

@@ -53,8 +53,8 @@ struct RPCHTTPResponder: Sendable {
     _ service: RPCService, _ call: RPCRequest, by deadline: MonotonicTime,
     _ dispatcher: RPCDispatcher, on loop: isolated EventLoop
   ) async -> RPCOutcome {
-    let late = RPCOutcome.fault(RPCFault("\(RPCFault.deadlineCode): \(service.name)"))
-    guard deadline > loop.core.now else { return late }
+    let late = RPCOutcome.fault(RPCFault(RPCDispatcher.late(service.name)))
+    guard deadline > .now() else { return late }
     let limit = RPCTaskDeadline(deadline, on: loop)
     let outcome = await dispatcher.run(service, call)
     limit.end(on: loop)
@@ -79,7 +79,7 @@ struct RPCHTTPResponder: Sendable {
     return { [dispatcher] _, body, writer in
       let stream = RPCServerStream(
         RPCByteStream(body), writer, rid: named.rid, replyBytesMax: bytesMax)
-      guard service.load.enter(service.callsInFlightMax) else {
+      guard service.load.enter(service.callsMax) else {
         return await stream.fail(dispatcher.shed(service.name))
       }
       defer { service.load.leave() }
@@ -97,8 +97,8 @@ struct RPCHTTPResponder: Sendable {
     _ dispatcher: RPCDispatcher, on loop: isolated EventLoop
   ) async -> String? {
     guard let deadline = call.deadline else { return await dispatcher.run(handler, call, stream) }
-    let late = "\(RPCFault.deadlineCode): \(call.service)"
-    guard deadline > loop.core.now else { return late }
+    let late = RPCDispatcher.late(call.service)
+    guard deadline > .now() else { return late }
     let limit = RPCTaskDeadline(deadline, on: loop)
     let fault = await dispatcher.run(handler, call, stream)
     limit.end(on: loop)

@@ -95,7 +95,7 @@ public struct RPCServerStream: Sendable {
     }
   }
 
-  /// The same with a `Codable` value.
+  /// The same with a `Codable` value; `invalidPayload` for one that cannot be encoded.
   public func reply<Output: Encodable>(
     _ result: Output, coding: RPCCoding = RPCCoding()
   ) async throws(GrenacheError) {

@@ -14,11 +14,9 @@ struct RPCStreamDeadlines {
   /// The longest time that a worker is told (a day); what may last longer this side ends alone.
   static let toldMax = Duration.seconds(86_400)
 
-  /// Tells the worker how long the stream may still last: up to a millisecond longer than here, so that
-  /// here it is known why it ends.
+  /// Tells the worker how long the stream may still last.
   func append(to fields: inout HTTPFields, at now: MonotonicTime) {
     guard let end, end - now <= Self.toldMax else { return }
-    let left = (end + .milliseconds(1)).millisecondsLeft(at: now)
-    fields.append(RPCCallContext.timeoutField, "\(left)")
+    fields.append(RPCCallContext.timeoutField, "\(end.millisecondsLeft(at: now))")
   }
 }

@@ -10,7 +10,7 @@ public import ServiceLifecycle
 public struct PeerRPCServerConfiguration: Sendable {
   /// The certificates; `nil` only through `insecurePlaintext`.
   public var tls: TLSConfiguration?
-  /// The address to listen on (default: all addresses, IPv4 and IPv6; with `insecurePlaintext`, IPv4's
+  /// The address to listen on (default: all addresses, IPv4 and IPv6 where there is any; with `insecurePlaintext`, IPv4's
   /// loopback).
   public var host = "::"
   /// The port; 0 lets the kernel choose.
@@ -20,7 +20,7 @@ public struct PeerRPCServerConfiguration: Sendable {
   /// Calls that one connection may have in flight; more wait (default 100). One that was cancelled counts
   /// until its handler has ended. While a peer does not take its replies and more than 1 MiB of them
   /// waits, none is begun: that and the replies to calls begun before are all that may wait for it.
-  public var callsInFlightMax = 100
+  public var callsPerConnectionMax = 100
   /// Calls of one connection that may wait beside those in flight (default 1,000). With as many a
   /// connection is not read from; a peer that speaks the extension is answered `ERR_OVERLOADED` instead.
   public var callsWaitingMax = 1_000
@@ -36,7 +36,7 @@ public struct PeerRPCServerConfiguration: Sendable {
   public var replyBytesMax = 1 << 20
   /// How long a shutdown waits for calls that are being answered, from its beginning (default 30 s): what
   /// withdrawing the services takes, 2 s at most, is part of it.
-  public var drainDeadline = Duration.seconds(30)
+  public var drainTimeout = Duration.seconds(30)
   /// Whether callers without TLS are answered on the same port, told apart by their first byte: for
   /// the time in which a network moves from plaintext to TLS. They may call every service where a rule
   /// of the access policy allows calls of every key, the keys being `*` alone, to anyone, as it is
@@ -44,11 +44,16 @@ public struct PeerRPCServerConfiguration: Sendable {
   /// Everybody on the way reads and changes what is said. Beyond loopback it wants
   /// `allowsInsecurePlaintextOnTheNetwork`.
   public var acceptsInsecurePlaintextBesideTLS = false
+  /// Whether callers that present no certificate may call, where `TLSConfiguration.clientCertificates` does not
+  /// require one: as those without TLS, every service where a rule allows calls of every key to anyone. The
+  /// connection is encrypted, and nobody knows who calls (default: no, they may call nothing).
+  public var acceptsInsecureAnonymousCallers = false
   /// Confirms that plaintext may be listened for beyond loopback, where everybody who reaches the port may
   /// use it (default: no; such an address is refused then).
   public var allowsInsecurePlaintextOnTheNetwork = false
   /// Who may call what (default: whoever the roots vouch for may call everything); `nil` only
-  /// through `insecurePlaintext`, where anybody may.
+  /// through `insecurePlaintext`, where anybody may: over TLS it is refused. Who presents no certificate may
+  /// call nothing over TLS, unless `acceptsInsecureAnonymousCallers` says so.
   public var access: AccessControl? = AccessControl()
   /// Told when certificates have been loaded again, or could not be.
   public var tlsReloaded: (@Sendable (TLSReloadOutcome) -> Void)?
@@ -112,6 +117,9 @@ public final class PeerRPCServer: Service {
         .invalidConfiguration,
         "two services are called \(name); one RPCService may take both calls and streams")
     }
+    guard configuration.tls == nil || configuration.access != nil else {
+      throw GrenacheError.noPolicy
+    }
     let context = try configuration.tls.map { try TLSContext($0) }
     if let context { guardConnections(of: context) }
     let server = try await listen(context)
@@ -131,7 +139,7 @@ public final class PeerRPCServer: Service {
     let withdrawing = await ContinuousClock().measure {
       await link?.withdrawQuietly(services.names, port: port)
     }
-    await server.shutDown(within: max(.zero, configuration.drainDeadline - withdrawing))
+    await server.shutDown(within: max(.zero, configuration.drainTimeout - withdrawing))
   }
 
   /// Closes the connections of callers that may call none of the services any more.
@@ -169,7 +177,7 @@ public final class PeerRPCServer: Service {
       on: address, context: context, configuration: transport,
       handlers: handlers(
         RPCConnectionLimits(
-          callsInFlightMax: max(1, configuration.callsInFlightMax),
+          callsInFlightMax: max(1, configuration.callsPerConnectionMax),
           callsWaitingMax: max(1, configuration.callsWaitingMax),
           callsWaitingBytesMax: max(1, configuration.callsWaitingBytesMax),
           identifierBytesMax: configuration.identifierBytesMax,
@@ -179,6 +187,8 @@ public final class PeerRPCServer: Service {
       logger.warning("plaintext: callers do not prove who they are")
     } else if configuration.acceptsInsecurePlaintextBesideTLS {
       logger.warning("plaintext beside TLS: callers without TLS do not prove who they are")
+    } else if configuration.acceptsInsecureAnonymousCallers {
+      logger.warning("callers without a certificate are answered, and do not prove who they are")
     }
     logger.info(
       "listening",
@@ -193,7 +203,8 @@ public final class PeerRPCServer: Service {
   private func handlers(_ limits: RPCConnectionLimits) -> HTTPServerHandlers {
     let dispatcher = RPCDispatcher(
       services: services, access: configuration.access,
-      admitsAnonymous: configuration.acceptsInsecurePlaintextBesideTLS, logger: logger)
+      admitsAnonymous: configuration.acceptsInsecurePlaintextBesideTLS
+        || configuration.acceptsInsecureAnonymousCallers, logger: logger)
     let responder = RPCHTTPResponder(
       dispatcher: dispatcher, bodyBytesMax: configuration.transport.http.bodyBytesMax,
       replyBytesMax: configuration.replyBytesMax)

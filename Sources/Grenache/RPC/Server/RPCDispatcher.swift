@@ -52,7 +52,7 @@ struct RPCDispatcher: Sendable {
   /// Runs the handler, if the service has room for one call more; whatever it throws answers this call
   /// and touches no other.
   func run(_ service: RPCService, _ request: RPCRequest) async -> RPCOutcome {
-    guard service.load.enter(service.callsInFlightMax) else {
+    guard service.load.enter(service.callsMax) else {
       return .fault(RPCFault(shed(service.name)))
     }
     defer { service.load.leave() }
@@ -138,6 +138,9 @@ struct RPCDispatcher: Sendable {
     if isWorthALine { denials.log(.call, on: service, by: peer, at: address, logger) }
     return "\(RPCFault.notPermittedCode): \(service)"
   }
+
+  /// What a caller is told whose call was begun and took too long, or over HTTPS came too late.
+  static func late(_ service: String) -> String { "\(RPCFault.deadlineCode): \(service)" }
 
   /// What a caller is told of a service that is not here.
   static func notFound(_ name: String?) -> String {

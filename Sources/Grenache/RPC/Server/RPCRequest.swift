@@ -8,7 +8,8 @@ public struct RPCRequest: Sendable {
   public let service: String
   /// The payload as it was sent: one JSON value.
   public let payload: [UInt8]
-  /// Who calls, as the client certificate says; `nil` only without TLS.
+  /// Who calls, as the client certificate says; `nil` without TLS, and without a certificate, which a server
+  /// answers only where it is told to.
   public let identity: PeerIdentity?
   /// The address of the caller.
   public let remoteAddress: SocketAddress
@@ -131,8 +132,8 @@ public struct RPCFault: Error, Hashable, Sendable, CustomStringConvertible {
     }
   }
 
-  /// What the message of a call begins with that came too late to be begun, or took too long.
-  static let deadlineCode = "ERR_DEADLINE_EXCEEDED"
+  /// What the message of a call begins with that took too long, or over HTTPS came too late to be begun.
+  package static let deadlineCode = "ERR_DEADLINE_EXCEEDED"
 
   /// What the message of a call begins with of which the service has too many already.
   package static let overloadedCode = "ERR_OVERLOADED"

@@ -50,6 +50,10 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   /// The calls that wait for one of those to end.
   private var waiting: Deque<Call> = []
   private var waitingBytes = 0
+  /// Whether calls were cancelled in this pass: those that wait are dropped at its end, all at once.
+  private var hasCancelled = false
+  /// Whether that has been done in this pass already, to make room.
+  private var hasDropped = false
   /// The calls in flight that wait for output to be sent before they begin.
   private var heldByOutput: [CheckedContinuation<Void, Never>] = []
   private var isDraining = false
@@ -76,8 +80,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     }
     if isExtended, payload.count > 0, payload[0] == 0x7b {
       if let id = RPCCallContext.cancelledID(payload) {
-        running.cancel(payload.extracting(id))
-        dropCancelled(on: loop)
+        if running.cancel(payload.extracting(id).copy()) { hasCancelled = true }
       }
       return
     }
@@ -97,11 +100,12 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     if calls?.allow(service.name, by: connection.identity) == false {
       return deny(rid, service.name, connection, on: loop)
     }
-    if isExtended, waiting.count >= limits.callsWaitingMax {
+    if isExtended, !hasRoomInLine(on: loop) {
       return reply(rid, fault: dispatcher.shed(service.name), on: loop)
     }
     let context = isExtended ? envelope.context.map { RPCCallContext(payload, at: $0) } : nil
-    let deadline = context?.timeoutMs.map { loop.core.now.adding(milliseconds: $0) }
+    // Not the loop's time: what came before this in its turn must not be taken off.
+    let deadline = context?.timeoutMs.map { MonotonicTime.now().adding(milliseconds: $0) }
     let request = RPCRequest(
       service: service.name, payload: envelope.payload.bytes(in: payload),
       identity: connection.identity, remoteAddress: connection.remoteAddress, deadline: deadline,
@@ -115,6 +119,16 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
     waiting.append(call)
     waitingBytes += call.bytes
     if !hasRoom { connection.pauseReading(on: loop) }
+  }
+
+  /// Whether one call more may wait: where the line is full of cancelled ones they are dropped, once in a pass,
+  /// so that a peer that cancels one and sends another all the time costs no walk for each.
+  private func hasRoomInLine(on loop: isolated EventLoop) -> Bool {
+    if waiting.count >= limits.callsWaitingMax, hasCancelled, !hasDropped {
+      hasDropped = true
+      dropCancelled(on: loop)
+    }
+    return waiting.count < limits.callsWaitingMax
   }
 
   private func oversized(_ rid: [UInt8]) -> String {
@@ -146,6 +160,7 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
 
   /// Makes room: a call that waits and has been cancelled will not be begun.
   private func dropCancelled(on loop: isolated EventLoop) {
+    hasCancelled = false
     guard !waiting.isEmpty else { return }
     waiting.removeAll { call in
       guard running.isCancelled(call.place) else { return false }
@@ -162,6 +177,8 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
   }
 
   func passEnded(of connection: WebSocketConnection, on loop: isolated EventLoop) {
+    if hasCancelled { dropCancelled(on: loop) }
+    hasDropped = false
     workers.pump(on: loop)
   }
 
@@ -219,11 +236,17 @@ final class RPCServerConnection: WebSocketHandler, LoopTimerTarget {
 
   private func run(_ call: Call, on loop: isolated EventLoop) async {
     while connection?.isOutputFull == true { await waitForOutput(on: loop) }
-    if running.begin(call.place, at: loop.core.now) {
+    // The time now and not that of the loop's turn: handlers before this one in it have taken theirs.
+    if running.begin(call.place, at: call.request.deadline == nil ? loop.core.now : .now()) {
       let outcome = await dispatcher.run(call.service, call.request)
-      if running.end(call.place) { reply(call.rid, outcome, on: loop) }
+      switch running.end(call.place) {
+      case .wanted: reply(call.rid, outcome, on: loop)
+      case .late: reply(call.rid, fault: RPCDispatcher.late(call.service.name), on: loop)
+      case .unwanted: break
+      }
     } else {
-      // Cancelled, or too late: there is no point in beginning.
+      // Cancelled, or too late: there is no point in beginning. Who waits by a clock of its own hears nothing,
+      // or that the connection goes away: then another worker may begin it.
       _ = running.end(call.place)
     }
     inFlight -= 1

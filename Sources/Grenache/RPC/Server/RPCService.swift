@@ -21,7 +21,7 @@ public struct RPCService: Sendable {
   let load = RPCServiceLoad()
   /// Calls and streams of the service that a server answers at once, all its connections together; more
   /// are turned away with `overloaded`, which tells callers to go to another worker (default 1,000).
-  public var callsInFlightMax = 1_000
+  public var callsMax = 1_000
 
   /// Calls of the service that are being answered at present.
   public var callsInFlight: Int { load.count }

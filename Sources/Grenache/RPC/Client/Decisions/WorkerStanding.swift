@@ -1,4 +1,5 @@
 package import GrenacheIO
+package import GrenacheTransport
 
 /// How a worker has behaved towards one client: whether it answers, how busy it is, and until when it is
 /// passed over. Time and chance are given.
@@ -29,6 +30,15 @@ package struct WorkerStanding {
 
   package mutating func noteReached() { isReached = true }
 
+  /// It could not be connected to. What this side is short of says nothing of the worker.
+  package mutating func noteNotConnected(
+    _ error: TransportError, at now: MonotonicTime,
+    using generator: inout some RandomNumberGenerator
+  ) {
+    guard error.code != .outOfResources else { return }
+    sitOut(from: now, using: &generator)
+  }
+
   package mutating func noteAnswer() {
     isReached = true
     if failures != 0 { failures = 0 }
@@ -36,8 +46,11 @@ package struct WorkerStanding {
   }
 
   /// An error of the worker's own is an answer; one that it could not be reached for makes it sit out.
+  ///
+  /// - Parameter isSent: whether the call has been sent: what ran out of time before says nothing of how the
+  ///   worker answers.
   package mutating func note(
-    _ code: GrenacheError.Code, at now: MonotonicTime,
+    _ code: GrenacheError.Code, isSent: Bool, at now: MonotonicTime,
     using generator: inout some RandomNumberGenerator
   ) {
     switch code {
@@ -45,7 +58,7 @@ package struct WorkerStanding {
       sitOut(from: now, using: &generator)
     case .remoteError, .notPermitted:
       noteAnswer()
-    case .deadlineExceeded:
+    case .deadlineExceeded where isSent:
       timeouts += 1
       if timeouts >= Self.timeoutsMax { sitOut(from: now, using: &generator) }
     default:
