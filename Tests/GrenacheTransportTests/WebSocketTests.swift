@@ -205,8 +205,8 @@ struct WebSocketTests {
       #expect(await connection.backlogBytes > 10 << 20)
       await connection.startReading()
       let expected = count * (size + 10)
-      let answer = await connection.received(within: .seconds(60)) { bytes, _ in
-        bytes.count >= expected
+      let answer = await connection.received(within: .seconds(60)) { bytes, isEnded in
+        RawConnection.Received(bytes: bytes, isEnded: isEnded).body.count >= expected
       }
       #expect(answer.body.count == expected)
     }
