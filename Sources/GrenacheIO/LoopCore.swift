@@ -19,6 +19,7 @@ package final class LoopCore {
   /// Sources closed in this turn: events of the turn may still name them.
   private var closed: [EventSource] = []
   private var dirty: [EventSource] = []
+  private var dirtyNextTurn: [EventSource] = []
   private var patient = Deque<EventSource>()
   private var locals: [ObjectIdentifier: AnyObject] = [:]
 
@@ -62,6 +63,14 @@ package final class LoopCore {
     guard !source.isDirty else { return }
     source.isDirty = true
     dirty.append(source)
+  }
+
+  /// Asks for `turnEnded` to be called on `source` at the end of the next turn, which begins at once: for
+  /// what is more than one source should do while others wait.
+  package func markDirtyNextTurn(_ source: EventSource) {
+    guard !source.isDirty else { return }
+    source.isDirty = true
+    dirtyNextTurn.append(source)
   }
 
   /// Puts `source` in line for a call of `turnEnded` that may take long: one source of the line gets
@@ -145,6 +154,7 @@ package final class LoopCore {
       index += 1
     }
     dirty.removeAll(keepingCapacity: true)
+    swap(&dirty, &dirtyNextTurn)
     serveLine(loop)
     closed.removeAll(keepingCapacity: true)
   }

@@ -240,6 +240,7 @@ package final class TLSEngine {
 
   /// Called by OpenSSL in the handshake, with the chain that the peer has presented.
   func verify(_ store: OpaquePointer) -> Bool {
+    let now = wallClock()
     guard let leaf = unsafe X509_STORE_CTX_get0_cert(store) else { return false }
     var chain: [[UInt8]] = []
     let presented = unsafe X509_STORE_CTX_get0_untrusted(store)
@@ -255,6 +256,7 @@ package final class TLSEngine {
     }
     let issuers = unsafe TLSSnapshot.issuers(in: X509_STORE_CTX_get0_chain(store))
     let identity = unsafe PeerIdentity(certificate: leaf, chain: chain, issuers: issuers)
+    snapshot.verified.note(identity, side: side, at: now)
     guard verification.accepts(identity) else {
       ownFailure = TLSError(
         identity, isNot: verification, side: side, stage: .handshake)

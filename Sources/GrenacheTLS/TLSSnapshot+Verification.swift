@@ -16,8 +16,25 @@ extension TLSSnapshot {
     }
   }
 
-  /// Verifies a chain, leaf first, as that of the peer of `side`.
+  /// Verifies a chain, leaf first, as that of the peer of `side`, unless it has been found good before.
   package func verify(
+    _ chain: [[UInt8]], side: TLSError.Side, stage: TLSError.Stage
+  ) throws(TLSError) -> PeerIdentity {
+    let now = wallClock()
+    let identity: PeerIdentity
+    if let known = verified.identity(of: chain, side: side, at: now) {
+      identity = known
+    } else {
+      identity = try verifyAnew(chain, side: side, stage: stage)
+      verified.note(identity, side: side, at: now)
+    }
+    guard side == .client || clientVerification.accepts(identity) else {
+      throw TLSError(identity, isNot: clientVerification, side: side, stage: stage)
+    }
+    return identity
+  }
+
+  private func verifyAnew(
     _ chain: [[UInt8]], side: TLSError.Side, stage: TLSError.Stage
   ) throws(TLSError) -> PeerIdentity {
     guard let stack = unsafe grenache_chain_new() else {
@@ -52,9 +69,6 @@ extension TLSSnapshot {
       error.subject = unsafe nameText(unsafe X509_get_subject_name(certificate))
       error.issuer = unsafe nameText(unsafe X509_get_issuer_name(certificate))
       throw error
-    }
-    guard side == .client || clientVerification.accepts(identity) else {
-      throw TLSError(identity, isNot: clientVerification, side: side, stage: stage)
     }
     return identity
   }

@@ -31,6 +31,7 @@ package final class TLSSnapshot: Sendable {
   let keyLog: TLSKeyLog?
   /// SHA-256 over the fingerprints of all certificates of a server.
   let identitiesDigest: [UInt8]
+  let verified: VerifiedChains
   /// Who vouches for those who sign certificate status.
   let statusRoots: OpenSSLHandle
   private let mainStatus: StapledStatus?
@@ -62,6 +63,8 @@ package final class TLSSnapshot: Sendable {
       ([material] + others).flatMap { one in
         one.chain.first.map { unsafe Digest.sha256(certificateDER($0.pointer)) } ?? []
       })
+    verified = VerifiedChains(
+      lists: material.revocationLists, usesSystemRoots: configuration.usesSystemRoots)
     statusRoots = try Self.makeStatusRoots(material, configuration)
     clientCertificates = configuration.clientCertificates
     clientVerification = configuration.clientVerification
