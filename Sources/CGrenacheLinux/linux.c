@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 _Thread_local void *grenache_thread_loop;
@@ -21,6 +22,24 @@ void grenache_name_thread(const char *name) {
     strncpy(cut, name, sizeof cut - 1);
     cut[sizeof cut - 1] = 0;
     pthread_setname_np(pthread_self(), cut);
+}
+
+/* What sched_setattr(2) takes; the C library knows neither. */
+struct scheduling {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+int grenache_set_slice(uint64_t nanoseconds) {
+    struct scheduling own = {0};
+    if (syscall(SYS_sched_getattr, 0, &own, sizeof own, 0) != 0) return -1;
+    if (own.policy != SCHED_OTHER && own.policy != SCHED_BATCH) return 0;
+    own.size = sizeof own;
+    own.runtime = nanoseconds;
+    return (int)syscall(SYS_sched_setattr, 0, &own, 0);
 }
 
 const char *grenache_error_text(int code, char *buffer, size_t size) {

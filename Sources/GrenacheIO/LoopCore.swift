@@ -19,7 +19,6 @@ package final class LoopCore {
   /// Sources closed in this turn: events of the turn may still name them.
   private var closed: [EventSource] = []
   private var dirty: [EventSource] = []
-  private var dirtyNextTurn: [EventSource] = []
   private var patient = Deque<EventSource>()
   private var locals: [ObjectIdentifier: AnyObject] = [:]
 
@@ -65,14 +64,6 @@ package final class LoopCore {
     dirty.append(source)
   }
 
-  /// Asks for `turnEnded` to be called on `source` at the end of the next turn, which begins at once: for
-  /// what is more than one source should do while others wait.
-  package func markDirtyNextTurn(_ source: EventSource) {
-    guard !source.isDirty else { return }
-    source.isDirty = true
-    dirtyNextTurn.append(source)
-  }
-
   /// Puts `source` in line for a call of `turnEnded` that may take long: one source of the line gets
   /// it at the end of each turn, after all others have had what they wait for, and more of them as far
   /// as the line's share of a long turn reaches (`LineShare`).
@@ -108,9 +99,12 @@ package final class LoopCore {
   // MARK: The turn
 
   func run(_ loop: isolated EventLoop) -> Never {
+    var slice = TimeSlice(began: now)
+    var ended: MonotonicTime?
     while true {
-      let count = poller.wait(timeoutMs: waitMs())
+      let count = poller.wait(timeoutMs: waitMs(at: ended ?? .now()))
       now = .now()
+      slice.turnBegins(at: now, after: ended)
       for index in 0..<count {
         guard let event = unsafe poller.event(at: index) else {
           executor.emptyMailbox()
@@ -124,15 +118,17 @@ package final class LoopCore {
       fireTimers(loop)
       executor.runJobs()
       endTurn(loop)
+      let end = MonotonicTime.now()
+      ended = slice.isUsedUp(at: end) ? nil : end
+      if ended == nil { sched_yield() }
     }
   }
 
-  private func waitMs() -> Int32 {
+  private func waitMs(at time: MonotonicTime) -> Int32 {
     if executor.hasJobs || !dirty.isEmpty || !patient.isEmpty { return 0 }
     guard let check = timers.nextCheck else { return -1 }
-    let now = MonotonicTime.now()
-    guard check > now else { return 0 }
-    return Int32(clamping: (check.nanoseconds - now.nanoseconds + 999_999) / 1_000_000)
+    guard check > time else { return 0 }
+    return Int32(clamping: (check.nanoseconds - time.nanoseconds + 999_999) / 1_000_000)
   }
 
   private func fireTimers(_ loop: isolated EventLoop) {
@@ -154,7 +150,6 @@ package final class LoopCore {
       index += 1
     }
     dirty.removeAll(keepingCapacity: true)
-    swap(&dirty, &dirtyNextTurn)
     serveLine(loop)
     closed.removeAll(keepingCapacity: true)
   }

@@ -65,16 +65,19 @@ package final class TLSContext: Sendable {
       let configuration = (other ?? current).withPresentRevocationLists
       let stamps = configuration.stamps
       let snapshot = try TLSSnapshot(configuration, ownSecret: ownSecret)
+      var replaced: TLSSnapshot?
       let observers: [@Sendable (TLSSnapshot) -> Void]? = state.withLock { state in
         // What was loaded from an older configuration must not replace a newer one.
         guard other != nil || state.generation == generation else { return nil }
         state.configuration = configuration
         state.stamps = stamps
+        replaced = state.snapshot
         state.snapshot = snapshot
         state.generation += 1
         return Array(state.observers.values)
       }
       guard let observers else { continue }
+      replaced?.verified.close()
       if snapshot.sessions == nil { sessions.removeAll() }
       for observer in observers { observer(snapshot) }
       return

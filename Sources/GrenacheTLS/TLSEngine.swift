@@ -59,6 +59,8 @@ package final class TLSEngine {
   let sessionKey: TLSSessionCache.Key?
   /// Who has proved to be at the other end in a full handshake.
   private var handshakeIdentity: PeerIdentity?
+  /// When that was looked at, in seconds since 1970.
+  private var verifiedAt: Int64 = 0
   /// What is known of the session that may be resumed.
   var resumption: Resumption?
   /// How many tickets the client has offered in this handshake.
@@ -124,6 +126,10 @@ package final class TLSEngine {
     if result > 0 {
       isEstablished = true
       peerIdentity = verifiedIdentity
+      // Only now has the peer shown that it has the key.
+      if let handshakeIdentity {
+        snapshot.verified.note(handshakeIdentity, side: side, at: verifiedAt)
+      }
       return .done
     }
     if -result == SSL_ERROR_WANT_READ { return .wantsInput }
@@ -240,7 +246,7 @@ package final class TLSEngine {
 
   /// Called by OpenSSL in the handshake, with the chain that the peer has presented.
   func verify(_ store: OpaquePointer) -> Bool {
-    let now = wallClock()
+    verifiedAt = wallClock()
     guard let leaf = unsafe X509_STORE_CTX_get0_cert(store) else { return false }
     var chain: [[UInt8]] = []
     let presented = unsafe X509_STORE_CTX_get0_untrusted(store)
@@ -256,7 +262,6 @@ package final class TLSEngine {
     }
     let issuers = unsafe TLSSnapshot.issuers(in: X509_STORE_CTX_get0_chain(store))
     let identity = unsafe PeerIdentity(certificate: leaf, chain: chain, issuers: issuers)
-    snapshot.verified.note(identity, side: side, at: now)
     guard verification.accepts(identity) else {
       ownFailure = TLSError(
         identity, isNot: verification, side: side, stage: .handshake)

@@ -2,7 +2,7 @@ internal import COpenSSL
 
 /// Verification outside a handshake: of peers of open connections, and of those that resume a session.
 extension TLSSnapshot {
-  /// Verifies a peer that a handshake has accepted, anew: against these roots, revocation lists and
+  /// Verifies a peer that a handshake has accepted, again: against these roots, revocation lists and
   /// rules, and the time as it is now.
   ///
   /// - Parameter side: which end of the connection this one is.
@@ -16,7 +16,8 @@ extension TLSSnapshot {
     }
   }
 
-  /// Verifies a chain, leaf first, as that of the peer of `side`, unless it has been found good before.
+  /// Verifies a chain, leaf first, as that of the peer of `side`, which has shown that it has its key; what
+  /// has been found good before need not be (`VerifiedChains`).
   package func verify(
     _ chain: [[UInt8]], side: TLSError.Side, stage: TLSError.Stage
   ) throws(TLSError) -> PeerIdentity {

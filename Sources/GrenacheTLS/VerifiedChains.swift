@@ -6,17 +6,28 @@ internal import Synchronization
 ///
 /// A verdict counts for the very same certificates, on the same side of a connection, as long as nothing
 /// but the time has changed and no certificate or revocation list ends or begins with it. Roots, lists and
-/// rules belong to the snapshot: another one begins without verdicts.
+/// rules belong to the snapshot: another one begins without verdicts. What is kept is of peers that have
+/// proved to have the certificate's key; nobody else can fill it.
 final class VerifiedChains: Sendable {
-  /// How many chains are known at the most; with one more, all are forgotten.
+  /// How many chains are known at the most; those that nobody has asked for longest go, half of all at a time.
   static let chainsMax = 1_024
   /// Longer chains, in bytes of DER, are verified each time.
   static let chainBytesMax = 16 << 10
 
   /// What has to be the same: an authority may vouch for servers and not for clients.
   private struct Key: Hashable {
-    var chain: [[UInt8]]
+    var digest: [UInt8]
     var side: TLSError.Side
+
+    init(_ chain: [[UInt8]], _ side: TLSError.Side) {
+      var bytes: [UInt8] = []
+      for certificate in chain {
+        bytes += Array("\(certificate.count) ".utf8)
+        bytes += certificate
+      }
+      digest = Digest.sha256(bytes)
+      self.side = side
+    }
   }
 
   private struct Verdict {
@@ -25,7 +36,20 @@ final class VerifiedChains: Sendable {
     var validity: Range<Int64>
   }
 
-  private let verdicts = Mutex<[Key: Verdict]>([:])
+  /// Verdicts that have been used lately, and those before them.
+  private struct Generations {
+    var recent: [Key: Verdict] = [:]
+    var older: [Key: Verdict] = [:]
+    var isClosed = false
+
+    mutating func keep(_ verdict: Verdict, for key: Key) {
+      guard !isClosed else { return }
+      recent[key] = verdict
+      if recent.count >= VerifiedChains.chainsMax / 2 { (recent, older) = ([:], recent) }
+    }
+  }
+
+  private let generations = Mutex(Generations())
   /// When a revocation list ends or begins to count, in seconds since 1970; empty without lists, `nil`
   /// where the system may add certificates and lists at any time: then nothing is kept.
   private let changes: [Int64]?
@@ -34,36 +58,41 @@ final class VerifiedChains: Sendable {
     self.changes = changes
   }
 
-  var count: Int { verdicts.withLock { $0.count } }
+  /// How many verdicts are kept; those that are kept twice count twice.
+  var count: Int { generations.withLock { $0.recent.count + $0.older.count } }
 
   /// Who `chain` belongs to, if it has been found good and still is.
   ///
   /// - Parameter now: in seconds since 1970.
   func identity(of chain: [[UInt8]], side: TLSError.Side, at now: Int64) -> PeerIdentity? {
-    let key = Key(chain: chain, side: side)
-    return verdicts.withLock { verdicts in
-      guard let known = verdicts[key] else { return nil }
-      if known.validity.contains(now) { return known.identity }
-      // Over, or the clock has been set back: verified anew, it may be noted again.
-      verdicts[key] = nil
-      return nil
+    let key = Key(chain, side)
+    return generations.withLock { generations in
+      if let known = generations.recent[key] {
+        return known.validity.contains(now) ? known.identity : nil
+      }
+      guard let known = generations.older[key], known.validity.contains(now) else { return nil }
+      generations.keep(known, for: key)
+      return known.identity
     }
   }
 
   /// Notes that the chain of `identity` has been found good.
   ///
-  /// - Parameter now: in seconds since 1970.
+  /// - Parameter now: when that was, in seconds since 1970.
   func note(_ identity: PeerIdentity, side: TLSError.Side, at now: Int64) {
     guard let changes, identity.chain.reduce(0, { $0 + $1.count }) <= Self.chainBytesMax else {
       return
     }
     let end = changes.reduce(identity.validUntil) { $1 > now ? min($0, $1) : $0 }
     guard now < end else { return }
-    let key = Key(chain: identity.chain, side: side)
-    verdicts.withLock { verdicts in
-      if verdicts.count >= Self.chainsMax, verdicts[key] == nil { verdicts = [:] }
-      verdicts[key] = Verdict(identity: identity, validity: now..<end)
-    }
+    let key = Key(identity.chain, side)
+    let verdict = Verdict(identity: identity, validity: now..<end)
+    generations.withLock { $0.keep(verdict, for: key) }
+  }
+
+  /// Forgets all, and keeps nothing from now on: connections may hold on to a snapshot that nobody asks any more.
+  func close() {
+    generations.withLock { $0 = Generations(isClosed: true) }
   }
 }
 

@@ -152,7 +152,7 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
   /// The same, without waiting for the peer: what the kernel has still reaches it.
   func finish(on loop: isolated EventLoop) {
     close(on: loop)
-    if isClosing { flush(atMost: .max, on: loop) }
+    if isClosing { flush(on: loop) }
     end(nil, on: loop)
   }
 
@@ -227,20 +227,13 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
 
   // MARK: Output
 
-  /// Encrypts and sends what waits, as far as the kernel takes it, and goes on in the next turn with what
-  /// is more than `bytesMax`: the loop's other connections do not wait for a large message of one.
-  func flush(atMost bytesMax: Int = LoopBuffers.flushBytes, on loop: isolated EventLoop) {
-    var left = bytesMax
+  /// Encrypts and sends what waits, as far as the kernel takes it.
+  func flush(on loop: isolated EventLoop) {
     do throws(TransportError) {
       while !queue.isSealed, socket.backlogBytes == 0 {
-        guard left > 0 else {
-          loop.core.markDirtyNextTurn(socket)
-          break
-        }
-        let range = queue.next(atMost: min(left, LoopBuffers.sealBytes))
+        let range = queue.next(atMost: LoopBuffers.sealBytes)
         try wire.send(queue.bytes, range, at: stage, on: loop)
         queue.sealed(range.count)
-        left -= range.count
       }
     } catch {
       return end(error, on: loop)
@@ -257,17 +250,11 @@ final class ByteStream: StreamSocketDelegate, LoopTimerTarget {
       if pending == 0 {
         if timer.isArmed { loop.core.cancel(timer) }
         if pressure.emptied() { delegate?.streamEmptied(on: loop) }
-      } else if socket.backlogBytes == 0 {
-        // The kernel takes all that it is given: nothing stalls.
-        if timer.isArmed { loop.core.cancel(timer) }
       } else if !timer.isArmed {
         loop.core.arm(timer, after: limits.writeStallTimeout)
       }
       applyBackPressure(pending, on: loop)
     case .closing:
-      if !queue.isSealed, socket.backlogBytes == 0 {
-        loop.core.arm(timer, after: limits.writeStallTimeout)
-      }
       finishClosing(on: loop)
     case .handshaking, .closed:
       break

@@ -14,8 +14,6 @@ final class LoopBuffers {
   static let plaintextBytes = receiveBytes + (20 << 10)
   /// How much plaintext is gathered before it is encrypted.
   static let sealBytes = TLSWindow.plaintextBytesMax
-  /// How much plaintext of one connection is encrypted and sent in one go.
-  static let flushBytes = 64 << 10
   /// How many output buffers a loop keeps for reuse.
   static let pooledOutputsMax = 64
 

@@ -120,44 +120,6 @@ struct LoopLineTests {
     #expect(await Self.serveAfterLongWork(on: loop) == ["a", "b", "c", "short"])
   }
 
-  /// Does its work in parts, one a turn, and has another one called in each.
-  private final class InParts: EventSource {
-    private let log: Log
-    private let other: Source
-    private var left = 3
-
-    init(_ log: Log, _ other: Source) {
-      self.log = log
-      self.other = other
-      super.init(descriptor: open("/dev/null", O_RDONLY | O_CLOEXEC))
-    }
-
-    override func turnEnded(on loop: isolated EventLoop) {
-      log.names.append("part")
-      left -= 1
-      if left > 0 { loop.core.markDirtyNextTurn(self) }
-      loop.core.markDirty(left > 0 ? other : Source("end", log))
-    }
-  }
-
-  @Test("P38 what goes on in the next turn lets all others have their end of this one first")
-  func inParts() async throws {
-    let loop = try EventLoopGroup.shared().next()
-    #expect(
-      await Self.serveInParts(on: loop) == ["part", "other", "part", "other", "part", "end"])
-  }
-
-  private static func serveInParts(on loop: isolated EventLoop) async -> [String] {
-    let log = Log(last: "end")
-    let large = InParts(log, Source("other", log))
-    loop.core.markDirty(large)
-    // Marked already: it is called once.
-    loop.core.markDirtyNextTurn(large)
-    guard case .value(let names) = await log.ended.wait(until: .now() + .seconds(5), on: loop)
-    else { return [] }
-    return names
-  }
-
   private static func serveAfterLongWork(on loop: isolated EventLoop) async -> [String] {
     let log = Log(last: "short")
     let short = Source("short", log)

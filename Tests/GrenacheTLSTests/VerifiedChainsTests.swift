@@ -30,9 +30,6 @@ struct VerifiedChainsTests {
     chains.note(somebody, side: .server, at: end - 1_000)
     let seen = chains.identity(of: somebody.chain, side: .server, at: end - left)
     #expect(seen == (isKnown ? somebody : nil))
-    // What was not good any more is gone for good.
-    let later = chains.identity(of: somebody.chain, side: .server, at: end - 500)
-    #expect((later != nil) == isKnown)
   }
 
   @Test(
@@ -82,23 +79,69 @@ struct VerifiedChainsTests {
     #expect(chains.count == 1 - more)
   }
 
-  @Test("1,024 chains; with one more, all begin anew")
+  @Test(
+    "1,024 chains at the most; who is asked for stays, of the others the half goes that was there first"
+  )
   func limit() {
     let chains = VerifiedChains(changes: [])
-    func note(_ number: Int) {
-      chains.note(identity([Array("\(number)".utf8)]), side: .server, at: end - 1)
+    let now = end - 1
+    func chain(_ number: Int) -> [[UInt8]] { [Array("\(number)".utf8)] }
+    func isKnown(_ number: Int) -> Bool {
+      chains.identity(of: chain(number), side: .server, at: now) != nil
     }
-    for number in 0..<VerifiedChains.chainsMax { note(number) }
-    note(0)
-    #expect(chains.count == VerifiedChains.chainsMax)
-    note(VerifiedChains.chainsMax)
-    #expect(chains.count == 1)
+    let max = VerifiedChains.chainsMax
+    for number in 0..<(max - 1) { chains.note(identity(chain(number)), side: .server, at: now) }
+    #expect(chains.count == max - 1)
+    // Asked for, it is one of the new half as well, which is full by that: the old half goes.
+    #expect(isKnown(0))
+    #expect(chains.count == max / 2)
+    #expect(isKnown(0) && !isKnown(1) && !isKnown(max / 2 - 1))
+    #expect(isKnown(max / 2) && isKnown(max - 2))
+    for number in max..<(10 * max) {
+      chains.note(identity(chain(number)), side: .server, at: now)
+      #expect(chains.count < max)
+    }
+  }
+
+  @Test("what another snapshot has replaced forgets all, and keeps nothing more")
+  func closed() {
+    let chains = VerifiedChains(changes: [])
+    chains.note(identity(), side: .server, at: end - 1)
+    chains.close()
+    #expect(chains.count == 0)
+    chains.note(identity(), side: .server, at: end - 1)
+    #expect(chains.count == 0)
   }
 
   @Test(
-    "who resumes is not verified again, on either side, until roots, lists or rules are loaded anew"
+    "what was found good is not verified again: rules are asked all the same, and another snapshot verifies"
   )
   func resumption() throws {
+    var configuration = try TestAuthority().host()
+    let context = try TLSContext(configuration)
+    // No chain that OpenSSL would take.
+    context.current.verified.note(identity(), side: .server, at: wallClock())
+    let chain = identity().chain
+    #expect(try context.current.verify(chain, side: .server, stage: .recheck) == identity())
+    #expect(throws: TLSError.self) {
+      try context.current.verify(chain, side: .client, stage: .recheck)
+    }
+    let old = context.current
+    configuration.clientVerification = .name("somebody.else")
+    try context.reload(configuration)
+    #expect(old.verified.count == 0)
+    #expect(throws: TLSError.self) {
+      try context.current.verify(chain, side: .server, stage: .recheck)
+    }
+    context.current.verified.note(identity(), side: .server, at: wallClock())
+    let refusal = #expect(throws: TLSError.self) {
+      try context.current.verify(chain, side: .server, stage: .recheck)
+    }
+    #expect(refusal?.code == .nameMismatch)
+  }
+
+  @Test("both sides of a handshake note whom they have met, once it is over")
+  func handshake() throws {
     let authority = try TestAuthority()
     let client = try TLSContext(authority.client())
     let server = try TLSContext(authority.host())
@@ -109,12 +152,9 @@ struct VerifiedChainsTests {
       pair.run()
       #expect(pair.server.engine.negotiated?.isResumed == (number > 0))
       #expect(client.current.verified.count == 1 && server.current.verified.count == 1)
-      let chain = try #require(pair.server.engine.peerIdentity?.chain)
+      let peer = try #require(pair.server.engine.peerIdentity)
       #expect(
-        server.current.verified.identity(of: chain, side: .server, at: wallClock())
-          == pair.server.engine.peerIdentity)
+        server.current.verified.identity(of: peer.chain, side: .server, at: wallClock()) == peer)
     }
-    try server.reload()
-    #expect(server.current.verified.count == 0)
   }
 }

@@ -47,6 +47,7 @@ struct FleetSoak: AsyncParsableCommand {
     let watch = LeakWatch(fleet)
     let chaos = FleetChaos(fleet, published, log: log)
     let pauses = MachinePauses(log: log)
+    let stolen = StolenTime()
     try await load.warmUp()
     let end = ContinuousClock.now + .seconds(minutes * 60)
     try await withThrowingTaskGroup { group in
@@ -56,7 +57,8 @@ struct FleetSoak: AsyncParsableCommand {
     }
     let result = try await load.end(fleet)
     print(String(format: "%.1f minutes; ", minutes) + chaos.summary)
-    print("the machine paused for \(Int(pauses.end() / .milliseconds(1))) ms at the longest")
+    let paused = Int(pauses.end() / .milliseconds(1))
+    print("the machine paused for \(paused) ms at the longest; \(stolen.summary)")
     for failure in chaos.failures.prefix(5) { print("  \(failure)") }
     // While the fleet is there, which would close what nobody else has.
     let isClosed = try await Self.socketsAreClosed(since: before)

@@ -18,10 +18,12 @@ struct Promises: AsyncParsableCommand {
     if let unknown = names.first(where: { name in !all.contains { $0.0 == name } }) {
       throw ValidationError("\(unknown) is none of \(all.map(\.0).joined(separator: ", ")).")
     }
+    let stolen = StolenTime()
     var failed: [String] = []
     for (name, measure) in all where names.isEmpty || names.contains(name) {
       if try await !measure() { failed.append(name) }
     }
+    print(stolen.summary)
     guard failed.isEmpty else {
       print("not kept: \(failed.joined(separator: ", "))")
       throw ExitCode.failure

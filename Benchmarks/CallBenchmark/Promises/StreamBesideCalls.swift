@@ -6,6 +6,8 @@ import GrenacheTransport
 enum StreamBesideCalls {
   /// One after the other, in each round.
   private static let streams = 10
+  /// Of which the median counts.
+  private static let rounds = 15
 
   static func measure() async throws -> Bool {
     let fleet = try Fleet()
@@ -14,7 +16,7 @@ enum StreamBesideCalls {
       let client = await PeerRPCClient(link: try await fleet.link(to: worker))
       _ = try await calls(client, worker) { try await Task.sleep(for: .milliseconds(500)) }
       var ratios: [Double] = []
-      for _ in 0..<5 {
+      for _ in 0..<rounds {
         let idle = try await calls(client, worker) { try await Task.sleep(for: .seconds(1)) }
         let start = ContinuousClock.now
         // One alone is over before there are calls enough for a percentile.
@@ -31,7 +33,9 @@ enum StreamBesideCalls {
       }
       await client.close()
       await fleet.end()
-      return ratios.sorted()[2] < 5
+      let median = ratios.sorted()[rounds / 2]
+      Promises.show(String(format: "P38 median of %d rounds: %.1f times", rounds, median))
+      return median < 5
     } catch {
       await fleet.end()
       throw error

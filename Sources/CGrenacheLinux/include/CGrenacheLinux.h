@@ -16,6 +16,10 @@ int grenache_accept(int listener);
 /* Names the calling thread, as ps and debuggers show it; cut to 15 bytes. */
 void grenache_name_thread(const char *name);
 
+/* Asks for slices of so much processor time for the calling thread, whose share of all stays as it is; nothing
+   for real-time threads. Linux takes 0.1 to 100 ms since 6.12, older ones ignore it. -1 and errno on failure. */
+int grenache_set_slice(uint64_t nanoseconds);
+
 /* The system's text for an errno: in `buffer`, or static. */
 const char *grenache_error_text(int code, char *buffer, size_t size);
 
