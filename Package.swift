@@ -196,7 +196,7 @@ let package = Package(
       dependencies: ["GrenacheAccess", "GrenacheIO", "GrenacheTLS", "TestSupport", logging],
       swiftSettings: testSettings),
     .testTarget(
-      name: "GrenacheIOTests", dependencies: ["GrenacheIO", "TestSupport"],
+      name: "GrenacheIOTests", dependencies: ["GrenacheIO", "CGrenacheLinux", "TestSupport"],
       swiftSettings: testSettings),
     .testTarget(
       name: "GrenacheTransportTests",

@@ -24,7 +24,7 @@ void grenache_name_thread(const char *name) {
     pthread_setname_np(pthread_self(), cut);
 }
 
-/* What sched_setattr(2) takes; the C library knows neither. */
+/* What sched_getattr(2) and sched_setattr(2) take, which C libraries have learned of lately. */
 struct scheduling {
     uint32_t size, policy;
     uint64_t flags;
@@ -33,13 +33,34 @@ struct scheduling {
     uint64_t runtime, deadline, period;
 };
 
+#define RESET_ON_FORK 1
+
+static int get_scheduling(struct scheduling *own) {
+    memset(own, 0, sizeof *own);
+    if (syscall(SYS_sched_getattr, 0, own, sizeof *own, 0) != 0) return -1;
+    own->size = sizeof *own;
+    return own->policy == SCHED_OTHER || own->policy == SCHED_BATCH ? 0 : -1;
+}
+
+uint64_t grenache_slice(void) {
+    struct scheduling own;
+    return get_scheduling(&own) == 0 ? own.runtime : 0;
+}
+
 int grenache_set_slice(uint64_t nanoseconds) {
-    struct scheduling own = {0};
-    if (syscall(SYS_sched_getattr, 0, &own, sizeof own, 0) != 0) return -1;
-    if (own.policy != SCHED_OTHER && own.policy != SCHED_BATCH) return 0;
-    own.size = sizeof own;
+    struct scheduling own;
+    if (get_scheduling(&own) != 0) return 0;
     own.runtime = nanoseconds;
-    return (int)syscall(SYS_sched_setattr, 0, &own, 0);
+    /* What a loop starts is not to inherit the slice. A negative nice would be lost by that, too. */
+    if (own.nice >= 0) own.flags |= RESET_ON_FORK;
+    if (syscall(SYS_sched_setattr, 0, &own, 0) != 0) return 0;
+    return grenache_slice() == nanoseconds;
+}
+
+uint64_t grenache_thread_cpu_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 const char *grenache_error_text(int code, char *buffer, size_t size) {

@@ -44,8 +44,6 @@ public actor EventLoop {
         guard let argument = unsafe argument else { return nil }
         let start = unsafe Unmanaged<ThreadStart>.fromOpaque(argument).takeRetainedValue()
         unsafe start.name.withCString { unsafe grenache_name_thread($0) }
-        // Where that is refused, the kernel's own slices do.
-        _ = grenache_set_slice(TimeSlice.length.wholeNanoseconds)
         start.loop.executor.becomeCurrentThread()
         start.loop.assumeIsolated { loop in loop.core.run(loop) }
       }, argument)

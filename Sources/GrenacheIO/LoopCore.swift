@@ -99,12 +99,17 @@ package final class LoopCore {
   // MARK: The turn
 
   func run(_ loop: isolated EventLoop) -> Never {
-    var slice = TimeSlice(began: now)
-    var ended: MonotonicTime?
+    // A kernel that does not grant the slice might take a longer one for each time that the loop gives way.
+    let givesWay = grenache_set_slice(TimeSlice.length.wholeNanoseconds) == 1
+    var slice = TimeSlice(began: now, used: grenache_thread_cpu_ns())
     while true {
-      let count = poller.wait(timeoutMs: waitMs(at: ended ?? .now()))
+      let ended = MonotonicTime.now()
+      let count = poller.wait(timeoutMs: waitMs(at: ended))
       now = .now()
-      slice.turnBegins(at: now, after: ended)
+      if givesWay, slice.isUsedUp(at: now, after: ended, used: grenache_thread_cpu_ns) {
+        sched_yield()
+        now = .now()
+      }
       for index in 0..<count {
         guard let event = unsafe poller.event(at: index) else {
           executor.emptyMailbox()
@@ -118,9 +123,6 @@ package final class LoopCore {
       fireTimers(loop)
       executor.runJobs()
       endTurn(loop)
-      let end = MonotonicTime.now()
-      ended = slice.isUsedUp(at: end) ? nil : end
-      if ended == nil { sched_yield() }
     }
   }
 

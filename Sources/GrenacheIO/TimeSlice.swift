@@ -5,24 +5,37 @@
 struct TimeSlice {
   /// How long a loop goes on, and what it asks the kernel for as its slice.
   static let length = Duration.microseconds(200)
-  /// Whoever was away longer than this between two turns has waited, and let others run by that.
+  /// Whoever was away for longer than this between two turns has waited, and let others run by that.
   static let waited = Duration.microseconds(20)
 
   private var began: MonotonicTime
+  private var usedBefore: UInt64
 
-  /// - Parameter began: since when the loop has been running.
-  init(began: MonotonicTime) {
+  /// - Parameters:
+  ///   - began: since when the loop has been running.
+  ///   - used: the processor time in nanoseconds that its thread had used by then.
+  init(began: MonotonicTime, used: UInt64) {
     self.began = began
+    usedBefore = used
   }
 
-  /// Whether the loop, whose turn is over at `end`, is to let others run.
-  func isUsedUp(at end: MonotonicTime) -> Bool { end - began >= Self.length }
-
-  /// The loop's next turn begins.
+  /// The loop goes on at `now` with its next turn; whether it is to let others run before.
   ///
-  /// - Parameter end: when the one before it was over; `nil` when others have been let run since.
-  mutating func turnBegins(at now: MonotonicTime, after end: MonotonicTime?) {
-    if let end, now - end <= Self.waited { return }
+  /// - Parameters:
+  ///   - end: when the turn before was over.
+  ///   - used: the processor time in nanoseconds that its thread has used. It is asked for where a slice
+  ///     seems to be used up: a loop that others have kept from running has not used it.
+  mutating func isUsedUp(at now: MonotonicTime, after end: MonotonicTime, used: () -> UInt64)
+    -> Bool
+  {
+    if now - end > Self.waited {
+      began = now
+      return false
+    }
+    guard now - began >= Self.length else { return false }
     began = now
+    let used = used()
+    defer { usedBefore = used }
+    return used &- usedBefore >= Self.length.wholeNanoseconds
   }
 }

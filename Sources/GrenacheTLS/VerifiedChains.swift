@@ -4,12 +4,13 @@ internal import Synchronization
 /// The chains that one snapshot has found good: who resumes a session, or has several connections looked at
 /// again, is not verified anew each time.
 ///
-/// A verdict counts for the very same certificates, on the same side of a connection, as long as nothing
-/// but the time has changed and no certificate or revocation list ends or begins with it. Roots, lists and
-/// rules belong to the snapshot: another one begins without verdicts. What is kept is of peers that have
-/// proved to have the certificate's key; nobody else can fill it.
+/// A verdict counts for the very same certificates, on the same side of a connection, until one of them, or
+/// a revocation list, ends, or another list begins to count. Roots, lists and rules belong to the snapshot:
+/// another one begins without verdicts. What is kept is of peers that have proved to have the certificate's
+/// key; nobody else can fill it.
 final class VerifiedChains: Sendable {
-  /// How many chains are known at the most; those that nobody has asked for longest go, half of all at a time.
+  /// How many chains are known at the most, which are 3 MiB of ordinary ones and 16 MiB of the longest; those that
+  /// nobody has asked for longest go, half of all at a time.
   static let chainsMax = 1_024
   /// Longer chains, in bytes of DER, are verified each time.
   static let chainBytesMax = 16 << 10

@@ -140,6 +140,23 @@ struct VerifiedChainsTests {
     #expect(refusal?.code == .nameMismatch)
   }
 
+  @Test("whose chain is good and who has not shown its key is not noted")
+  func unproven() throws {
+    let authority = try TestAuthority()
+    let server = try TLSContext(authority.host())
+    let pair = try EnginePair(client: TLSContext(authority.client()), server: server)
+    pair.client.feed([])
+    pair.server.feed(pair.client.takeOutput())
+    pair.client.feed(pair.server.takeOutput())
+    let flight = pair.client.takeOutput()
+    // The certificate comes whole long before its signature does.
+    for byte in flight {
+      #expect(server.current.verified.count == 0)
+      pair.server.feed([byte])
+    }
+    #expect(pair.server.isDone && server.current.verified.count == 1)
+  }
+
   @Test("both sides of a handshake note whom they have met, once it is over")
   func handshake() throws {
     let authority = try TestAuthority()

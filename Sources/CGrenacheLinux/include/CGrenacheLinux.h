@@ -16,9 +16,16 @@ int grenache_accept(int listener);
 /* Names the calling thread, as ps and debuggers show it; cut to 15 bytes. */
 void grenache_name_thread(const char *name);
 
-/* Asks for slices of so much processor time for the calling thread, whose share of all stays as it is; nothing
-   for real-time threads. Linux takes 0.1 to 100 ms since 6.12, older ones ignore it. -1 and errno on failure. */
+/* Asks for slices of so much processor time for the calling thread, whose share of all stays as it is; what it
+   starts begins with the kernel's own. 1 if the kernel will have it so: Linux 6.12 and newer, 0.1 to 100 ms,
+   and not for real-time threads. */
 int grenache_set_slice(uint64_t nanoseconds);
+
+/* The calling thread's slice in nanoseconds; 0 where the kernel does not tell. */
+uint64_t grenache_slice(void);
+
+/* The processor time that the calling thread has used, in nanoseconds. */
+uint64_t grenache_thread_cpu_ns(void);
 
 /* The system's text for an errno: in `buffer`, or static. */
 const char *grenache_error_text(int code, char *buffer, size_t size);
