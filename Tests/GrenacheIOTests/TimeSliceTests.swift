@@ -50,7 +50,8 @@ struct TimeSliceTests {
 
   /// What the kernel says of a thread.
   private struct Scheduling: Equatable, Sendable {
-    var policy = sched_getscheduler(0)
+    /// Without the flag that what a thread starts begins anew (`SCHED_RESET_ON_FORK`).
+    var policy = sched_getscheduler(0) & 0x3fff_ffff
     var nice = getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0)
     var slice = grenache_slice()
   }
