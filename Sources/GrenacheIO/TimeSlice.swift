@@ -23,8 +23,9 @@ struct TimeSlice {
   ///
   /// - Parameters:
   ///   - end: when the turn before was over.
-  ///   - used: the processor time in nanoseconds that its thread has used. It is asked for where a slice
-  ///     seems to be used up: a loop that others have kept from running has not used it.
+  ///   - used: the processor time in nanoseconds that its thread has used. It is asked for, by a system call,
+  ///     only where a slice seems to be used up: a loop that others have kept from running since it was last
+  ///     asked for has not used one.
   mutating func isUsedUp(at now: MonotonicTime, after end: MonotonicTime, used: () -> UInt64)
     -> Bool
   {
